@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The call table against CUDA's headers, and the built shim against both. Prints TAP."""
+import ctypes
+import os
+import re
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.normpath(os.path.join(HERE, "../../.."))
+sys.path.insert(0, os.path.dirname(HERE))
+import gen  # noqa: E402
+
+CACHE = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+CUDA = os.environ.get("CUDA", os.path.join(CACHE, "xen-vgpu/cuda"))
+CC = os.environ.get("CC", "cc")
+PROFILER = {"cuProfilerInitialize", "cuProfilerStart", "cuProfilerStop"}
+
+count = failed = 0
+
+
+def ok(passed, what, detail=""):
+    global count, failed
+    count += 1
+    failed += not passed
+    print(f"{'' if passed else 'not '}ok {count} - {what}")
+    if not passed and detail:
+        print("# " + str(detail))
+
+
+def typedefs():
+    """(base name, version, suffix) of every PFN typedef."""
+    source = "#define __CUDA_API_VERSION_INTERNAL\n#include <cudaTypedefs.h>\n"
+    text = subprocess.run(CC.split() + ["-E", "-P", "-xc", "-I", CUDA + "/include", "-"], input=source,
+                          capture_output=True, text=True, check=True).stdout
+    return [(n, int(v), s or "") for n, v, s in
+            re.findall(r"PFN_(cu\w+?)_v(\d+)(_ptsz|_ptds)?\s*\)", text)]
+
+
+def main():
+    entries, names, _ = gen.read_table(os.path.join(ROOT, "userspace/cuda/cuda.tbl"))
+    prototypes, results = gen.read_header(CUDA + "/include/cuda.h", CC)
+    exports = [e for e in entries if not e.internal]
+    declared = set(prototypes) | PROFILER
+
+    ok(len(exports) == 637, "637 entry points", len(exports))
+    ok({e.name for e in exports} == declared, "the table has what cuda.h declares, and nothing else",
+       declared ^ {e.name for e in exports})
+    ok(len({gen.base_name(e.name) for e in exports}) == 450, "450 calls")
+
+    with open(os.path.join(ROOT, "Documentation/cuda-coverage.rst"), encoding="utf-8") as page:
+        ok(page.read() == gen.emit_coverage(entries, names), "the coverage page is up to date",
+           "run make coverage-page")
+
+    pfns = typedefs()
+    table = {(gen.base_name(e.name), e.version, e.klass if e.base else "") for e in exports if e.name not in PROFILER}
+    ok(table == {(n, v, s.lstrip("_")) for n, v, s in pfns}, "name, version and form agree with cudaTypedefs.h",
+       sorted(table ^ {(n, v, s.lstrip("_")) for n, v, s in pfns})[:10])
+    plain = [e for e in exports if not e.base]
+    ok(all(e.number is not None for e in plain) and len({e.number for e in plain}) == len(plain),
+       "every plain entry has a number of its own")
+    ok(all(e.name.startswith(e.base + "_pts") or e.name.startswith(e.base + "_ptds") for e in exports if e.base),
+       "per-thread forms stand on the entry they belong to")
+
+    lib = ctypes.CDLL(os.path.join(ROOT, "build/lib/libcuda.so.1"))
+
+    def address(symbol):
+        return ctypes.cast(getattr(lib, symbol), ctypes.c_void_p).value
+
+    missing = [e.name for e in exports if not hasattr(lib, e.name)]
+    ok(not missing, "the library exports all of them", missing)
+    out = subprocess.run(["nm", "-D", "--defined-only", os.path.join(ROOT, "build/lib/libcuda.so.1")],
+                         capture_output=True, text=True, check=True).stdout
+    extra = {line.split()[-1] for line in out.splitlines()} - {e.name for e in exports}
+    ok(not extra, "and nothing else", extra)
+
+    def resolve(name, version, flags=0):
+        pfn, status = ctypes.c_void_p(), ctypes.c_int(-1)
+        result = lib.cuGetProcAddress_v2(name.encode(), ctypes.byref(pfn), version, ctypes.c_uint64(flags),
+                                         ctypes.byref(status))
+        return result, pfn.value, status.value
+
+    def finds(symbol, name, version, flags=0):
+        got = resolve(name, version, flags)
+        ok(got == (0, address(symbol), 0), f"{name} at {version}, flags {flags}, is {symbol}", got)
+
+    wrong = []
+    by_key = {(gen.base_name(e.name), e.version, "_" + e.klass if e.base else ""): e.name for e in exports}
+    for name, version, suffix in pfns:
+        if resolve(name, version, 2 if suffix else 0)[:2] != (0, address(by_key[name, version, suffix])):
+            wrong.append((name, version, suffix))
+    ok(not wrong, "cuGetProcAddress_v2 gives every form at its own version", wrong)
+
+    finds("cuMemAlloc", "cuMemAlloc", 2000)
+    finds("cuMemAlloc_v2", "cuMemAlloc", 13000)
+    finds("cuMemAlloc_v2", "cuMemAlloc", 13000, 2)
+    finds("cuCtxGetDevice", "cuCtxGetDevice", 12090)
+    finds("cuCtxGetDevice_v2", "cuCtxGetDevice", 13000)
+    finds("cuCtxCreate_v2", "cuCtxCreate", 3020)
+    finds("cuCtxCreate_v4", "cuCtxCreate", 13000)
+    finds("cuDevicePrimaryCtxRelease", "cuDevicePrimaryCtxRelease", 7000)
+    finds("cuMemcpyHtoD_v2", "cuMemcpyHtoD", 12000)
+    finds("cuMemcpyHtoD_v2_ptds", "cuMemcpyHtoD", 12000, 2)
+    finds("cuMemcpyHtoD_v2", "cuMemcpyHtoD", 3020, 2)
+    finds("cuStreamSynchronize_ptsz", "cuStreamSynchronize", 13000, 2)
+    ok(resolve("", 0) == (0, None, 1), "no name is not found")
+    ok(resolve("cuGLInit", 13000) == (0, None, 1), "an unknown name is not found")
+    ok(resolve("cuLaunchKernelEx", 4000) == (0, None, 2), "a name that is too new says so")
+    pfn = ctypes.c_void_p()
+    ok(lib.cuGetProcAddress(b"cuGLInit", ctypes.byref(pfn), 13000, ctypes.c_uint64(0)) == 500,
+       "the first form of cuGetProcAddress says CUDA_ERROR_NOT_FOUND")
+    ok(resolve("cuInit", 13000, 8)[0] == 1, "unknown flags are refused")
+
+    lib.cuGetErrorName.argtypes = [ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)]
+    text, bad = ctypes.c_char_p(), []
+    for name, value in results:
+        if lib.cuGetErrorName(value, ctypes.byref(text)) or text.value.decode() != name:
+            bad.append(name)
+    ok(not bad and len(results) > 90, "every CUresult has its name", bad)
+    ok(lib.cuGetErrorName(123456, ctypes.byref(text)) == 1, "an unknown CUresult has none")
+
+    version = ctypes.c_int()
+    ok(lib.cuDriverGetVersion(ctypes.byref(version)) == 0 and version.value >= 13000, "the version needs no broker")
+    ok(lib.cuDeviceGetCount(ctypes.byref(version)) == 3, "before cuInit a call is CUDA_ERROR_NOT_INITIALIZED")
+    os.environ["VGPU_LOG"] = "0"
+    ok(lib.cuGraphicsUnregisterResource(None) == 801, "what is refused is CUDA_ERROR_NOT_SUPPORTED")
+    print(f"1..{count}")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Payloads of the messages that carry CUDA calls, shared by shim and worker.
+ *
+ * Every request's payload starts with struct vgpu_call. Structures for calls that the table (cuda.tbl) fully
+ * describes are generated into cuda_wire.h; this file holds what is common, and the payloads of calls written by
+ * hand. All fields are little-endian, explicitly padded, multiples of 8 bytes. Strings are length + bytes.
+ */
+#ifndef VGPU_CUDA_WIRE_H
+#define VGPU_CUDA_WIRE_H
+
+#include <stdint.h>
+
+#include "idm.h"
+
+/*
+ * Handles: gen << 40 | type << 32 | index. The client chooses them (so that creating an object needs no round
+ * trip), the worker enters them into the session's table; a lookup compares the whole value. `gen` is 24 random
+ * bits. Index 0 is never used. CUstream's special values 0, 1 (legacy) and 2 (per thread) travel as they are.
+ * The handle of device d's primary context is VGPU_PRIMARY_CTX(d) in every session.
+ */
+enum vgpu_handle_type {
+	VGPU_H_NONE, VGPU_H_CTX, VGPU_H_STREAM, VGPU_H_EVENT, VGPU_H_MODULE, VGPU_H_FUNCTION, VGPU_H_LIBRARY,
+	VGPU_H_KERNEL, VGPU_H_MEMPOOL, VGPU_H_ARRAY, VGPU_H_MIPMAP, VGPU_H_TEXREF, VGPU_H_TEXOBJ, VGPU_H_SURFOBJ,
+	VGPU_H_GRAPH, VGPU_H_GRAPHEXEC, VGPU_H_GRAPHNODE, VGPU_H_LINK, VGPU_H_MEMALLOC, VGPU_H_GREENCTX,
+	VGPU_H_USEROBJ, VGPU_H_TYPES
+};
+#define VGPU_HANDLE(gen, type, index)	((uint64_t)(gen) << 40 | (uint64_t)(type) << 32 | (uint32_t)(index))
+#define VGPU_HANDLE_TYPE(h)		((unsigned int)((h) >> 32 & 0xff))
+#define VGPU_HANDLE_INDEX(h)		((uint32_t)(h))
+#define VGPU_HANDLE_GEN(h)		((uint32_t)((h) >> 40))
+#define VGPU_HANDLES_MAX		(1u << 20)	/* per session; index below this */
+#define VGPU_PRIMARY_CTX(dev)		VGPU_HANDLE(0, VGPU_H_CTX, (dev) + 1)
+
+#define VGPU_DEVICES_MAX	16
+#define VGPU_ATTRIBUTES_MAX	160	/* CU_DEVICE_ATTRIBUTE_* up to this are in the device snapshot */
+#define VGPU_FUNC_ATTRIBUTES	16	/* CU_FUNC_ATTRIBUTE_* 0 .. 15 */
+#define VGPU_PARAMS_MAX		1024	/* kernel parameters that a layout describes */
+#define VGPU_PARAM_BYTES_MAX	32764	/* CUDA 12.1 and later */
+
+/**
+ * struct vgpu_call - starts every request.
+ * @ctx:    the calling thread's current context (handle), 0 for none
+ * @thread: small number of the client thread, from 1: per-thread default stream, latched errors
+ */
+struct vgpu_call {
+	uint64_t ctx;
+	uint32_t thread;
+	uint32_t reserved;
+};
+
+/* Where bulk data is: in the message, behind the fixed part, or in the arena. */
+#define VGPU_DATA_INLINE	UINT64_MAX	/* struct vgpu_data.offset */
+struct vgpu_data {
+	uint64_t offset;	/* arena offset or VGPU_DATA_INLINE */
+	uint64_t size;		/* bytes */
+};
+
+/* IDM_HELLO (client.c/server.c of libidm answer it; no struct vgpu_call) */
+struct vgpu_hello {
+	uint64_t table_hash;
+	uint64_t arena_base;	/* one of IDM_ARENA_SLOT(i) */
+	uint32_t pid;
+	uint32_t reserved;
+	char program[64];	/* for logs; untrusted */
+};
+
+/* IDM_ARENA_GROWN */
+struct vgpu_arena_grown {
+	uint64_t arena_size;	/* total bytes now */
+};
+
+/* IDM_GPU_GET_INFO: struct vgpu_call alone -> */
+struct vgpu_info_reply {
+	int32_t driver_version;	/* cuDriverGetVersion of the library the worker loaded, at least 13000 */
+	uint32_t devices;
+	uint64_t reserved[2];
+};
+
+/* IDM_GPU_GET_PROPS: one device's snapshot */
+struct vgpu_props_request {
+	struct vgpu_call call;
+	uint32_t device;
+	uint32_t reserved;
+};
+struct vgpu_props_reply {
+	char name[256];
+	uint8_t uuid[16];
+	uint64_t total_mem;	/* the quota, if there is one and it is smaller */
+	char pci_bus_id[16];
+	int32_t priority_low, priority_high;	/* cuCtxGetStreamPriorityRange */
+	uint32_t nattributes;
+	int32_t attributes[VGPU_ATTRIBUTES_MAX];	/* index = CUdevice_attribute */
+	int32_t attribute_result[VGPU_ATTRIBUTES_MAX];	/* CUresult of each */
+	uint32_t reserved;
+};
+
+/* IDM_GPU_COPY_H2D and the asynchronous one: cuMemcpyHtoD[Async]_v2. Inline data follows. */
+struct vgpu_copy_h2d {
+	struct vgpu_call call;
+	uint64_t dst;
+	uint64_t stream;
+	struct vgpu_data src;
+	uint32_t async;		/* 1: in `stream`'s order; the reply, if wanted, comes when the source may be reused */
+	uint32_t reserved;
+};
+
+/* IDM_GPU_COPY_D2H and the asynchronous one. Destination inline: the bytes follow struct idm_response. */
+struct vgpu_copy_d2h {
+	struct vgpu_call call;
+	uint64_t src;
+	uint64_t stream;
+	struct vgpu_data dst;
+	uint32_t async;		/* 1: in `stream`'s order, arena only; the reply, if wanted, when the data is there */
+	uint32_t reserved;
+};
+
+/* cuMemcpy2D and its kin: host sides are arena offsets, packed or pitched as said. */
+struct vgpu_copy_2d {
+	struct vgpu_call call;
+	uint64_t stream;
+	uint32_t async;
+	uint32_t src_type, dst_type;	/* CUmemorytype; HOST means arena offset in src/dst */
+	uint32_t unaligned;		/* cuMemcpy2DUnaligned */
+	uint64_t src, dst;		/* device address, arena offset, or array handle */
+	uint64_t src_pitch, dst_pitch;
+	uint64_t src_x, src_y, dst_x, dst_y;
+	uint64_t width, height;		/* bytes, rows */
+};
+
+/* Images: cuModuleLoadData*, cuLibraryLoadData. `handle` is chosen by the client. Inline image bytes follow. */
+struct vgpu_load {
+	struct vgpu_call call;
+	uint64_t handle;	/* VGPU_H_MODULE or VGPU_H_LIBRARY: which of the two calls it is */
+	struct vgpu_data image;	/* wrapper stripped: fatbin, ELF, or PTX text including its NUL */
+	uint32_t log_size;	/* bytes of JIT error log wanted, at most 16 KiB */
+	uint32_t max_registers, opt_level, reserved;	/* JIT options, 0: not given */
+};
+/* reply: struct vgpu_load_reply, then error_len bytes of error log, then info_len of info log */
+struct vgpu_load_reply {
+	uint32_t error_len, info_len;
+};
+
+/* cuLinkCreate */
+struct vgpu_link_create {
+	struct vgpu_call call;
+	uint64_t handle;	/* chosen by the client */
+	uint32_t log_size;	/* bytes of each log wanted, at most 16 KiB */
+	uint32_t max_registers, opt_level, reserved;
+};
+
+/* cuLinkAddData, and cuLinkAddFile after the client has read the file. Name follows. */
+struct vgpu_link_add {
+	struct vgpu_call call;
+	uint64_t link;
+	struct vgpu_data data;	/* arena */
+	uint32_t type;		/* CUjitInputType */
+	uint32_t name_len;
+};
+
+/* cuLinkComplete: again for the image itself, once its size is known. @image: arena memory, or size 0 */
+struct vgpu_link_complete {
+	struct vgpu_call call;
+	uint64_t link;
+	struct vgpu_data image;
+};
+/* reply of the two above: then error_len bytes of error log, info_len of info log */
+struct vgpu_link_reply {
+	uint64_t size;		/* of the image, once complete */
+	uint32_t error_len, info_len;
+};
+
+/* cuMemAddressReserve and all its kin. Each uses what it needs; the others are 0. */
+struct vgpu_vmm {
+	struct vgpu_call call;
+	uint64_t handle;	/* of physical memory; chosen by the client */
+	uint64_t address, size;
+	uint64_t offset;	/* into the physical memory; alignment of a reservation */
+	uint64_t flags;		/* CUmemAccess_flags, CUmemAllocationGranularity_flags */
+	uint32_t device;	/* where the memory is, or who may access it */
+	uint32_t reserved;
+};
+struct vgpu_vmm_reply {
+	uint64_t value;		/* address or granularity */
+};
+
+/* cuMemPoolCreate */
+struct vgpu_pool_create {
+	struct vgpu_call call;
+	uint64_t handle;	/* chosen by the client */
+	uint64_t max_size;
+	uint32_t device;
+	uint32_t reserved;
+};
+
+/* cuGraphGetNodes: how many there are */
+struct vgpu_graph_nodes {
+	struct vgpu_call call;
+	uint64_t graph;
+};
+struct vgpu_graph_nodes_reply {
+	uint64_t count;
+};
+
+/*
+ * cuGraphAdd…Node: what is added, to which graph, behind which nodes. ndeps handles of nodes and param_bytes of packed
+ * parameters follow. Addresses are device memory or the arena's.
+ */
+enum vgpu_node_kind { VGPU_NODE_EMPTY, VGPU_NODE_KERNEL, VGPU_NODE_COPY, VGPU_NODE_SET };
+#define VGPU_GRAPH_DEPS_MAX	64
+struct vgpu_graph_node {
+	struct vgpu_call call;
+	uint64_t graph;
+	uint64_t node;		/* chosen by the client */
+	uint32_t kind;
+	uint32_t ndeps;
+	/* kernel */
+	uint64_t function;
+	uint32_t grid[3];
+	uint32_t block[3];
+	uint32_t shared;
+	uint32_t param_bytes;
+	/* copy: bytes, rows, slices; a slice is src_height rows. fill: elements, rows */
+	uint64_t src, dst, src_pitch, dst_pitch, src_height, dst_height;
+	uint64_t width, height, depth;
+	uint32_t value, element;
+};
+
+/* cuGraphExecUpdate */
+struct vgpu_graph_update {
+	struct vgpu_call call;
+	uint64_t exec, graph;
+};
+struct vgpu_graph_update_reply {
+	uint32_t result;	/* CUgraphExecUpdateResult, also when the call failed */
+	uint32_t reserved;
+};
+
+/* cuModuleGetFunction, cuLibraryGetKernel, cuKernelGetFunction: one reply tells all there is to know. Name follows. */
+struct vgpu_get_kernel {
+	struct vgpu_call call;
+	uint64_t parent;	/* module, library or kernel */
+	uint64_t handle;	/* chosen by the client: function or kernel */
+	uint32_t name_len;	/* bytes behind this, no NUL; 0 for cuKernelGetFunction */
+	uint32_t reserved;
+};
+struct vgpu_kernel_reply {
+	int32_t attributes[VGPU_FUNC_ATTRIBUTES];
+	uint32_t nparams;
+	uint32_t param_bytes;		/* end of the last one */
+	/* nparams times: */
+	struct { uint32_t offset, size; } params[];
+};
+
+/* IDM_GPU_LAUNCH_KERNEL: every kind of launch. nattrs CUlaunchAttribute (72 bytes each), then param_bytes follow. */
+struct vgpu_launch {
+	struct vgpu_call call;
+	uint64_t function;	/* VGPU_H_FUNCTION or VGPU_H_KERNEL */
+	uint64_t stream;
+	uint32_t grid[3];
+	uint32_t block[3];
+	uint32_t shared;	/* dynamic shared memory, bytes */
+	uint32_t cooperative;
+	uint32_t nattrs;
+	uint32_t param_bytes;
+};
+#define VGPU_LAUNCH_ATTRS_MAX	16
+
+/*
+ * cuLaunchHostFunc, cuStreamAddCallback. The worker sends IDM_CALLBACK with number @id and struct vgpu_callback when the
+ * function's turn has come, and the stream goes on once the 32-bit word at @ack, counting up, has reached @ticket.
+ * It is no message, since the thread that takes messages may itself be waiting for that stream.
+ */
+struct vgpu_host_func {
+	struct vgpu_call call;
+	uint64_t stream;
+	uint64_t id;
+	uint64_t ack;		/* arena offset */
+	uint32_t ticket;
+	uint32_t always;	/* cuStreamAddCallback: called after errors too */
+};
+struct vgpu_callback {
+	int32_t result;		/* CUresult of the stream */
+	uint32_t reserved;
+};
+
+/* cuOccupancyMaxPotentialClusterSize, cuOccupancyMaxActiveClusters: struct vgpu_launch and its attributes, no params */
+struct vgpu_clusters_reply {
+	int32_t value;
+	uint32_t reserved;
+};
+
+/* cuLibraryGetManaged: name follows. @contents: arena memory for as much of its present value as it holds, or size 0 */
+struct vgpu_get_managed {
+	struct vgpu_call call;
+	uint64_t parent;
+	struct vgpu_data contents;
+	uint32_t name_len;
+	uint32_t reserved;
+};
+
+/* cuModuleGetGlobal, cuLibraryGetGlobal: name follows */
+struct vgpu_get_global {
+	struct vgpu_call call;
+	uint64_t parent;
+	uint32_t name_len;
+	uint32_t reserved;
+};
+struct vgpu_global_reply {
+	uint64_t address;
+	uint64_t size;
+};
+
+_Static_assert(sizeof(struct vgpu_call) == 16, "vgpu_call");
+_Static_assert(sizeof(struct vgpu_launch) == 72, "vgpu_launch");
+_Static_assert(sizeof(struct vgpu_graph_node) % 8 == 0, "vgpu_graph_node");
+_Static_assert(sizeof(struct vgpu_props_reply) % 8 == 0, "vgpu_props_reply");
+
+#endif /* VGPU_CUDA_WIRE_H */
