@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Calls that are several others in one: each of them is posted, so that one message for all would save nothing. */
+#include "shim.h"
+
+static CUresult check(CUstream stream, const void *list, size_t count)
+{
+	CUresult r = session_check();
+	uint64_t wire;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!stream_handle(stream, &wire))
+		return CUDA_ERROR_INVALID_HANDLE;
+	return list && count ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyBatchAsync_v2(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
+						   CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs,
+						   CUstream hStream)
+{
+	CUresult r = check(hStream, dsts, count);
+
+	/* Attributes say when sources are read and where things are: the strictest order and the range map serve all. */
+	if (r == CUDA_SUCCESS && (!srcs || !sizes || !attrs || !attrsIdxs || !numAttrs || numAttrs > count))
+		r = CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; i < count && r == CUDA_SUCCESS; i++)
+		r = cuMemcpyAsync(dsts[i], srcs[i], sizes[i], hStream);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyBatchAsync(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
+						CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs,
+						size_t *failIdx, CUstream hStream)
+{
+	CUresult r = check(hStream, dsts, count);
+
+	if (failIdx)
+		*failIdx = SIZE_MAX;
+	if (r == CUDA_SUCCESS && (!srcs || !sizes || !attrs || !attrsIdxs || !numAttrs || numAttrs > count))
+		r = CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; i < count && r == CUDA_SUCCESS; i++) {
+		r = cuMemcpyAsync(dsts[i], srcs[i], sizes[i], hStream);
+		if (r != CUDA_SUCCESS && failIdx)
+			*failIdx = i;
+	}
+	return r;
+}
+
+static CUresult peer(const CUDA_MEMCPY3D_PEER *p, CUDA_MEMCPY3D *c)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!p)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!object_get(p->srcContext, VGPU_H_CTX) || !object_get(p->dstContext, VGPU_H_CTX))
+		return CUDA_ERROR_INVALID_CONTEXT;
+	*c = (CUDA_MEMCPY3D){
+		.srcXInBytes = p->srcXInBytes, .srcY = p->srcY, .srcZ = p->srcZ, .srcLOD = p->srcLOD,
+		.srcMemoryType = p->srcMemoryType, .srcHost = p->srcHost, .srcDevice = p->srcDevice,
+		.srcArray = p->srcArray, .srcPitch = p->srcPitch, .srcHeight = p->srcHeight,
+		.dstXInBytes = p->dstXInBytes, .dstY = p->dstY, .dstZ = p->dstZ, .dstLOD = p->dstLOD,
+		.dstMemoryType = p->dstMemoryType, .dstHost = p->dstHost, .dstDevice = p->dstDevice,
+		.dstArray = p->dstArray, .dstPitch = p->dstPitch, .dstHeight = p->dstHeight,
+		.WidthInBytes = p->WidthInBytes, .Height = p->Height, .Depth = p->Depth,
+	};
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *pCopy)
+{
+	CUDA_MEMCPY3D c;
+	CUresult r = peer(pCopy, &c);
+
+	return r == CUDA_SUCCESS ? cuMemcpy3D_v2(&c) : r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *pCopy, CUstream hStream)
+{
+	CUDA_MEMCPY3D c;
+	CUresult r = peer(pCopy, &c);
+
+	return r == CUDA_SUCCESS ? cuMemcpy3DAsync_v2(&c, hStream) : r;
+}
+
+/* --- values in memory --- */
+
+static CUresult memory_op(CUstream stream, const CUstreamBatchMemOpParams *p)
+{
+	switch (p->operation) {
+	case CU_STREAM_MEM_OP_WAIT_VALUE_32:
+		return cuStreamWaitValue32_v2(stream, p->waitValue.address, p->waitValue.value, p->waitValue.flags);
+	case CU_STREAM_MEM_OP_WAIT_VALUE_64:
+		return cuStreamWaitValue64_v2(stream, p->waitValue.address, p->waitValue.value64, p->waitValue.flags);
+	case CU_STREAM_MEM_OP_WRITE_VALUE_32:
+		return cuStreamWriteValue32_v2(stream, p->writeValue.address, p->writeValue.value, p->writeValue.flags);
+	case CU_STREAM_MEM_OP_WRITE_VALUE_64:
+		return cuStreamWriteValue64_v2(stream, p->writeValue.address, p->writeValue.value64, p->writeValue.flags);
+	case CU_STREAM_MEM_OP_BARRIER:
+		return CUDA_SUCCESS;	/* one after the other they are in order anyway */
+	default:
+		return REFUSE("a stream memory operation of this kind", "later");
+	}
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamBatchMemOp_v2(CUstream stream, unsigned int count,
+						   CUstreamBatchMemOpParams *paramArray, unsigned int flags)
+{
+	CUresult r = check(stream, paramArray, count);
+
+	if (r == CUDA_SUCCESS && (count > 256 || flags))
+		r = CUDA_ERROR_INVALID_VALUE;
+	for (unsigned int i = 0; i < count && r == CUDA_SUCCESS; i++)
+		r = memory_op(stream, &paramArray[i]);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamBatchMemOp(CUstream stream, unsigned int count,
+						CUstreamBatchMemOpParams *paramArray, unsigned int flags)
+{
+	return cuStreamBatchMemOp_v2(stream, count, paramArray, flags);
+}
+
+/* The first forms differ from the second only in what the driver had to be told before they could be used. */
+VGPU_EXPORT CUresult CUDAAPI cuStreamWaitValue32(CUstream stream, CUdeviceptr addr, cuuint32_t value, unsigned int flags)
+{
+	return cuStreamWaitValue32_v2(stream, addr, value, flags);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamWaitValue64(CUstream stream, CUdeviceptr addr, cuuint64_t value, unsigned int flags)
+{
+	return cuStreamWaitValue64_v2(stream, addr, value, flags);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamWriteValue32(CUstream stream, CUdeviceptr addr, cuuint32_t value, unsigned int flags)
+{
+	return cuStreamWriteValue32_v2(stream, addr, value, flags);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamWriteValue64(CUstream stream, CUdeviceptr addr, cuuint64_t value, unsigned int flags)
+{
+	return cuStreamWriteValue64_v2(stream, addr, value, flags);
+}

@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Contexts: which one is current is the shim's own business, a stack for each thread. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "callback.h"
+#include "managed.h"
+#include "memory.h"
+#include "shim.h"
+#include "shim_gen.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct context primaries[VGPU_DEVICES_MAX];
+static uint64_t next_id = 1;
+
+CUresult context_init(void)
+{
+	for (uint32_t i = 0; i < shim.ndevices; i++) {
+		struct object *o = &objects[i + 1];
+
+		primaries[i] = (struct context){ .device = i, .id = next_id++, .primary = true,
+						 .api_version = VGPU_DRIVER_VERSION };
+		o->wire = VGPU_PRIMARY_CTX(i);
+		o->context = &primaries[i];
+		o->type = VGPU_H_CTX;
+		shim.devices[i].primary = o;
+	}
+	return CUDA_SUCCESS;
+}
+
+struct object *context_primary(uint32_t device)
+{
+	return device < shim.ndevices ? shim.devices[device].primary : NULL;
+}
+
+uint32_t context_device(const struct object *ctx)
+{
+	return ctx->context->device;
+}
+
+uint64_t context_id(const struct object *ctx)
+{
+	return ctx->context->id;
+}
+
+bool context_alive(const struct object *ctx)
+{
+	return ctx->type == VGPU_H_CTX && (!ctx->context->primary || ctx->context->retained);
+}
+
+/* The context that @ctx means to a call: itself, or the current one for NULL. */
+static CUresult context_of(CUcontext ctx, struct object **out)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!ctx) {
+		*out = context_current(thread_self());
+		if (*out && (*out)->type != VGPU_H_CTX)
+			return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+	} else {
+		*out = object_get(ctx, VGPU_H_CTX);
+	}
+	return *out ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+/* --- primary contexts --- */
+
+static CUresult primary_of(CUdevice dev, struct context **c)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (dev < 0 || (uint32_t)dev >= shim.ndevices)
+		return CUDA_ERROR_INVALID_DEVICE;
+	*c = &primaries[dev];
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
+{
+	struct vgpu_rq_cuDevicePrimaryCtxRetain rq;
+	struct context *c;
+	CUresult r = primary_of(dev, &c);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pctx)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	if (!c->retained) {
+		rq = (struct vgpu_rq_cuDevicePrimaryCtxRetain){ .call = { .thread = thread_self()->number },
+								.dev = dev };
+		r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRetain, &rq, sizeof(rq), NULL, 0);
+	}
+	if (r == CUDA_SUCCESS) {
+		c->retained++;
+		*pctx = (CUcontext)shim.devices[dev].primary;
+	}
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+void context_values_drop(struct object *ctx)
+{
+	struct context_value *v = ctx->context->values;
+
+	ctx->context->values = NULL;
+	while (v) {
+		struct context_value *next = v->next;
+
+		if (v->destroy)
+			v->destroy((CUcontext)ctx, v->key, v->value);
+		free(v);
+		v = next;
+	}
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRelease_v2(CUdevice dev)
+{
+	struct context *c;
+	CUresult r = primary_of(dev, &c);
+	bool last;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (c->retained == 1)
+		callback_drain((CUcontext)shim.devices[dev].primary);
+	pthread_mutex_lock(&lock);
+	if (!c->retained)
+		r = CUDA_ERROR_INVALID_CONTEXT;
+	last = r == CUDA_SUCCESS && --c->retained == 0;
+	if (last)
+		r = call_cuDevicePrimaryCtxRelease_v2(dev);
+	pthread_mutex_unlock(&lock);
+	if (last) {
+		memory_forget(shim.devices[dev].primary);
+		context_values_drop(shim.devices[dev].primary);
+	}
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice dev)
+{
+	return cuDevicePrimaryCtxRelease_v2(dev);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
+{
+	struct context *c;
+	CUresult r = primary_of(dev, &c);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	callback_drain((CUcontext)shim.devices[dev].primary);
+	context_values_drop(shim.devices[dev].primary);
+	pthread_mutex_lock(&lock);
+	r = call_cuDevicePrimaryCtxReset_v2(dev);
+	memory_forget(shim.devices[dev].primary);
+	c->retained = 0;
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset(CUdevice dev)
+{
+	return cuDevicePrimaryCtxReset_v2(dev);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags)
+{
+	struct context *c;
+	CUresult r = primary_of(dev, &c);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (flags & ~(unsigned int)CU_CTX_FLAGS_MASK)
+		return CUDA_ERROR_INVALID_VALUE;
+	c->flags = flags;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned int flags)
+{
+	return cuDevicePrimaryCtxSetFlags_v2(dev, flags);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *active)
+{
+	struct context *c;
+	CUresult r = primary_of(dev, &c);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!flags || !active)
+		return CUDA_ERROR_INVALID_VALUE;
+	*flags = c->flags;
+	*active = c->retained > 0;
+	return CUDA_SUCCESS;
+}
+
+/* --- the stack --- */
+
+static CUresult push(struct object *ctx)
+{
+	struct thread *t = thread_self();
+
+	if (t->depth == CONTEXT_STACK)
+		return CUDA_ERROR_INVALID_VALUE;
+	t->stack[t->depth++] = ctx;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxPushCurrent_v2(CUcontext ctx)
+{
+	struct object *o;
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	o = object_get(ctx, VGPU_H_CTX);
+	return o ? push(o) : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxPushCurrent(CUcontext ctx)
+{
+	return cuCtxPushCurrent_v2(ctx);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxPopCurrent_v2(CUcontext *pctx)
+{
+	CUresult r = session_check();
+	struct thread *t;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	t = thread_self();
+	if (!t->depth)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	t->depth--;
+	if (pctx)
+		*pctx = (CUcontext)t->stack[t->depth];
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxPopCurrent(CUcontext *pctx)
+{
+	return cuCtxPopCurrent_v2(pctx);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxSetCurrent(CUcontext ctx)
+{
+	CUresult r = session_check();
+	struct object *o;
+	struct thread *t;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	t = thread_self();
+	if (!ctx) {
+		if (t->depth)
+			t->depth--;
+		return CUDA_SUCCESS;
+	}
+	o = object_get(ctx, VGPU_H_CTX);
+	if (!o)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	if (!t->depth)
+		return push(o);
+	t->stack[t->depth - 1] = o;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetCurrent(CUcontext *pctx)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pctx)
+		return CUDA_ERROR_INVALID_VALUE;
+	*pctx = (CUcontext)context_current(thread_self());
+	return CUDA_SUCCESS;
+}
+
+/* --- contexts that programs make --- */
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev)
+{
+	struct context *c, *primary;
+	CUresult r = primary_of(dev, &primary);
+	struct object *o;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pctx)
+		return CUDA_ERROR_INVALID_VALUE;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r = call_cuCtxCreate_v2(pctx, flags, dev);
+	if (r != CUDA_SUCCESS) {
+		free(c);
+		return r;
+	}
+	o = (struct object *)*pctx;
+	*c = (struct context){ .device = dev, .flags = flags, .api_version = VGPU_DRIVER_VERSION,
+			       .id = __atomic_fetch_add(&next_id, 1, __ATOMIC_RELAXED) };
+	o->context = c;
+	return push(o);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *paramsArray, int numParams,
+					    unsigned int flags, CUdevice dev)
+{
+	if (paramsArray || numParams)
+		return REFUSE("cuCtxCreate with execution affinity", "green-contexts");
+	return cuCtxCreate_v2(pctx, flags, dev);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateParams, unsigned int flags,
+					    CUdevice dev)
+{
+	if (ctxCreateParams && (ctxCreateParams->execAffinityParams || ctxCreateParams->cigParams))
+		return REFUSE("cuCtxCreate with parameters", "green-contexts");
+	return cuCtxCreate_v2(pctx, flags, dev);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
+{
+	struct object *o;
+	struct context *c;
+	struct thread *t;
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	o = object_get(ctx, VGPU_H_CTX);
+	if (!o || o->context->primary)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	t = thread_self();
+	callback_drain(ctx);
+	context_values_drop(o);
+	c = o->context;
+	if (context_current(t) == o)
+		t->depth--;
+	r = call_cuCtxDestroy_v2(ctx);
+	memory_forget(o);
+	if (r == CUDA_SUCCESS)
+		free(c);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy(CUcontext ctx)
+{
+	return cuCtxDestroy_v2(ctx);
+}
+
+/* --- asking and telling --- */
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx)
+{
+	struct object *o;
+	CUresult r = context_of(ctx, &o);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!device)
+		return CUDA_ERROR_INVALID_VALUE;
+	*device = o->context->device;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetDevice(CUdevice *device)
+{
+	return cuCtxGetDevice_v2(device, NULL);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetFlags(unsigned int *flags)
+{
+	struct object *o;
+	CUresult r = context_of(NULL, &o);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!flags)
+		return CUDA_ERROR_INVALID_VALUE;
+	*flags = o->context->flags;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxSetFlags(unsigned int flags)
+{
+	struct object *o;
+	CUresult r = context_of(NULL, &o);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (flags & ~(unsigned int)CU_CTX_FLAGS_MASK)
+		return CUDA_ERROR_INVALID_VALUE;
+	o->context->flags = flags;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetId(CUcontext ctx, unsigned long long *ctxId)
+{
+	struct object *o;
+	CUresult r = context_of(ctx, &o);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!ctxId)
+		return CUDA_ERROR_INVALID_VALUE;
+	*ctxId = o->context->id;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetApiVersion(CUcontext ctx, unsigned int *version)
+{
+	struct object *o;
+	CUresult r = context_of(ctx, &o);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!version)
+		return CUDA_ERROR_INVALID_VALUE;
+	*version = o->context->api_version;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetStreamPriorityRange(int *leastPriority, int *greatestPriority)
+{
+	struct object *o;
+	CUresult r = context_of(NULL, &o);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (leastPriority)
+		*leastPriority = shim.devices[o->context->device].props.priority_low;
+	if (greatestPriority)
+		*greatestPriority = shim.devices[o->context->device].props.priority_high;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxGetLimit(size_t *pvalue, CUlimit limit)
+{
+	struct object *o;
+	CUresult r = context_of(NULL, &o);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pvalue)
+		return CUDA_ERROR_INVALID_VALUE;
+	/* Compute in graphics: there is none. cuBLAS takes any other answer as a reason to give up. */
+	if (limit == CU_LIMIT_SHMEM_SIZE || limit == CU_LIMIT_CIG_ENABLED) {
+		*pvalue = 0;
+		return CUDA_SUCCESS;
+	}
+	return call_cuCtxGetLimit(pvalue, limit);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxSynchronize_v2(CUcontext ctx)
+{
+	struct vgpu_rq_cuCtxSynchronize rq;
+	struct object *o;
+	CUresult r = context_of(ctx, &o);
+
+	if (r == CUDA_SUCCESS)
+		r = call_begin(&rq.call, false);
+	if (r != CUDA_SUCCESS)
+		return r;
+	rq.call.ctx = o->wire;
+	r = call_reply(VGPU_MSG_cuCtxSynchronize, &rq, sizeof(rq), NULL, 0);
+	managed_after();
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxSynchronize(void)
+{
+	return cuCtxSynchronize_v2(NULL);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxRecordEvent(CUcontext hCtx, CUevent hEvent)
+{
+	CUresult r = call_cuCtxRecordEvent(hCtx, hEvent);
+
+	if (r == CUDA_SUCCESS)
+		event_recorded((struct object *)hEvent);
+	return r;
+}

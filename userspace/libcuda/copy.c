@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One-dimensional copies. Small ones travel inside the message, pinned memory is where the worker can reach it, and
+ * everything else passes through staging chunks, several in flight, so that filling one overlaps emptying another.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "callback.h"
+#include "capture.h"
+#include "copy.h"
+#include "managed.h"
+#include "memory.h"
+#include "shim_gen.h"
+#include "staging.h"
+#include "stream_copy.h"
+
+bool copy_is_device(uint64_t p)
+{
+	struct range r;
+
+	return range_find(p, &r) && RANGE_ON_DEVICE(r.kind);
+}
+
+/* A blocking copy's chunks in flight, oldest first. */
+struct window {
+	struct slot *slot[SLOT_WINDOW];
+	void *at[SLOT_WINDOW];		/* from the device: where the bytes go */
+	size_t n[SLOT_WINDOW];
+	unsigned int first, count;
+	bool large;			/* the whole copy is larger than what caches hold */
+};
+
+static struct slot *window_pop(struct window *w, void **at, size_t *n)
+{
+	struct slot *s = w->slot[w->first];
+
+	*at = w->at[w->first];
+	*n = w->n[w->first];
+	w->first = (w->first + 1) % SLOT_WINDOW;
+	w->count--;
+	return s;
+}
+
+static void window_push(struct window *w, struct slot *s, void *at, size_t n)
+{
+	unsigned int i = (w->first + w->count++) % SLOT_WINDOW;
+
+	w->slot[i] = s;
+	w->at[i] = at;
+	w->n[i] = n;
+}
+
+/* Wait for the oldest chunk and, from the device, take its bytes. The chunk is the caller's. */
+static struct slot *window_finish(struct window *w, CUresult *r)
+{
+	CUresult own;
+	void *at;
+	size_t n;
+	struct slot *s = window_pop(w, &at, &n);
+
+	own = staging_wait(s);
+	if (own != CUDA_SUCCESS && *r == CUDA_SUCCESS)
+		*r = own;
+	if (*r == CUDA_SUCCESS && at && w->large)
+		stream_copy(at, s->base, n);
+	else if (*r == CUDA_SUCCESS && at)
+		memcpy(at, s->base, n);
+	return s;
+}
+
+/* A chunk for the next part: a free one, or the window's oldest when there is none or the window is full. */
+static struct slot *window_chunk(struct window *w, CUresult *r)
+{
+	struct slot *s = NULL;
+	CUresult own;
+
+	if (w->count < SLOT_WINDOW) {
+		s = staging_get(!w->count, &own);
+		if (!s && own != CUDA_SUCCESS)
+			*r = own;
+	}
+	if (!s && w->count)
+		s = window_finish(w, r);
+	return s;
+}
+
+static CUresult staged_to_device(struct vgpu_copy_h2d *rq, const char *src, size_t n)
+{
+	struct window w = { .count = 0 };
+	CUresult r = CUDA_SUCCESS;
+
+	while (n && r == CUDA_SUCCESS) {
+		size_t part = n < SLOT_SIZE ? n : SLOT_SIZE;
+		struct slot *s = window_chunk(&w, &r);
+
+		if (!s)
+			break;
+		if (r == CUDA_SUCCESS) {
+			memcpy(s->base, src, part);
+			rq->src = (struct vgpu_data){ s->offset, part };
+			r = staging_submit(s, VGPU_MSG_cuMemcpyHtoD_v2, rq, sizeof(*rq));
+		}
+		if (r != CUDA_SUCCESS)
+			staging_put(s);
+		else if (rq->async)
+			staging_leave(s);
+		else
+			window_push(&w, s, NULL, 0);
+		rq->dst += part;
+		src += part;
+		n -= part;
+	}
+	while (w.count)
+		staging_put(window_finish(&w, &r));
+	return r;
+}
+
+static CUresult staged_from_device(struct vgpu_copy_d2h *rq, char *dst, size_t n)
+{
+	struct window w = { .large = n >= STREAM_COPY_MIN };
+	CUresult r = CUDA_SUCCESS;
+
+	while (n && r == CUDA_SUCCESS) {
+		size_t part = n < SLOT_SIZE ? n : SLOT_SIZE;
+		struct slot *s = window_chunk(&w, &r);
+
+		if (!s)
+			break;
+		if (r == CUDA_SUCCESS) {
+			rq->dst = (struct vgpu_data){ s->offset, part };
+			r = staging_submit(s, VGPU_MSG_cuMemcpyDtoH_v2, rq, sizeof(*rq));
+		}
+		if (r != CUDA_SUCCESS)
+			staging_put(s);
+		else
+			window_push(&w, s, dst, part);
+		rq->src += part;
+		dst += part;
+		n -= part;
+	}
+	while (w.count)
+		staging_put(window_finish(&w, &r));
+	return r;
+}
+
+static bool is_registered(const void *p, size_t n)
+{
+	struct range r;
+
+	return range_covers((uintptr_t)p, n, &r) && r.kind == RANGE_REGISTERED;
+}
+
+/*
+ * From the device into registered memory without waiting: into an arena buffer, and out of it by a host function
+ * when the stream has come so far.
+ */
+struct landing {
+	void *dst, *buffer;
+	size_t n;
+};
+
+static void land(void *data)
+{
+	struct landing *l = data;
+
+	memcpy(l->dst, l->buffer, l->n);
+	idm_arena_free(shim.client, l->buffer);
+	free(l);
+}
+
+/* @return false if it can't be done this way, and nothing has been */
+static bool land_later(struct vgpu_copy_d2h *rq, void *dst, size_t n, CUresult *r)
+{
+	struct landing *l = malloc(sizeof(*l));
+
+	if (!l)
+		return false;
+	*l = (struct landing){ dst, idm_arena_alloc(shim.client, n), n };
+	if (!l->buffer) {
+		free(l);
+		return false;
+	}
+	rq->dst.offset = (char *)l->buffer - (char *)idm_arena_base(shim.client);
+	*r = call_post(VGPU_MSG_cuMemcpyDtoH_v2, rq, sizeof(*rq));
+	if (*r == CUDA_SUCCESS)
+		*r = callback_enqueue(rq->stream, land, l);
+	/* Otherwise the buffer is kept: the copy may be under way. */
+	return true;
+}
+
+static CUresult to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
+{
+	struct vgpu_copy_h2d rq = { .dst = dst, .stream = stream, .async = async };
+	struct iovec iov[2] = { { &rq, sizeof(rq) }, { (void *)src, n } };
+	CUresult r = call_begin(&rq.call, true);
+
+	if (r != CUDA_SUCCESS || !n)
+		return r;
+	if (!src || !memory_on_device(dst, n) || copy_is_device((uintptr_t)src))
+		return CUDA_ERROR_INVALID_VALUE;
+	rq.src.size = n;
+	if (memory_arena(src, n, &rq.src.offset))
+		return async ? call_post(VGPU_MSG_cuMemcpyHtoD_v2, &rq, sizeof(rq)) :
+			call_reply(VGPU_MSG_cuMemcpyHtoD_v2, &rq, sizeof(rq), NULL, 0);
+	if (async && capture_active(stream))
+		return REFUSE("a copy from pageable memory in a graph", "allocate it with cuMemHostAlloc");
+	/* The source is read now. What a host function before it in the stream is still to write must be there. */
+	if (async && callback_pending() && is_registered(src, n)) {
+		r = copy_barrier(stream);
+		if (r != CUDA_SUCCESS)
+			return r;
+	}
+	if (n <= shim.inline_max) {
+		rq.src.offset = VGPU_DATA_INLINE;
+		/* A blocking copy is answered: the legacy stream may be busy, and other streams must find it done. */
+		return async ? call_postv(VGPU_MSG_cuMemcpyHtoD_v2, iov, 2) :
+			call_replyv(VGPU_MSG_cuMemcpyHtoD_v2, iov, 2, NULL, 0, NULL);
+	}
+	return staged_to_device(&rq, src, n);
+}
+
+static CUresult from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bool async)
+{
+	struct vgpu_copy_d2h rq = { .src = src, .stream = stream, .async = async };
+	CUresult r = call_begin(&rq.call, true);
+
+	if (r != CUDA_SUCCESS || !n)
+		return r;
+	if (!dst || !memory_on_device(src, n) || copy_is_device((uintptr_t)dst))
+		return CUDA_ERROR_INVALID_VALUE;
+	rq.dst.size = n;
+	if (memory_arena(dst, n, &rq.dst.offset))
+		return async ? call_post(VGPU_MSG_cuMemcpyDtoH_v2, &rq, sizeof(rq)) :
+			call_reply(VGPU_MSG_cuMemcpyDtoH_v2, &rq, sizeof(rq), NULL, 0);
+	if (async && capture_active(stream))
+		return REFUSE("a copy to pageable memory in a graph", "allocate it with cuMemHostAlloc");
+	if (async && is_registered(dst, n) && land_later(&rq, dst, n, &r))
+		return r;
+	/* Pageable: the bytes have to be here when the call returns, in whatever stream they come. */
+	if (n <= shim.inline_max && !async) {
+		struct iovec iov = { &rq, sizeof(rq) };
+		size_t got;
+
+		rq.dst.offset = VGPU_DATA_INLINE;
+		r = call_replyv(VGPU_MSG_cuMemcpyDtoH_v2, &iov, 1, dst, n, &got);
+		if (r == CUDA_SUCCESS && got != n)
+			return session_failed(-EPROTO);
+		if (r == CUDA_SUCCESS && thread_self()->latched) {
+			r = thread_self()->latched;
+			thread_self()->latched = 0;
+		}
+		return r;
+	}
+	return staged_from_device(&rq, dst, n);
+}
+
+/* For the program it is host memory as well, but what it holds is the device's business. */
+static bool is_managed_variable(uint64_t p, size_t n)
+{
+	struct range r;
+
+	return managed_variables && range_covers(p, n, &r) && r.kind == RANGE_GLOBAL && r.flags;
+}
+
+static CUstream stream_of_wire(uint64_t stream)
+{
+	return stream <= 2 ? (CUstream)(uintptr_t)stream : (CUstream)&objects[VGPU_HANDLE_INDEX(stream)];
+}
+
+CUresult copy_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
+{
+	CUresult r;
+
+	managed_before(stream);
+	if (is_managed_variable((uintptr_t)src, n))
+		r = copy_on_device(dst, (uintptr_t)src, n, stream_of_wire(stream), async);
+	else
+		r = to_device(dst, src, n, stream, async);
+	if (!async)
+		managed_after();
+	return r;
+}
+
+CUresult copy_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bool async)
+{
+	CUresult r;
+
+	managed_before(stream);
+	if (is_managed_variable((uintptr_t)dst, n))
+		r = copy_on_device((uintptr_t)dst, src, n, stream_of_wire(stream), async);
+	else
+		r = from_device(dst, src, n, stream, async);
+	if (!async)
+		managed_after();
+	return r;
+}
+
+CUresult copy_to_plain(uint64_t dst, const void *src, size_t n, uint64_t stream)
+{
+	return to_device(dst, src, n, stream, true);
+}
+
+CUresult copy_from_plain(void *dst, uint64_t src, size_t n, uint64_t stream)
+{
+	return from_device(dst, src, n, stream, false);
+}
+
+CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS || !n)
+		return r;
+	if (!memory_on_device(dst, n) || !memory_on_device(src, n))
+		return CUDA_ERROR_INVALID_VALUE;
+	managed_before(stream_default(thread_self()));
+	if (async)
+		return call_cuMemcpyDtoDAsync_v2(dst, src, n, stream);
+	if (stream_default(thread_self()))
+		return call_cuMemcpyDtoDAsync_v2(dst, src, n, CU_STREAM_PER_THREAD);
+	return call_cuMemcpyDtoD_v2(dst, src, n);
+}
+
+CUresult copy_barrier(uint64_t stream)
+{
+	struct vgpu_rq_cuStreamSynchronize rq = { .hStream = stream };
+	CUresult r = call_begin(&rq.call, true);
+
+	return r == CUDA_SUCCESS ? call_reply(VGPU_MSG_cuStreamSynchronize, &rq, sizeof(rq), NULL, 0) : r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount)
+{
+	return copy_to_device(dstDevice, srcHost, ByteCount, stream_default(thread_self()), false);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyDtoH_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount)
+{
+	return copy_from_device(dstHost, srcDevice, ByteCount, stream_default(thread_self()), false);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyDtoD_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount)
+{
+	return copy_on_device(dstDevice, srcDevice, ByteCount, NULL, false);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyHtoDAsync_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount,
+						  CUstream hStream)
+{
+	uint64_t stream;
+
+	if (!stream_handle(hStream, &stream))
+		return CUDA_ERROR_INVALID_HANDLE;
+	return copy_to_device(dstDevice, srcHost, ByteCount, stream, true);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyDtoHAsync_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount,
+						  CUstream hStream)
+{
+	uint64_t stream;
+
+	if (!stream_handle(hStream, &stream))
+		return CUDA_ERROR_INVALID_HANDLE;
+	return copy_from_device(dstHost, srcDevice, ByteCount, stream, true);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount,
+						  CUstream hStream)
+{
+	return copy_on_device(dstDevice, srcDevice, ByteCount, hStream, true);
+}
+
+/* cuMemcpy says nothing about direction: the range map does. */
+static CUresult copy_any(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream s, bool async)
+{
+	bool to = copy_is_device(dst), from = copy_is_device(src);
+	uint64_t stream;
+	CUresult r;
+
+	if (!stream_handle(s, &stream))
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (to && from)
+		return copy_on_device(dst, src, n, s, async);
+	if (to)
+		return copy_to_device(dst, (void *)(uintptr_t)src, n, stream, async);
+	if (from)
+		return copy_from_device((void *)(uintptr_t)dst, src, n, stream, async);
+	r = copy_barrier(stream);
+	if (r == CUDA_SUCCESS)
+		memmove((void *)(uintptr_t)dst, (void *)(uintptr_t)src, n);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)
+{
+	return copy_any(dst, src, ByteCount, NULL, false);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstream hStream)
+{
+	return copy_any(dst, src, ByteCount, hStream, true);
+}
+
+static bool peers(CUcontext dst, CUcontext src)
+{
+	return object_get(dst, VGPU_H_CTX) && object_get(src, VGPU_H_CTX);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
+					  CUcontext srcContext, size_t ByteCount)
+{
+	return peers(dstContext, srcContext) ? copy_on_device(dstDevice, srcDevice, ByteCount, NULL, false) :
+		CUDA_ERROR_INVALID_CONTEXT;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
+					       CUcontext srcContext, size_t ByteCount, CUstream hStream)
+{
+	return peers(dstContext, srcContext) ? copy_on_device(dstDevice, srcDevice, ByteCount, hStream, true) :
+		CUDA_ERROR_INVALID_CONTEXT;
+}

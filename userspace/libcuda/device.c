@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Devices: everything from the snapshot taken when the session was opened. */
+#include <stdio.h>
+#include <string.h>
+
+#include "shim.h"
+
+static CUresult device(CUdevice dev, const struct vgpu_props_reply **props)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (dev < 0 || (uint32_t)dev >= shim.ndevices)
+		return CUDA_ERROR_INVALID_DEVICE;
+	*props = &shim.devices[dev].props;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetCount(int *count)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!count)
+		return CUDA_ERROR_INVALID_VALUE;
+	*count = shim.ndevices;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGet(CUdevice *dev, int ordinal)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(ordinal, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!dev)
+		return CUDA_ERROR_INVALID_VALUE;
+	*dev = ordinal;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetName(char *name, int len, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!name || len <= 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	snprintf(name, len, "%s", p->name);
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!uuid)
+		return CUDA_ERROR_INVALID_VALUE;
+	memcpy(uuid->bytes, p->uuid, sizeof(p->uuid));
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetUuid(CUuuid *uuid, CUdevice dev)
+{
+	return cuDeviceGetUuid_v2(uuid, dev);
+}
+
+/* A LUID is Windows' name for an adapter. */
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetLuid(char *luid, unsigned int *deviceNodeMask, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	return r == CUDA_SUCCESS ? CUDA_ERROR_NOT_SUPPORTED : r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!bytes)
+		return CUDA_ERROR_INVALID_VALUE;
+	*bytes = p->total_mem;
+	return CUDA_SUCCESS;
+}
+
+/*
+ * What the path between program and GPU can't do, whatever the GPU can: shared handles, host memory that was not
+ * allocated through CUDA, pages that move between host and device.
+ */
+static int own_answer(CUdevice_attribute a, int value)
+{
+	switch ((int)a) {
+	case CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS:
+	case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS:
+	case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES:
+	case CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST:
+	case CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM:
+	case CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES:
+	case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_SPARSE_CUDA_ARRAY_SUPPORTED:
+	case CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED:
+		return 0;
+	default:
+		return value;
+	}
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pi || (uint32_t)attrib >= p->nattributes)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (p->attribute_result[attrib])
+		return p->attribute_result[attrib];
+	*pi = own_answer(attrib, p->attributes[attrib]);
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetProperties(CUdevprop *prop, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!prop)
+		return CUDA_ERROR_INVALID_VALUE;
+	*prop = (CUdevprop){
+		.maxThreadsPerBlock = p->attributes[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK],
+		.maxThreadsDim = { p->attributes[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X],
+				   p->attributes[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y],
+				   p->attributes[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z] },
+		.maxGridSize = { p->attributes[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X],
+				 p->attributes[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y],
+				 p->attributes[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z] },
+		.sharedMemPerBlock = p->attributes[CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK],
+		.totalConstantMemory = p->attributes[CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY],
+		.SIMDWidth = p->attributes[CU_DEVICE_ATTRIBUTE_WARP_SIZE],
+		.memPitch = p->attributes[CU_DEVICE_ATTRIBUTE_MAX_PITCH],
+		.regsPerBlock = p->attributes[CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK],
+		.clockRate = p->attributes[CU_DEVICE_ATTRIBUTE_CLOCK_RATE],
+		.textureAlign = p->attributes[CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT],
+	};
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceComputeCapability(int *major, int *minor, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!major || !minor)
+		return CUDA_ERROR_INVALID_VALUE;
+	*major = p->attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR];
+	*minor = p->attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR];
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetPCIBusId(char *pciBusId, int len, CUdevice dev)
+{
+	const struct vgpu_props_reply *p;
+	CUresult r = device(dev, &p);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pciBusId || len < 13)
+		return CUDA_ERROR_INVALID_VALUE;
+	snprintf(pciBusId, len, "%s", p->pci_bus_id);
+	return CUDA_SUCCESS;
+}
+
+/* "[domain]:[bus]:[device].[function]", "[domain]:[bus]:[device]" or "[bus]:[device].[function]" */
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId)
+{
+	unsigned int domain = 0, bus, slot, fn;
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!dev || !pciBusId)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (sscanf(pciBusId, "%x:%x:%x", &domain, &bus, &slot) != 3) {
+		domain = 0;
+		if (sscanf(pciBusId, "%x:%x.%x", &bus, &slot, &fn) < 2)
+			return CUDA_ERROR_INVALID_VALUE;
+	}
+	for (uint32_t i = 0; i < shim.ndevices; i++) {
+		const int *a = shim.devices[i].props.attributes;
+
+		if ((unsigned int)a[CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID] == domain &&
+		    (unsigned int)a[CU_DEVICE_ATTRIBUTE_PCI_BUS_ID] == bus &&
+		    (unsigned int)a[CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID] == slot) {
+			*dev = i;
+			return CUDA_SUCCESS;
+		}
+	}
+	return CUDA_ERROR_INVALID_DEVICE;
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Events: an event that was seen complete, or was never recorded, needs no message to say so again. */
+#include "managed.h"
+#include "shim.h"
+#include "shim_gen.h"
+
+VGPU_EXPORT CUresult CUDAAPI cuEventCreate(CUevent *phEvent, unsigned int Flags)
+{
+	struct object *o;
+	CUresult r;
+
+	if (Flags & CU_EVENT_INTERPROCESS)
+		return REFUSE("cuEventCreate for other processes", "ipc");
+	if (Flags & ~(unsigned int)(CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING))
+		return CUDA_ERROR_INVALID_VALUE;
+	r = call_cuEventCreate(phEvent, Flags);
+	if (r != CUDA_SUCCESS)
+		return r;
+	o = (struct object *)*phEvent;
+	o->ctx = context_current(thread_self());
+	o->event.flags = Flags;
+	return CUDA_SUCCESS;
+}
+
+void event_recorded(struct object *o)
+{
+	__atomic_fetch_add(&o->event.recorded, 1, __ATOMIC_RELEASE);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuEventRecord(CUevent hEvent, CUstream hStream)
+{
+	CUresult r = call_cuEventRecord(hEvent, hStream);
+
+	if (r == CUDA_SUCCESS)
+		event_recorded((struct object *)hEvent);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags)
+{
+	CUresult r;
+
+	if (flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL)
+		return CUDA_ERROR_INVALID_VALUE;
+	r = call_cuEventRecordWithFlags(hEvent, hStream, flags);
+	if (r == CUDA_SUCCESS)
+		event_recorded((struct object *)hEvent);
+	return r;
+}
+
+/* Ask, unless the last recording is known to be complete. */
+static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent))
+{
+	struct object *o = object_get(hEvent, VGPU_H_EVENT);
+	CUresult r = session_check();
+	uint32_t recorded;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!o)
+		return CUDA_ERROR_INVALID_HANDLE;
+	recorded = __atomic_load_n(&o->event.recorded, __ATOMIC_ACQUIRE);
+	if (recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
+		return CUDA_SUCCESS;
+	r = call(hEvent);
+	if (r == CUDA_SUCCESS)
+		__atomic_store_n(&o->event.complete, recorded, __ATOMIC_RELAXED);
+	if (r == CUDA_SUCCESS)
+		managed_after();
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuEventQuery(CUevent hEvent)
+{
+	return ask(hEvent, call_cuEventQuery);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuEventSynchronize(CUevent hEvent)
+{
+	return ask(hEvent, call_cuEventSynchronize);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuEventDestroy_v2(CUevent hEvent)
+{
+	CUresult r = session_check();
+
+	return r == CUDA_SUCCESS ? call_cuEventDestroy_v2(hEvent) : r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuEventDestroy(CUevent hEvent)
+{
+	return cuEventDestroy_v2(hEvent);
+}

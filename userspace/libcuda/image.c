@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <elf.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "image.h"
+
+#define WRAPPER_MAGIC	0x466243b1u
+#define FATBIN_MAGIC	0xba55ed50u
+
+/* What the compiler emits around a fatbin. */
+struct wrapper {
+	uint32_t magic;
+	uint32_t version;
+	const void *data;
+	const void *const *parts;	/* version 2: NULL-terminated array of fatbins, or NULL */
+};
+
+struct fatbin {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t header_size;
+	uint64_t size;		/* of what follows the header */
+};
+
+static enum image_kind done(struct image *out, enum image_kind kind, const void *data, uint64_t size)
+{
+	*out = (struct image){ kind, data, size };
+	return kind;
+}
+
+static enum image_kind fatbin(const void *p, size_t readable, struct image *out)
+{
+	struct fatbin h;
+	uint64_t size;
+
+	if (readable < sizeof(h))
+		return IMAGE_NONE;
+	memcpy(&h, p, sizeof(h));
+	if (h.header_size < sizeof(h) || __builtin_add_overflow(h.size, h.header_size, &size) || size > IMAGE_MAX ||
+	    size > readable)
+		return IMAGE_NONE;
+	return done(out, IMAGE_FATBIN, p, size);
+}
+
+/* Grow *@end to cover @n entries of @entry bytes at @offset. @return false if that can't be. */
+static bool cover(uint64_t *end, uint64_t offset, uint64_t n, uint64_t entry, size_t readable)
+{
+	uint64_t bytes;
+
+	if (__builtin_mul_overflow(n, entry, &bytes) || __builtin_add_overflow(bytes, offset, &bytes) ||
+	    bytes > IMAGE_MAX || bytes > readable)
+		return false;
+	if (bytes > *end)
+		*end = bytes;
+	return true;
+}
+
+static enum image_kind elf(const char *p, size_t readable, struct image *out)
+{
+	uint64_t end = sizeof(Elf64_Ehdr);
+	Elf64_Ehdr h;
+
+	if (readable < sizeof(h))
+		return IMAGE_NONE;
+	memcpy(&h, p, sizeof(h));
+	if (h.e_ident[EI_CLASS] != ELFCLASS64 || h.e_ident[EI_DATA] != ELFDATA2LSB)
+		return IMAGE_NONE;
+	if (h.e_shnum && (h.e_shentsize != sizeof(Elf64_Shdr) || !cover(&end, h.e_shoff, h.e_shnum, sizeof(Elf64_Shdr),
+									readable)))
+		return IMAGE_NONE;
+	if (h.e_phnum && (h.e_phentsize != sizeof(Elf64_Phdr) || !cover(&end, h.e_phoff, h.e_phnum, sizeof(Elf64_Phdr),
+									readable)))
+		return IMAGE_NONE;
+	for (unsigned int i = 0; i < h.e_shnum; i++) {
+		Elf64_Shdr s;
+
+		memcpy(&s, p + h.e_shoff + i * sizeof(s), sizeof(s));
+		if (s.sh_type != SHT_NOBITS && s.sh_type != SHT_NULL && !cover(&end, s.sh_offset, s.sh_size, 1, readable))
+			return IMAGE_NONE;
+	}
+	for (unsigned int i = 0; i < h.e_phnum; i++) {
+		Elf64_Phdr s;
+
+		memcpy(&s, p + h.e_phoff + i * sizeof(s), sizeof(s));
+		if (s.p_filesz && !cover(&end, s.p_offset, s.p_filesz, 1, readable))
+			return IMAGE_NONE;
+	}
+	return done(out, IMAGE_ELF, p, end);
+}
+
+static enum image_kind text(const char *p, size_t readable, struct image *out)
+{
+	size_t max = readable < IMAGE_MAX ? readable : IMAGE_MAX, n = strnlen(p, max);
+
+	if (!n || n == max)
+		return IMAGE_NONE;
+	for (size_t i = 0; i < n && i < 64; i++)
+		if (((unsigned char)p[i] < ' ' && !strchr("\t\n\r\f\v", p[i])) || (unsigned char)p[i] >= 0x7f)
+			return IMAGE_NONE;
+	return done(out, IMAGE_PTX, p, n + 1);
+}
+
+static enum image_kind measure(const void *code, size_t readable, bool inner, struct image *out)
+{
+	uint32_t magic;
+
+	if (readable < sizeof(magic))
+		return IMAGE_NONE;
+	/* Text may be shorter than a magic number: look at one byte after the other. */
+	for (unsigned int i = 0; i < sizeof(magic); i++)
+		if (!((const char *)code)[i])
+			return IMAGE_NONE;
+	memcpy(&magic, code, sizeof(magic));
+	if (magic == FATBIN_MAGIC)
+		return fatbin(code, readable, out);
+	if (!memcmp(code, ELFMAG, SELFMAG))
+		return elf(code, readable, out);
+	if (magic == WRAPPER_MAGIC && !inner) {
+		struct wrapper w;
+
+		if (readable < sizeof(w))
+			return IMAGE_NONE;
+		memcpy(&w, code, sizeof(w));
+		if ((w.version != 1 && w.version != 2) || !w.data || measure(w.data, SIZE_MAX, true, out) == IMAGE_NONE)
+			return IMAGE_NONE;
+		/* Separate compilation whose parts nobody has linked: the fatbin proper is empty. */
+		if (w.version == 2 && out->kind == IMAGE_FATBIN && out->size <= sizeof(struct fatbin) && w.parts &&
+		    w.parts[0])
+			out->kind = IMAGE_NEEDS_LINKER;
+		return out->kind;
+	}
+	return text(code, readable, out);
+}
+
+enum image_kind image_measure(const void *code, size_t readable, struct image *out)
+{
+	*out = (struct image){ IMAGE_NONE, NULL, 0 };
+	return measure(code, readable, false, out);
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Launches: the hottest path. From the handle to the kernel's layout is one pointer; parameters are packed on the
+ * stack, behind the header they travel with; nothing is allocated, looked up or waited for.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch.h"
+#include "managed.h"
+
+#define ON_STACK	1024	/* bytes of attributes and parameters; more goes through the thread's scratch */
+
+/*
+ * What is wrong with the shape of a launch is said at once, as CUDA does. @bad: impossible dimensions are
+ * CUDA_ERROR_INVALID_VALUE to the driver API's users; to the runtime, which launches a CUkernel and hands on what it
+ * is told, they are 9, cudaErrorInvalidConfiguration, a number that the driver API has no name for.
+ */
+static CUresult check_shape(const struct launch *l, const struct kernel *k, const int *limits, CUresult bad)
+{
+	uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
+
+	for (int i = 0; i < 3; i++)
+		if (!l->grid[i] || l->grid[i] > (uint32_t)limits[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X + i] ||
+		    !l->block[i] || l->block[i] > (uint32_t)limits[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X + i])
+			return bad;
+	if (threads > (uint32_t)limits[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK])
+		return bad;
+	if (threads > (uint32_t)k->attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK])
+		return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+	if (l->shared > (uint32_t)k->attributes[CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES])
+		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_SUCCESS;
+}
+
+/* Attributes whose values are objects have no wire form yet. */
+static CUresult check_attributes(const struct launch *l, bool *cooperative)
+{
+	if (l->nattrs > VGPU_LAUNCH_ATTRS_MAX || (l->nattrs && !l->attrs))
+		return CUDA_ERROR_INVALID_VALUE;
+	for (uint32_t i = 0; i < l->nattrs; i++) {
+		if (l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE && l->attrs[i].value.cooperative)
+			*cooperative = true;
+		if (l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT ||
+		    l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT ||
+		    l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
+			return REFUSE("cuLaunchKernelEx with an event or a graph node", "graphs");
+	}
+	return CUDA_SUCCESS;
+}
+
+/* The `extra` form: a list of ids and values that ends with CU_LAUNCH_PARAM_END. */
+static CUresult parse_extra(void **extra, const void **buffer, size_t *size)
+{
+	const size_t *length = NULL;
+
+	*buffer = NULL;
+	for (;; extra += 2) {
+		if (extra[0] == CU_LAUNCH_PARAM_END)
+			break;
+		if (extra[0] == CU_LAUNCH_PARAM_BUFFER_POINTER)
+			*buffer = extra[1];
+		else if (extra[0] == CU_LAUNCH_PARAM_BUFFER_SIZE)
+			length = extra[1];
+		else
+			return CUDA_ERROR_INVALID_VALUE;
+	}
+	*size = length ? *length : 0;
+	return *size > VGPU_PARAM_BYTES_MAX || (*size && !*buffer) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+static void *scratch(struct thread *t)
+{
+	if (!t->scratch)
+		t->scratch = malloc(sizeof(struct vgpu_launch) + VGPU_LAUNCH_ATTRS_MAX * sizeof(CUlaunchAttribute) +
+				    VGPU_PARAM_BYTES_MAX);
+	return t->scratch;
+}
+
+CUresult launch(const struct launch *l, void **params, void **extra)
+{
+	struct {
+		struct vgpu_launch rq;
+		unsigned char room[ON_STACK];
+	} local;
+	struct vgpu_launch *rq = &local.rq;
+	const void *buffer = NULL;
+	bool cooperative = l->cooperative;
+	const struct object *o;
+	struct vgpu_call call;
+	struct iovec iov;
+	size_t bytes, attrs_bytes;
+	unsigned char *at;
+	struct kernel *k;
+	uint64_t stream;
+	CUresult r;
+
+	r = call_begin(&call, true);
+	if (r != CUDA_SUCCESS)
+		return r;
+	o = object_function(l->function);
+	if (!o || !stream_handle(l->stream, &stream))
+		return CUDA_ERROR_INVALID_HANDLE;
+	k = o->kernel;
+	r = check_shape(l, k, shim.devices[context_device(context_current(thread_current))].props.attributes,
+			VGPU_HANDLE_TYPE(o->wire) == VGPU_H_KERNEL ? (CUresult)9 : CUDA_ERROR_INVALID_VALUE);
+	if (r == CUDA_SUCCESS && l->nattrs)
+		r = check_attributes(l, &cooperative);
+	if (r != CUDA_SUCCESS)
+		return r;
+	bytes = k->param_bytes;
+	if (params && extra)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (extra) {
+		r = parse_extra(extra, &buffer, &bytes);
+		if (r != CUDA_SUCCESS)
+			return r;
+	} else if (!params && bytes) {
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+	managed_before(stream);
+	attrs_bytes = l->nattrs * sizeof(CUlaunchAttribute);
+	if (bytes + attrs_bytes > ON_STACK) {
+		rq = scratch(thread_current);
+		if (!rq)
+			return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	rq->call = call;
+	rq->function = o->wire;
+	rq->stream = stream;
+	memcpy(rq->grid, l->grid, sizeof(rq->grid));
+	memcpy(rq->block, l->block, sizeof(rq->block));
+	rq->shared = l->shared;
+	rq->cooperative = l->cooperative;
+	rq->nattrs = l->nattrs;
+	rq->param_bytes = bytes;
+	at = (unsigned char *)(rq + 1);
+	if (attrs_bytes)
+		memcpy(at, l->attrs, attrs_bytes);
+	at += attrs_bytes;
+	if (extra) {
+		if (bytes)
+			memcpy(at, buffer, bytes);
+	} else {
+		uint32_t end = 0;
+
+		for (uint32_t i = 0; i < k->nparams; i++) {
+			uint32_t offset = k->params[i].offset, size = k->params[i].size;
+
+			if (offset > end)	/* no stack bytes between parameters */
+				memset(at + end, 0, offset - end);
+			memcpy(at + offset, params[i], size);
+			end = offset + size;
+		}
+	}
+	iov = (struct iovec){ rq, sizeof(*rq) + attrs_bytes + bytes };
+	/* Whether all blocks of a cooperative launch fit at once only the device knows, and CUDA says so at once. */
+	if (cooperative)
+		return call_replyv(VGPU_MSG_cuLaunchKernel, &iov, 1, NULL, 0, NULL);
+	return call_postv(VGPU_MSG_cuLaunchKernel, &iov, 1);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
+					    unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY,
+					    unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream,
+					    void **kernelParams, void **extra)
+{
+	struct launch l = { .function = f, .stream = hStream, .shared = sharedMemBytes,
+			    .grid = { gridDimX, gridDimY, gridDimZ }, .block = { blockDimX, blockDimY, blockDimZ } };
+
+	return launch(&l, kernelParams, extra);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
+						       unsigned int gridDimZ, unsigned int blockDimX,
+						       unsigned int blockDimY, unsigned int blockDimZ,
+						       unsigned int sharedMemBytes, CUstream hStream,
+						       void **kernelParams)
+{
+	struct launch l = { .function = f, .stream = hStream, .shared = sharedMemBytes, .cooperative = 1,
+			    .grid = { gridDimX, gridDimY, gridDimZ }, .block = { blockDimX, blockDimY, blockDimZ } };
+
+	return launch(&l, kernelParams, NULL);
+}
+
+void launch_of_config(struct launch *l, const CUlaunchConfig *c, CUfunction f)
+{
+	*l = (struct launch){ .function = f, .stream = c->hStream, .shared = c->sharedMemBytes,
+			      .grid = { c->gridDimX, c->gridDimY, c->gridDimZ },
+			      .block = { c->blockDimX, c->blockDimY, c->blockDimZ },
+			      .attrs = c->attrs, .nattrs = c->numAttrs };
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **kernelParams,
+					      void **extra)
+{
+	struct launch l;
+
+	if (!config)
+		return CUDA_ERROR_INVALID_VALUE;
+	launch_of_config(&l, config, f);
+	return launch(&l, kernelParams, extra);
+}

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# The shim: build/lib/libcuda.so.1. VGPU_INTEGRITY=0 leaves integrity.c out (see there).
+
+VGPU_INTEGRITY ?= 1
+
+SHIM_NAMES := session trace fork init device context object range reserve memory managed pinned memset staging copy copy2d batch \
+	      image jit module link kernel launch stream callback event capture graph graph_node pointer pool vmm occupancy export_tables export_hooks errors refuse resolve
+ifneq ($(VGPU_INTEGRITY),0)
+SHIM_NAMES += integrity
+CFLAGS-userspace/libcuda := -DVGPU_INTEGRITY
+endif
+SHIM_OBJS := $(SHIM_NAMES:%=$(B)/userspace/libcuda/%.o) \
+	     $(addprefix $(B)/gen/,shim_gen.o refused_gen.o resolve_gen.o names_gen.o)
+
+$(B)/lib/libcuda.so.1: $(SHIM_OBJS) $(B)/libidm.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic \
+		-Wl,--exclude-libs,ALL -o $@ $(SHIM_OBJS) $(B)/libidm.a
+	ln -sf libcuda.so.1 $(B)/lib/libcuda.so
+
+PRODUCTS += $(B)/lib/libcuda.so.1
+
+SHIM_TESTS := $(addprefix $(B)/tests/libcuda-,integrity image range object)
+UNIT_TESTS += $(SHIM_TESTS)
+SHIM_TEST_OF = $(B)/asan/userspace/libcuda/tests/test_$(1).o
+$(B)/tests/libcuda-integrity: $(call SHIM_TEST_OF,integrity) $(B)/asan/userspace/libcuda/integrity.o
+$(B)/tests/libcuda-image: $(call SHIM_TEST_OF,image) $(B)/asan/userspace/libcuda/image.o
+$(B)/tests/libcuda-range: $(call SHIM_TEST_OF,range) $(B)/asan/userspace/libcuda/range.o $(B)/asan/userspace/libcuda/reserve.o
+$(B)/tests/libcuda-object: $(call SHIM_TEST_OF,object) $(B)/asan/userspace/libcuda/object.o
+$(SHIM_TESTS):
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Device memory. Its addresses are the worker's own; here they are reserved and noted in the range map. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "capture.h"
+#include "memory.h"
+#include "reserve.h"
+#include "shim_gen.h"
+
+/* How often to ask for other memory when the worker's address is in use by host memory here. */
+#define CLASHES_MAX	16
+
+static CUresult note(uint64_t addr, uint64_t size, enum range_kind kind, void *owner)
+{
+	struct object *ctx = context_current(thread_self());
+	struct range r = { .base = addr, .size = size, .kind = kind, .ctx = ctx, .owner = owner,
+			   .device = ctx ? context_device(ctx) : 0 };
+
+	return range_insert(&r) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+}
+
+CUresult memory_note(uint64_t addr, uint64_t size, enum range_kind kind, void *owner)
+{
+	struct range r;
+
+	if (range_covers(addr, size, &r))
+		return CUDA_SUCCESS;	/* a variable asked for twice */
+	if (reserve_addresses(addr, size))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	return note(addr, size, kind, owner);
+}
+
+/* One allocation, whichever call makes it. */
+struct request {
+	CUresult (*call)(struct request *q, CUdeviceptr *p);
+	size_t size, width, height, pitch;
+	unsigned int element;
+	CUmemoryPool pool;
+	CUstream stream;
+};
+
+/*
+ * An address that clashes with host memory is kept until another one is found, so that the worker can't give the
+ * same one again, and then freed.
+ */
+static CUresult allocate(struct request *q, CUdeviceptr *out)
+{
+	CUdeviceptr clashed[CLASHES_MAX], p = 0;
+	unsigned int n = 0;
+	CUresult r;
+
+	for (;;) {
+		int err;
+
+		r = q->call(q, &p);
+		if (r != CUDA_SUCCESS)
+			break;
+		err = reserve_addresses(p, q->size);
+		if (!err) {
+			r = note(p, q->size, RANGE_DEVICE, NULL);
+			if (r == CUDA_SUCCESS)
+				*out = p;
+			else
+				call_cuMemFree_v2(p);
+			break;
+		}
+		if (n == CLASHES_MAX || err != -EEXIST) {
+			call_cuMemFree_v2(p);
+			fprintf(stderr, "vgpu: device memory at %#llx, %zu bytes: the program has memory of its own there\n",
+				(unsigned long long)p, q->size);
+			r = CUDA_ERROR_OUT_OF_MEMORY;
+			break;
+		}
+		clashed[n++] = p;
+	}
+	while (n)
+		call_cuMemFree_v2(clashed[--n]);
+	return r;
+}
+
+static CUresult plain(struct request *q, CUdeviceptr *p)
+{
+	return call_cuMemAlloc_v2(p, q->size);
+}
+
+static CUresult pitched(struct request *q, CUdeviceptr *p)
+{
+	CUresult r = call_cuMemAllocPitch_v2(p, &q->pitch, q->width, q->height, q->element);
+
+	if (r == CUDA_SUCCESS && __builtin_mul_overflow(q->pitch, q->height, &q->size))
+		return CUDA_ERROR_UNKNOWN;
+	return r;
+}
+
+static CUresult ordered(struct request *q, CUdeviceptr *p)
+{
+	return call_cuMemAllocAsync(p, q->size, q->stream);
+}
+
+static CUresult from_pool(struct request *q, CUdeviceptr *p)
+{
+	return call_cuMemAllocFromPoolAsync(p, q->size, q->pool, q->stream);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
+{
+	struct request q = { .call = plain, .size = bytesize };
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!dptr || !bytesize)
+		return CUDA_ERROR_INVALID_VALUE;
+	return allocate(&q, dptr);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pPitch, size_t WidthInBytes, size_t Height,
+						unsigned int ElementSizeBytes)
+{
+	struct request q = { .call = pitched, .width = WidthInBytes, .height = Height, .element = ElementSizeBytes };
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!dptr || !pPitch || !WidthInBytes || !Height ||
+	    (ElementSizeBytes != 4 && ElementSizeBytes != 8 && ElementSizeBytes != 16))
+		return CUDA_ERROR_INVALID_VALUE;
+	r = allocate(&q, dptr);
+	if (r == CUDA_SUCCESS)
+		*pPitch = q.pitch;
+	return r;
+}
+
+CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUstream stream)
+{
+	struct request q = { .call = pool ? from_pool : ordered, .size = bytesize, .pool = pool, .stream = stream };
+	uint64_t wire;
+
+	if (!stream_handle(stream, &wire))
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (capture_active(wire))
+		return REFUSE("stream-ordered memory in a graph", "graphs");
+	return allocate(&q, dptr);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
+{
+	CUresult r = session_check();
+	struct range old;
+
+	if (r != CUDA_SUCCESS || !dptr)
+		return r;
+	/* Out of the map first: the worker may give the address to another thread as soon as it has the message. */
+	if (!range_remove(dptr, 1 << RANGE_DEVICE | 1 << RANGE_MANAGED, &old))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (old.kind == RANGE_MANAGED) {
+		r = cuCtxSynchronize_v2(old.ctx);
+		idm_arena_free(shim.client, (void *)(uintptr_t)dptr);
+		return r;
+	}
+	return call_cuMemFree_v2(dptr);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream)
+{
+	uint64_t wire;
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (stream_handle(hStream, &wire) && capture_active(wire))
+		return REFUSE("stream-ordered memory in a graph", "graphs");
+	if (!range_remove(dptr, 1 << RANGE_DEVICE, NULL))
+		return CUDA_ERROR_INVALID_VALUE;
+	return call_cuMemFreeAsync(dptr, hStream);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdeviceptr dptr)
+{
+	CUresult r = session_check();
+	struct range range;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!range_find(dptr, &range) || range.kind == RANGE_REGISTERED)
+		return CUDA_ERROR_NOT_FOUND;
+	if (pbase)
+		*pbase = range.base;
+	if (psize)
+		*psize = range.size;
+	return CUDA_SUCCESS;
+}
+
+static void forget(const struct range *r)
+{
+	if (RANGE_IN_ARENA(r->kind))
+		idm_arena_free(shim.client, (void *)(uintptr_t)r->base);
+}
+
+void memory_forget(const struct object *ctx)
+{
+	range_remove_context(ctx, forget);
+}
+
+bool memory_arena(const void *p, uint64_t len, uint64_t *offset)
+{
+	struct range r;
+
+	if (!range_covers((uintptr_t)p, len, &r) || !RANGE_IN_ARENA(r.kind))
+		return false;
+	*offset = (uintptr_t)p - (uintptr_t)idm_arena_base(shim.client);
+	return true;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_MEMORY_H
+#define VGPU_MEMORY_H
+
+#include "range.h"
+#include "shim.h"
+
+/** Note memory at a device address. @return CUDA_SUCCESS, or CUDA_ERROR_OUT_OF_MEMORY if the address can't be used */
+CUresult memory_note(uint64_t addr, uint64_t size, enum range_kind kind, void *owner);
+
+/** Stream-ordered memory, from @pool or (NULL) from the device's default one. */
+CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUstream stream);
+
+/** Is [addr, addr + len) memory that a device can reach by this address? */
+static inline bool memory_on_device(uint64_t addr, uint64_t len)
+{
+	struct range r;
+
+	return range_covers(addr, len, &r) && r.kind != RANGE_REGISTERED;
+}
+
+/** A context has ended, and all memory with it. */
+void memory_forget(const struct object *ctx);
+
+/** If [p, p + len) is arena memory: its arena offset. */
+bool memory_arena(const void *p, uint64_t len, uint64_t *offset);
+
+#endif

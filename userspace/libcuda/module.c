@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Modules and libraries: loading, and finding what is in them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "image.h"
+#include "jit.h"
+#include "managed.h"
+#include "memory.h"
+#include "module.h"
+#include "shim_gen.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* children lists */
+
+/* --- loading --- */
+
+static CUresult send_image(struct vgpu_load *rq, const struct image *image, const struct jit *j)
+{
+	struct iovec iov[2] = { { rq, sizeof(*rq) }, { (void *)image->data, image->size } };
+	size_t cap = sizeof(struct vgpu_load_reply) + 2 * (size_t)rq->log_size, len = 0;
+	struct vgpu_load_reply head;
+	void *arena = NULL;
+	char *reply;
+	CUresult r;
+
+	rq->image = (struct vgpu_data){ VGPU_DATA_INLINE, image->size };
+	if (image->size > shim.inline_max) {
+		arena = idm_arena_alloc(shim.client, image->size);
+		if (!arena)
+			return idm_client_ended(shim.client) ? session_failed(-EPIPE) : CUDA_ERROR_OUT_OF_MEMORY;
+		memcpy(arena, image->data, image->size);
+		rq->image.offset = (char *)arena - (char *)idm_arena_base(shim.client);
+	}
+	reply = malloc(cap);
+	if (reply) {
+		r = call_replyv(VGPU_MSG_cuModuleLoadData, iov, arena ? 1 : 2, reply, cap, &len);
+		if (len >= sizeof(head)) {
+			memcpy(&head, reply, sizeof(head));
+			jit_logs(j, reply + sizeof(head), len - sizeof(head), head.error_len, head.info_len);
+		}
+		free(reply);
+	} else {
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	if (arena)
+		idm_arena_free(shim.client, arena);
+	return r;
+}
+
+CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,
+		     const CUjit_option *options, void **values, struct object **out)
+{
+	struct vgpu_load rq = { .log_size = 0 };
+	CUresult r = call_begin(&rq.call, type == VGPU_H_MODULE);
+	struct image image;
+	struct object *o;
+	struct jit j;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!out || !code)
+		return CUDA_ERROR_INVALID_VALUE;
+	switch (image_measure(code, readable, &image)) {
+	case IMAGE_NONE:
+		return CUDA_ERROR_INVALID_IMAGE;
+	case IMAGE_NEEDS_LINKER:
+		return REFUSE("loading separately compiled parts that are not linked", "compile for the device's own "
+			      "architecture, or without -rdc=true");
+	default:
+		break;
+	}
+	jit_parse(&j, noptions, options, values);
+	rq.log_size = jit_log_size(&j);
+	rq.max_registers = j.max_registers;
+	rq.opt_level = j.opt_level;
+	o = object_new(type);
+	if (!o)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	rq.handle = o->wire;
+	o->ctx = context_current(thread_self());
+	r = send_image(&rq, &image, &j);
+	if (r != CUDA_SUCCESS) {
+		object_delete(o);
+		return r;
+	}
+	*out = o;
+	return CUDA_SUCCESS;
+}
+
+static CUresult load_file(enum vgpu_handle_type type, const char *path, unsigned int n, const CUjit_option *options,
+			  void **values, struct object **out)
+{
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	CUresult r = CUDA_ERROR_FILE_NOT_FOUND;
+	struct stat st;
+	ssize_t got = 0;
+	char *data;
+
+	if (fd < 0)
+		return r;
+	if (!fstat(fd, &st) && st.st_size > 0 && (uint64_t)st.st_size < IMAGE_MAX) {
+		size_t size = st.st_size;
+
+		data = malloc(size + 1);
+		if (!data) {
+			close(fd);
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		}
+		for (size_t at = 0; at < size; at += got) {
+			got = read(fd, data + at, size - at);
+			if (got <= 0)
+				break;
+		}
+		data[size] = '\0';
+		r = got > 0 ? module_load(type, data, size + 1, n, options, values, out) : CUDA_ERROR_FILE_NOT_FOUND;
+		free(data);
+	}
+	close(fd);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleLoad(CUmodule *module, const char *fname)
+{
+	return load_file(VGPU_H_MODULE, fname, 0, NULL, NULL, (struct object **)module);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleLoadData(CUmodule *module, const void *image)
+{
+	return module_load(VGPU_H_MODULE, image, SIZE_MAX, 0, NULL, NULL, (struct object **)module);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int numOptions,
+						CUjit_option *options, void **optionValues)
+{
+	return module_load(VGPU_H_MODULE, image, SIZE_MAX, numOptions, options, optionValues,
+			   (struct object **)module);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleLoadFatBinary(CUmodule *module, const void *fatCubin)
+{
+	return cuModuleLoadData(module, fatCubin);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jitOptions,
+					       void **jitOptionsValues, unsigned int numJitOptions,
+					       CUlibraryOption *libraryOptions, void **libraryOptionValues,
+					       unsigned int numLibraryOptions)
+{
+	/* The one library option there is says that the caller keeps the image; a copy is taken anyway. */
+	return module_load(VGPU_H_LIBRARY, code, SIZE_MAX, numJitOptions, jitOptions, jitOptionsValues,
+			   (struct object **)library);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions,
+						   void **jitOptionsValues, unsigned int numJitOptions,
+						   CUlibraryOption *libraryOptions, void **libraryOptionValues,
+						   unsigned int numLibraryOptions)
+{
+	return load_file(VGPU_H_LIBRARY, fileName, numJitOptions, jitOptions, jitOptionsValues,
+			 (struct object **)library);
+}
+
+/* --- unloading --- */
+
+static void kernel_free(struct kernel *k)
+{
+	if (!k)
+		return;
+	occupancy_forget(k);
+	free(k->params);
+	free(k->name);
+	free(k);
+}
+
+static void forget_children(struct object *parent)
+{
+	struct object *o;
+
+	pthread_mutex_lock(&lock);
+	o = parent->children;
+	parent->children = NULL;
+	pthread_mutex_unlock(&lock);
+	while (o) {
+		struct object *next = o->sibling;
+		struct kernel *k = o->kernel;
+
+		object_delete(o);
+		kernel_free(k);
+		o = next;
+	}
+	managed_forget(parent);
+	range_remove_owned(parent);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
+{
+	struct object *o = object_get(hmod, VGPU_H_MODULE);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!o || o->parent)	/* a library's module ends with the library */
+		return CUDA_ERROR_INVALID_HANDLE;
+	forget_children(o);
+	return call_cuModuleUnload(hmod);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryUnload(CUlibrary library)
+{
+	struct object *o = object_get(library, VGPU_H_LIBRARY);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!o)
+		return CUDA_ERROR_INVALID_HANDLE;
+	forget_children(o);
+	if (o->library.module) {
+		forget_children(o->library.module);
+		object_delete(o->library.module);
+	}
+	return call_cuLibraryUnload(library);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
+{
+	const char *s = getenv("CUDA_MODULE_LOADING");
+
+	if (!mode)
+		return CUDA_ERROR_INVALID_VALUE;
+	*mode = s && !strcmp(s, "EAGER") ? CU_MODULE_EAGER_LOADING : CU_MODULE_LAZY_LOADING;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryGetModule(CUmodule *pMod, CUlibrary library)
+{
+	struct object *o = object_get(library, VGPU_H_LIBRARY);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pMod || !o)
+		return pMod ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	if (!o->library.module) {
+		CUmodule m;
+
+		r = call_cuLibraryGetModule(&m, library);
+		if (r == CUDA_SUCCESS) {
+			o->library.module = (struct object *)m;
+			o->library.module->parent = o;
+		}
+	}
+	if (r == CUDA_SUCCESS)
+		*pMod = (CUmodule)o->library.module;
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+/* --- kernels --- */
+
+static struct kernel *kernel_make(const char *name, const struct vgpu_kernel_reply *reply, size_t len)
+{
+	struct kernel *k;
+
+	if (len < sizeof(*reply) || reply->nparams > VGPU_PARAMS_MAX ||
+	    len != sizeof(*reply) + reply->nparams * sizeof(reply->params[0]) ||
+	    reply->param_bytes > VGPU_PARAM_BYTES_MAX)
+		return NULL;
+	for (uint32_t i = 0; i < reply->nparams; i++)
+		if (reply->params[i].offset > reply->param_bytes ||
+		    reply->params[i].size > reply->param_bytes - reply->params[i].offset)
+			return NULL;
+	k = calloc(1, sizeof(*k));
+	if (!k)
+		return NULL;
+	k->name = strdup(name);
+	k->params = calloc(reply->nparams + 1, sizeof(k->params[0]));
+	if (!k->name || !k->params) {
+		kernel_free(k);
+		return NULL;
+	}
+	memcpy(k->attributes, reply->attributes, sizeof(k->attributes));
+	memcpy(k->params, reply->params, reply->nparams * sizeof(k->params[0]));
+	k->nparams = reply->nparams;
+	k->param_bytes = reply->param_bytes;
+	return k;
+}
+
+static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out)
+{
+	struct vgpu_get_kernel rq = { .parent = parent->wire, .name_len = strlen(name) };
+	struct iovec iov[2] = { { &rq, sizeof(rq) }, { (void *)name, rq.name_len } };
+	union {
+		struct vgpu_kernel_reply reply;
+		char room[sizeof(struct vgpu_kernel_reply) + VGPU_PARAMS_MAX * 8];
+	} *u;
+	CUresult r = call_begin(&rq.call, false);
+	struct object *o;
+	size_t len = 0;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	u = malloc(sizeof(*u));
+	o = object_new(type);
+	if (!u || !o) {
+		free(u);
+		if (o)
+			object_delete(o);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	rq.handle = o->wire;
+	r = call_replyv(VGPU_MSG_cuModuleGetFunction, iov, 2, u, sizeof(*u), &len);
+	if (r == CUDA_SUCCESS) {
+		o->kernel = kernel_make(name, &u->reply, len);
+		if (!o->kernel)
+			r = session_failed(-EPROTO);
+	}
+	free(u);
+	if (r != CUDA_SUCCESS) {
+		object_delete(o);
+		return r;
+	}
+	o->parent = parent;
+	o->ctx = context_current(thread_self());
+	o->sibling = parent->children;
+	parent->children = o;
+	*out = o;
+	return CUDA_SUCCESS;
+}
+
+static CUresult get_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out)
+{
+	CUresult r = session_check();
+	struct object *o;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!parent)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (!out || !name || !*name || strlen(name) > VGPU_PARAM_BYTES_MAX)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	for (o = parent->children; o; o = o->sibling)
+		if (!strcmp(o->kernel->name, name))
+			break;
+	if (o)
+		*out = o;
+	else
+		r = fetch_kernel(parent, type, name, out);
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const char *name)
+{
+	return get_kernel(object_get(hmod, VGPU_H_MODULE), VGPU_H_FUNCTION, name, (struct object **)hfunc);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name)
+{
+	return get_kernel(object_get(library, VGPU_H_LIBRARY), VGPU_H_KERNEL, name, (struct object **)pKernel);
+}
+
+/* --- variables --- */
+
+static CUresult get_global(uint16_t type, struct object *parent, const char *name, CUdeviceptr *dptr, size_t *bytes)
+{
+	struct vgpu_get_global rq = { .reserved = 0 };
+	struct vgpu_global_reply reply;
+	struct iovec iov[2] = { { &rq, sizeof(rq) }, { (void *)name, 0 } };
+	CUresult r = call_begin(&rq.call, true);
+	size_t len = 0;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!parent)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (!name || (!dptr && !bytes) || strlen(name) > VGPU_PARAM_BYTES_MAX)
+		return CUDA_ERROR_INVALID_VALUE;
+	rq.parent = parent->wire;
+	rq.name_len = iov[1].iov_len = strlen(name);
+	r = call_replyv(type, iov, 2, &reply, sizeof(reply), &len);
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (len != sizeof(reply))
+		return session_failed(-EPROTO);
+	if (reply.size) {
+		r = memory_note(reply.address, reply.size, RANGE_GLOBAL, parent);
+		if (r != CUDA_SUCCESS)
+			return r;
+	}
+	if (dptr)
+		*dptr = reply.address;
+	if (bytes)
+		*bytes = reply.size;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, const char *name)
+{
+	return get_global(VGPU_MSG_cuModuleGetGlobal_v2, object_get(hmod, VGPU_H_MODULE), name, dptr, bytes);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
+{
+	return get_global(VGPU_MSG_cuModuleGetGlobal_v2, object_get(library, VGPU_H_LIBRARY), name, dptr, bytes);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
+{
+	struct object *o = object_get(library, VGPU_H_LIBRARY);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!o)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (!name || (!dptr && !bytes) || strlen(name) > VGPU_PARAM_BYTES_MAX)
+		return CUDA_ERROR_INVALID_VALUE;
+	return managed_variable(o, name, dptr, bytes);
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_MODULE_H
+#define VGPU_MODULE_H
+
+#include "shim.h"
+
+/** Load an image of unknown form as a module or a library (@type). */
+CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,
+		     const CUjit_option *options, void **values, struct object **out);
+
+#endif

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "object.h"
+
+struct object *objects;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static uint32_t fresh = VGPU_DEVICES_MAX + 1;	/* places from here up were never used */
+static uint32_t first_free;			/* 0: none */
+static uint64_t random_state;
+
+int objects_init(void)
+{
+	void *p;
+
+	if (objects)
+		return 0;
+	if (getrandom(&random_state, sizeof(random_state), 0) != sizeof(random_state) || !random_state)
+		random_state = 0x9e3779b97f4a7c15ull ^ (uintptr_t)&p;
+	p = mmap(NULL, OBJECTS * sizeof(struct object), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	objects = p;
+	return 0;
+}
+
+/* xorshift64*: generations need to differ from use to use; the worker's table compares the whole handle. */
+static uint32_t generation(void)
+{
+	random_state ^= random_state >> 12;
+	random_state ^= random_state << 25;
+	random_state ^= random_state >> 27;
+	return (random_state * 0x2545f4914f6cdd1dull) >> 40;
+}
+
+void *object_new(enum vgpu_handle_type type)
+{
+	struct object *o = NULL;
+	uint32_t index = 0;
+
+	pthread_mutex_lock(&lock);
+	if (first_free) {
+		index = first_free;
+		first_free = objects[index].next_free;
+	} else if (fresh < OBJECTS) {
+		index = fresh++;
+	}
+	if (index) {
+		o = &objects[index];
+		memset(o, 0, sizeof(*o));
+		o->wire = VGPU_HANDLE(generation(), type, index);
+		__atomic_store_n(&o->type, type, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&lock);
+	return o;
+}
+
+void object_delete(void *p)
+{
+	struct object *o = p;
+
+	pthread_mutex_lock(&lock);
+	o->type = VGPU_H_NONE;
+	o->wire = 0;
+	o->next_free = first_free;
+	first_free = o - objects;
+	pthread_mutex_unlock(&lock);
+}

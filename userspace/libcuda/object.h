@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a program holds as CUstream, CUevent, CUmodule, ...: a pointer to a struct object.
+ *
+ * All objects lie in one array that is never unmapped, so any pointer can be checked without being followed, and
+ * an object that is gone is still readable. An object's place in the array is the index in its wire handle.
+ */
+#ifndef VGPU_OBJECT_H
+#define VGPU_OBJECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire.h"
+
+struct kernel;
+struct context;
+struct link;
+
+struct object {
+	uint64_t wire;		/* the handle; 0 while free */
+	uint32_t type;		/* enum vgpu_handle_type; VGPU_H_NONE while free */
+	uint32_t next_free;
+	struct object *ctx;	/* the context it was made in */
+	struct object *parent;	/* function: module; kernel: library */
+	struct object *children, *sibling;	/* module, library: what was looked up in it */
+	union {
+		struct {
+			uint32_t flags;
+			int32_t priority;
+		} stream;
+		struct {
+			uint32_t flags;
+			uint32_t recorded;	/* how often */
+			uint32_t complete;	/* the recording that was seen complete; both 0: none */
+		} event;
+		struct context *context;
+		struct link *link;
+		struct {
+			uint32_t device;
+		} pool;
+		struct {
+			uint64_t size;
+			uint32_t device, handles, mappings;
+		} physical;
+		struct kernel *kernel;		/* function and kernel */
+		struct {
+			struct object *module;	/* cuLibraryGetModule's answer */
+		} library;
+	};
+};
+
+#define OBJECTS	VGPU_HANDLES_MAX
+extern struct object *objects;	/* OBJECTS of them; places 1 ... VGPU_DEVICES_MAX are the primary contexts */
+
+/** Map the array. @return 0 or -errno. Once, from session_open(). */
+int objects_init(void);
+
+/** @return a new object with a wire handle of its own, NULL if there are too many. */
+void *object_new(enum vgpu_handle_type type);
+
+/** Make @o's place free. */
+void object_delete(void *o);
+
+static inline uint64_t object_wire(const void *o)
+{
+	return ((const struct object *)o)->wire;
+}
+
+/** @return @p as an object of @type, NULL if it is none. */
+static inline struct object *object_get(const void *p, enum vgpu_handle_type type)
+{
+	uintptr_t offset = (uintptr_t)p - (uintptr_t)objects;
+	struct object *o = (struct object *)(uintptr_t)p;
+
+	if (!objects || offset >= OBJECTS * sizeof(*o) || offset % sizeof(*o) || o->type != type)
+		return NULL;
+	return o;
+}
+
+/** @return the wire handle of @p, 0 if it is no object of @type. */
+static inline uint64_t object_handle(const void *p, enum vgpu_handle_type type)
+{
+	const struct object *o = object_get(p, type);
+
+	return o ? o->wire : 0;
+}
+
+/** @return @p as a function or a kernel, NULL if it is neither. */
+static inline struct object *object_function(const void *p)
+{
+	struct object *o = object_get(p, VGPU_H_KERNEL);
+
+	return o ? o : object_get(p, VGPU_H_FUNCTION);
+}
+
+static inline uint64_t object_launchable(const void *p)
+{
+	const struct object *o = object_function(p);
+
+	return o ? o->wire : 0;
+}
+
+#endif

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Host memory that the GPU can reach. It is arena memory: client, worker and GPU know it by one address, and a copy
+ * to or from it moves no byte more than the DMA does.
+ *
+ * Registered memory (cuMemHostRegister) stays the program's own; copies from and to it go through the arena, and those
+ * into it end with a host function, so that nobody has to wait. Reaching it from a kernel is refused, not pretended: cuMemHostGetDevicePointer says so.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "callback.h"
+#include "memory.h"
+
+#define HOST_ALLOC_FLAGS	(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
+#define HOST_REGISTER_FLAGS	(CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | \
+				 CU_MEMHOSTREGISTER_READ_ONLY)
+
+static CUresult arena_alloc(void **pp, size_t size, enum range_kind kind, unsigned int flags)
+{
+	struct object *ctx = context_current(thread_self());
+	struct range r = { .size = size, .kind = kind, .flags = flags, .ctx = ctx };
+	CUresult res = session_check();
+	void *p;
+
+	if (res != CUDA_SUCCESS)
+		return res;
+	if (!ctx)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	if (!pp || !size)
+		return CUDA_ERROR_INVALID_VALUE;
+	p = idm_arena_alloc(shim.client, size);
+	if (!p)
+		return idm_client_ended(shim.client) ? session_failed(-EPIPE) : CUDA_ERROR_OUT_OF_MEMORY;
+	r.base = (uintptr_t)p;
+	r.device = context_device(ctx);
+	if (range_insert(&r)) {
+		idm_arena_free(shim.client, p);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	*pp = p;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemHostAlloc(void **pp, size_t bytesize, unsigned int Flags)
+{
+	if (Flags & ~(unsigned int)HOST_ALLOC_FLAGS)
+		return CUDA_ERROR_INVALID_VALUE;
+	return arena_alloc(pp, bytesize, RANGE_PINNED, Flags);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemAllocHost_v2(void **pp, size_t bytesize)
+{
+	return arena_alloc(pp, bytesize, RANGE_PINNED, 0);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flags)
+{
+	void *p = NULL;
+	CUresult r;
+
+	if (!dptr || (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST))
+		return CUDA_ERROR_INVALID_VALUE;
+	r = arena_alloc(&p, bytesize, RANGE_MANAGED, flags);
+	if (r == CUDA_SUCCESS)
+		*dptr = (uintptr_t)p;
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemFreeHost(void *p)
+{
+	CUresult r = session_check();
+	struct range old;
+
+	if (r != CUDA_SUCCESS || !p)
+		return r;
+	if (!range_remove((uintptr_t)p, 1 << RANGE_PINNED, &old))
+		return CUDA_ERROR_INVALID_VALUE;
+	/* A copy may be under way; what is given back must not change afterwards. */
+	r = cuCtxSynchronize_v2(old.ctx);
+	idm_arena_free(shim.client, p);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, void *p, unsigned int Flags)
+{
+	CUresult r = session_check();
+	struct range range;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pdptr || Flags || !range_find((uintptr_t)p, &range))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (range.kind == RANGE_REGISTERED)
+		return REFUSE("cuMemHostGetDevicePointer of registered memory", "allocate it with cuMemHostAlloc");
+	if (range.kind != RANGE_PINNED)
+		return CUDA_ERROR_INVALID_VALUE;
+	*pdptr = (uintptr_t)p;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemHostGetFlags(unsigned int *pFlags, void *p)
+{
+	CUresult r = session_check();
+	struct range range;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pFlags || !range_find((uintptr_t)p, &range) || range.kind != RANGE_PINNED)
+		return CUDA_ERROR_INVALID_VALUE;
+	*pFlags = range.flags;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags)
+{
+	struct range r = { .base = (uintptr_t)p, .size = bytesize, .kind = RANGE_REGISTERED, .flags = Flags };
+	CUresult res = session_check();
+	struct object *ctx;
+
+	if (res != CUDA_SUCCESS)
+		return res;
+	if (!p || !bytesize)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (Flags & CU_MEMHOSTREGISTER_DEVICEMAP)
+		return REFUSE("cuMemHostRegister for mapping", "allocate the memory with cuMemHostAlloc");
+	if (Flags & ~(unsigned int)HOST_REGISTER_FLAGS)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	ctx = context_current(thread_self());
+	if (!ctx)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	r.ctx = ctx;
+	r.device = context_device(ctx);
+	return range_insert(&r) ? CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED : CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister(void *p, size_t bytesize, unsigned int Flags)
+{
+	return cuMemHostRegister_v2(p, bytesize, Flags);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemHostUnregister(void *p)
+{
+	CUresult r = session_check();
+	struct range old;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!range_remove((uintptr_t)p, 1 << RANGE_REGISTERED, &old))
+		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	/* Copies into it may be under way, and the program may free it now. */
+	callback_drain(old.ctx);
+	return CUDA_SUCCESS;
+}
+
+/* Managed memory is coherent where it is; where it ought to be is advice that has nothing to act on. */
+static CUresult advice(CUdeviceptr p, size_t count)
+{
+	CUresult r = session_check();
+	struct range range;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	return count && range_covers(p, count, &range) && range.kind == RANGE_MANAGED ? CUDA_SUCCESS :
+		CUDA_ERROR_INVALID_VALUE;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise adv, CUdevice device)
+{
+	return advice(devPtr, count);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CUmem_advise adv, CUmemLocation location)
+{
+	return advice(devPtr, count);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemPrefetchAsync(CUdeviceptr devPtr, size_t count, CUdevice dstDevice, CUstream hStream)
+{
+	return advice(devPtr, count);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemPrefetchAsync_v2(CUdeviceptr devPtr, size_t count, CUmemLocation location,
+						   unsigned int flags, CUstream hStream)
+{
+	return advice(devPtr, count);
+}

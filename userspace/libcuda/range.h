@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The range map: what an address is. Thread-safe. Knows nothing of sessions, so it is tested alone. */
+#ifndef VGPU_RANGE_H
+#define VGPU_RANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum range_kind {
+	RANGE_DEVICE,		/* cuMemAlloc and its kin: device memory */
+	RANGE_GLOBAL,		/* a module's variable: device memory that can't be freed */
+	RANGE_PINNED,		/* arena memory from cuMemHostAlloc: one address on both sides */
+	RANGE_MANAGED,		/* arena memory from cuMemAllocManaged */
+	RANGE_RESERVED,		/* cuMemAddressReserve: device memory where something is mapped */
+	RANGE_REGISTERED,	/* the program's own memory, cuMemHostRegister: pageable to us */
+	RANGE_KINDS
+};
+#define RANGE_ON_DEVICE(kind)	((kind) == RANGE_DEVICE || (kind) == RANGE_GLOBAL || (kind) == RANGE_RESERVED)
+#define RANGE_IN_ARENA(kind)	((kind) == RANGE_PINNED || (kind) == RANGE_MANAGED)
+
+struct range {
+	uint64_t base, size;
+	enum range_kind kind;
+	uint32_t flags;		/* as given to the call that made it */
+	uint32_t device;
+	uint64_t id;		/* unique for the process's life; set by range_insert() */
+	void *ctx;		/* the context it belongs to */
+	void *owner;		/* RANGE_GLOBAL: module or library */
+};
+
+/** @return 0, -EEXIST if it overlaps another range, -EINVAL if it wraps or is empty, -ENOMEM */
+int range_insert(const struct range *r);
+
+/** The range that holds @addr. */
+bool range_find(uint64_t addr, struct range *out);
+
+/** The range that holds all of [addr, addr + len). */
+bool range_covers(uint64_t addr, uint64_t len, struct range *out);
+
+/** Remove the range that starts at @base and is of a kind in @kinds (bits 1 << kind). */
+bool range_remove(uint64_t base, unsigned int kinds, struct range *out);
+
+/** Remove all ranges of @owner. */
+void range_remove_owned(const void *owner);
+
+/** Remove all ranges of context @ctx but registered ones; @each (may be NULL) is told, under the map's lock. */
+void range_remove_context(const void *ctx, void (*each)(const struct range *r));
+
+/** Number of ranges, for tests. */
+unsigned long range_count(void);
+
+#endif

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The process's session, its threads, and the way every message goes. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "capture.h"
+#include "shim.h"
+#include "staging.h"
+
+struct shim shim;
+__thread struct thread *thread_current __attribute__((tls_model("initial-exec")));
+
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t thread_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct thread *idle_threads;
+static uint32_t threads;
+static pthread_key_t thread_key;
+static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
+
+/* A thread has ended: its number, and the worker's stream that goes with it, serve the next one. */
+static void thread_release(void *p)
+{
+	struct thread *t = p;
+
+	thread_current = NULL;	/* a later destructor of the same thread that calls us is a new thread to us */
+	pthread_mutex_lock(&thread_lock);
+	t->next = idle_threads;
+	idle_threads = t;
+	pthread_mutex_unlock(&thread_lock);
+}
+
+static void thread_key_make(void)
+{
+	pthread_key_create(&thread_key, thread_release);
+}
+
+struct thread *thread_new(void)
+{
+	struct thread *t;
+
+	pthread_once(&thread_once, thread_key_make);
+	pthread_mutex_lock(&thread_lock);
+	t = idle_threads;
+	if (t) {
+		void *scratch = t->scratch;
+		uint32_t number = t->number;
+
+		idle_threads = t->next;
+		memset(t, 0, sizeof(*t));
+		t->scratch = scratch;
+		t->number = number;
+	} else {
+		t = calloc(1, sizeof(*t));
+		if (!t)
+			abort();
+		t->number = ++threads;
+	}
+	pthread_mutex_unlock(&thread_lock);
+	pthread_setspecific(thread_key, t);
+	thread_current = t;
+	return t;
+}
+
+static CUresult load_device(uint32_t i)
+{
+	struct vgpu_props_request rq = { .call = { .thread = thread_self()->number }, .device = i };
+	struct vgpu_props_reply *props = &shim.devices[i].props;
+	CUresult r = call_reply(IDM_GPU_GET_PROPS, &rq, sizeof(rq), props, sizeof(*props));
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	props->name[sizeof(props->name) - 1] = '\0';
+	props->pci_bus_id[sizeof(props->pci_bus_id) - 1] = '\0';
+	if (props->nattributes > VGPU_ATTRIBUTES_MAX)
+		props->nattributes = VGPU_ATTRIBUTES_MAX;
+	return CUDA_SUCCESS;
+}
+
+static CUresult load_devices(void)
+{
+	struct vgpu_call rq = { .thread = thread_self()->number };
+	struct vgpu_info_reply info;
+	CUresult r = call_reply(IDM_GPU_GET_INFO, &rq, sizeof(rq), &info, sizeof(info));
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (info.devices > VGPU_DEVICES_MAX)
+		info.devices = VGPU_DEVICES_MAX;
+	if (!info.devices)
+		return CUDA_ERROR_NO_DEVICE;
+	shim.devices = calloc(info.devices, sizeof(*shim.devices));
+	if (!shim.devices)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	for (uint32_t i = 0; i < info.devices; i++) {
+		r = load_device(i);
+		if (r != CUDA_SUCCESS)
+			return r;
+	}
+	shim.ndevices = info.devices;
+	return CUDA_SUCCESS;
+}
+
+static uint32_t ring_size(uint32_t fallback)
+{
+	const char *s = getenv("VGPU_RING_SIZE");
+	unsigned long size = s ? strtoul(s, NULL, 0) : 0;
+
+	if (size < IDM_RING_MIN || size > IDM_RING_MAX || size & (size - 1))
+		return fallback;
+	return size;
+}
+
+static CUresult open_locked(void)
+{
+	struct idm_client_params params = {
+		.table_hash = VGPU_TABLE_HASH,
+		.request_size = ring_size(256 * 1024),
+		.reply_size = ring_size(64 * 1024),
+	};
+	const char *sync = getenv("VGPU_SYNC");
+	static bool told;
+	struct idm_error e = { 0 };
+	CUresult r;
+	int err;
+
+	trace_init();
+	shim.sync = sync && sync[0] == '1';
+	/* An eighth of the smaller ring, so that several messages fit side by side. */
+	shim.inline_max = params.reply_size / 8;
+	err = objects_init();
+	if (!err)
+		err = idm_client_open(&shim.client, &params, &e);
+	if (err) {
+		if (!told)
+			fprintf(stderr, "vgpu: no GPU: %s\n", e.text[0] ? e.text : strerror(-err));
+		told = true;
+		return err == -ENOENT || err == -ENODEV || err == -ENXIO || err == -ECONNREFUSED ?
+			CUDA_ERROR_NO_DEVICE : CUDA_ERROR_SYSTEM_NOT_READY;
+	}
+	r = load_devices();
+	if (r == CUDA_SUCCESS)
+		r = context_init();
+	if (r != CUDA_SUCCESS) {
+		idm_client_close(shim.client);
+		shim.client = NULL;
+		free(shim.devices);
+		shim.devices = NULL;
+		return r;
+	}
+	staging_init();
+	fork_init();
+	__atomic_store_n(&shim.state, SHIM_READY, __ATOMIC_RELEASE);
+	return CUDA_SUCCESS;
+}
+
+CUresult session_open(void)
+{
+	CUresult r = CUDA_SUCCESS;
+
+	if (__atomic_load_n(&shim.state, __ATOMIC_ACQUIRE) != SHIM_NEW)
+		return session_check();
+	pthread_mutex_lock(&open_lock);
+	if (shim.state == SHIM_NEW)
+		r = open_locked();
+	else
+		r = session_check();
+	pthread_mutex_unlock(&open_lock);
+	return r;
+}
+
+CUresult session_check(void)
+{
+	switch (__atomic_load_n(&shim.state, __ATOMIC_ACQUIRE)) {
+	case SHIM_READY:
+		return CUDA_SUCCESS;
+	case SHIM_ENDED:
+		return CUDA_ERROR_UNKNOWN;
+	default:
+		return CUDA_ERROR_NOT_INITIALIZED;
+	}
+}
+
+CUresult session_failed(int err)
+{
+	int ready = SHIM_READY;
+
+	if (err == -EMSGSIZE || err == -EINVAL)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (err == -ENOMEM)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (__atomic_compare_exchange_n(&shim.state, &ready, SHIM_ENDED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		const char *why = idm_client_ended(shim.client);
+
+		fprintf(stderr, "vgpu: session %u ended: %s\n", idm_client_session(shim.client),
+			why ? why : strerror(-err));
+	}
+	return ready == SHIM_FORKED ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_UNKNOWN;
+}
+
+CUresult call_begin(struct vgpu_call *call, bool need_context)
+{
+	const struct object *ctx;
+	struct thread *t;
+
+	if (__builtin_expect(__atomic_load_n(&shim.state, __ATOMIC_ACQUIRE) != SHIM_READY, 0))
+		return session_check();
+	t = thread_self();
+	ctx = context_current(t);
+	if (need_context && !ctx)
+		return t->in_callback ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_INVALID_CONTEXT;
+	if (ctx && __builtin_expect(ctx->type != VGPU_H_CTX, 0))
+		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+	call->ctx = ctx ? ctx->wire : 0;
+	call->thread = t->number;
+	call->reserved = 0;
+	return CUDA_SUCCESS;
+}
+
+CUresult call_result(struct thread *t, const struct idm_response *response, bool results)
+{
+	CUresult r = CUDA_SUCCESS;
+
+	if (response->latched)
+		t->latched = response->latched;
+	switch (response->error) {
+	case IDM_ERROR_NONE:
+		break;
+	case IDM_ERROR_CUDA_ERROR:
+		r = response->cu_result ? (CUresult)response->cu_result : CUDA_ERROR_UNKNOWN;
+		break;
+	case IDM_ERROR_INVALID_HANDLE:
+		r = CUDA_ERROR_INVALID_HANDLE;
+		break;
+	case IDM_ERROR_OUT_OF_MEMORY:
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+		break;
+	case IDM_ERROR_INVALID_SIZE:
+		r = CUDA_ERROR_INVALID_VALUE;
+		break;
+	case IDM_ERROR_PERMISSION_DENIED:
+		r = CUDA_ERROR_NOT_PERMITTED;
+		break;
+	case IDM_ERROR_TIMEOUT:
+		r = CUDA_ERROR_TIMEOUT;
+		break;
+	default:
+		r = CUDA_ERROR_UNKNOWN;
+	}
+	if (t->latched && r == CUDA_SUCCESS && !results) {
+		r = t->latched;
+		t->latched = 0;
+	} else if (t->latched == (int)r) {
+		t->latched = 0;		/* told now */
+	}
+	return r;
+}
+
+CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
+{
+	uint64_t start = tracing ? trace_now() : 0;
+	int err;
+
+	/* What a stream captures is not over before the graph is launched: nothing to wait for. */
+	if (__builtin_expect(shim.sync, 0) && !__atomic_load_n(&captures, __ATOMIC_RELAXED))
+		return call_replyv(type, iov, n, NULL, 0, NULL);
+	err = idm_post(shim.client, type, iov, n);
+	if (__builtin_expect(err, 0))
+		return session_failed(err);
+	if (tracing)
+		trace_message(type, "posted", CUDA_SUCCESS, start);
+	return CUDA_SUCCESS;
+}
+
+CUresult call_post(uint16_t type, const void *rq, size_t len)
+{
+	struct iovec iov = { (void *)rq, len };
+
+	return call_postv(type, &iov, 1);
+}
+
+CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply, size_t cap, size_t *len)
+{
+	struct idm_pending p = { .reply = reply, .reply_cap = cap };
+	uint64_t start = tracing ? trace_now() : 0;
+	CUresult r;
+	int err;
+
+	if (__builtin_expect(thread_self()->in_callback, 0))
+		return CUDA_ERROR_NOT_PERMITTED;
+	err = idm_call(shim.client, type, iov, n, &p);
+	if (err)
+		return session_failed(err);
+	r = call_result(thread_self(), &p.response, reply != NULL);
+	if (len)
+		*len = p.reply_len;
+	if (tracing)
+		trace_message(type, "answered", r, start);
+	return r;
+}
+
+CUresult call_reply(uint16_t type, const void *rq, size_t len, void *reply, size_t cap)
+{
+	struct iovec iov = { (void *)rq, len };
+	size_t got = 0;
+	CUresult r = call_replyv(type, &iov, 1, reply, cap, &got);
+
+	if (r == CUDA_SUCCESS && got != cap)
+		return session_failed(-EPROTO);
+	return r;
+}

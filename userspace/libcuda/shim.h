@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The shim: a libcuda.so.1 whose GPU is elsewhere.
+ *
+ *	session.c	the session, threads, sending and what comes back	object.c	handles
+ *	init.c		cuInit, versions, cuGetProcAddress			device.c	devices, from their snapshot
+ *	context.c	contexts: a stack for each thread			range.c		which address is what
+ *	memory.c	device memory						pinned.c	host memory in the arena
+ *	copy.c copy2d.c	copies, staging.c their arena chunks			memset.c	fills
+ *	module.c	modules, libraries, kernels; image.c their sizes	launch.c	launches
+ *	stream.c event.c capture.c pointer.c pool.c occupancy.c			one subject each
+ *	export_tables.c, integrity.c						what NVIDIA's runtime asks in private
+ *
+ * Generated from the call table: shim_gen.c (what needs no code), refused_gen.c, resolve_gen.c, names_gen.c.
+ */
+#ifndef VGPU_SHIM_H
+#define VGPU_SHIM_H
+
+#ifndef __CUDA_API_VERSION_INTERNAL
+#define __CUDA_API_VERSION_INTERNAL	/* declares every form of every call */
+#endif
+#include <cuda.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "cuda_wire.h"
+#include "export.h"
+#include "export_tables.h"
+#include "libidm.h"
+#include "object.h"
+#include "refuse.h"
+
+#define VGPU_DRIVER_VERSION	13000	/* whose API this is; what cuDriverGetVersion says */
+#define CONTEXT_STACK		64	/* cuCtxPushCurrent depth per thread */
+
+/** struct thread - what CUDA keeps per thread. Found through one thread-local pointer; used again after exit. */
+struct thread {
+	uint32_t number;	/* in every message */
+	uint32_t per_thread;	/* > 0 inside a _ptds call: stream 0 is this thread's own */
+	uint32_t depth;
+	struct object *stack[CONTEXT_STACK];	/* current is stack[depth - 1] */
+	int latched;		/* an asynchronous error that came with an answer that had to succeed */
+	CUstreamCaptureMode capture_mode;
+	bool in_callback;	/* runs a host function, which may not wait for the GPU */
+	void *scratch;		/* VGPU_PARAM_BYTES_MAX bytes, once a launch needed them */
+	struct thread *next;
+};
+
+/** struct device - the snapshot of one device (IDM_GPU_GET_PROPS), and its primary context. */
+struct device {
+	struct vgpu_props_reply props;
+	struct object *primary;
+	struct object *pool;	/* the default memory pool, once asked for */
+};
+
+/** struct shim - the process's session. */
+struct shim {
+	int state;		/* enum shim_state, atomic */
+	struct idm_client *client;
+	uint32_t ndevices;
+	struct device *devices;
+	bool sync;		/* VGPU_SYNC=1: every message is answered */
+	uint64_t inline_max;	/* bulk bytes that travel inside a message */
+};
+enum shim_state { SHIM_NEW, SHIM_READY, SHIM_ENDED, SHIM_FORKED };
+extern struct shim shim;
+
+/* session.c */
+extern __thread struct thread *thread_current __attribute__((tls_model("initial-exec")));
+struct thread *thread_new(void);
+
+static inline struct thread *thread_self(void)
+{
+	struct thread *t = thread_current;
+
+	return __builtin_expect(t != NULL, 1) ? t : thread_new();
+}
+
+static inline struct object *context_current(const struct thread *t)
+{
+	return t->depth ? t->stack[t->depth - 1] : NULL;
+}
+
+/** Open the session if there is none. @return CUDA_SUCCESS, or why there is no GPU; says so on stderr, once. */
+CUresult session_open(void);
+
+/** @return CUDA_SUCCESS if calls can be made, else the error every call has to return. */
+CUresult session_check(void);
+
+/** The session failed with @err (of libidm): remember, tell, @return the error for the program. */
+CUresult session_failed(int err);
+
+/** Fill in what starts every request. @return an error without a session, or without a context if @need_context. */
+CUresult call_begin(struct vgpu_call *call, bool need_context);
+
+/** Send without an answer. */
+CUresult call_post(uint16_t type, const void *rq, size_t len);
+CUresult call_postv(uint16_t type, const struct iovec *iov, int n);
+
+/** Send and wait; exactly @cap bytes of results must come back on success. */
+CUresult call_reply(uint16_t type, const void *rq, size_t len, void *reply, size_t cap);
+
+/** Send and wait; up to @cap bytes come back, *@len says how many. */
+CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply, size_t cap, size_t *len);
+
+/**
+ * What the response to a request means. @results: success would give the program something that must not get
+ * lost; an asynchronous error of earlier calls then waits for the next answer.
+ */
+CUresult call_result(struct thread *t, const struct idm_response *response, bool results);
+
+/* trace.c: VGPU_TRACE=FILE */
+extern bool tracing;
+void trace_init(void);
+void trace_message(uint16_t type, const char *how, CUresult r, uint64_t start_ns);
+void trace_refused(const char *name, unsigned int count);
+uint64_t trace_now(void);
+
+/* fork.c */
+void fork_init(void);
+
+/* context.c */
+struct object *context_primary(uint32_t device);
+CUresult context_init(void);
+uint32_t context_device(const struct object *ctx);
+uint64_t context_id(const struct object *ctx);
+bool context_alive(const struct object *ctx);
+
+struct context {
+	uint32_t device;
+	uint32_t flags;
+	uint32_t api_version;
+	uint32_t retained;	/* primary: cuDevicePrimaryCtxRetain minus Release */
+	uint64_t id;
+	bool primary;
+	struct context_value *values;
+};
+void context_values_drop(struct object *ctx);
+
+/* stream.c: what stream arguments mean */
+static inline CUstream stream_per_thread(CUstream s)
+{
+	return s ? s : CU_STREAM_PER_THREAD;
+}
+
+static inline void per_thread_begin(void)
+{
+	thread_self()->per_thread++;
+}
+
+static inline void per_thread_end(void)
+{
+	thread_self()->per_thread--;
+}
+
+/** Stream 0 of this call: legacy, or the thread's own inside a _ptds call. */
+static inline uint64_t stream_default(const struct thread *t)
+{
+	return t->per_thread ? 2 : 0;
+}
+
+static inline bool stream_handle(CUstream s, uint64_t *wire)
+{
+	if ((uintptr_t)s <= 2) {
+		*wire = (uintptr_t)s;
+		if (!s)
+			*wire = stream_default(thread_self());
+		return true;
+	}
+	*wire = object_handle(s, VGPU_H_STREAM);
+	return *wire != 0;
+}
+
+/* event.c */
+void event_recorded(struct object *event);
+
+/* module.c */
+struct kernel {
+	char *name;
+	int attributes[VGPU_FUNC_ATTRIBUTES];
+	uint32_t nparams, param_bytes;
+	struct { uint32_t offset, size; } *params;
+	struct occupancy *memo;		/* occupancy.c */
+	unsigned int nmemo;
+};
+void occupancy_forget(struct kernel *k);
+
+#endif

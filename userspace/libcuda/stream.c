@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Streams: made and ended without waiting; what they are is known here. */
+#include "managed.h"
+#include "shim.h"
+#include "shim_gen.h"
+
+/* @return the stream's object, NULL for the special ones; @*r if it is neither. */
+static struct object *find(CUstream s, CUresult *r)
+{
+	struct object *o;
+
+	*r = session_check();
+	if (*r != CUDA_SUCCESS || (uintptr_t)s <= 2)
+		return NULL;
+	o = object_get(s, VGPU_H_STREAM);
+	if (!o)
+		*r = CUDA_ERROR_INVALID_HANDLE;
+	return o;
+}
+
+static void made(CUstream s, unsigned int flags, int priority)
+{
+	struct object *o = (struct object *)s;
+
+	o->ctx = context_current(thread_self());
+	o->stream.flags = flags;
+	o->stream.priority = priority;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamCreate(CUstream *phStream, unsigned int Flags)
+{
+	CUresult r;
+
+	if (Flags & ~(unsigned int)CU_STREAM_NON_BLOCKING)
+		return CUDA_ERROR_INVALID_VALUE;
+	r = call_cuStreamCreate(phStream, Flags);
+	if (r == CUDA_SUCCESS)
+		made(*phStream, Flags, 0);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamCreateWithPriority(CUstream *phStream, unsigned int flags, int priority)
+{
+	int low, high;
+	CUresult r;
+
+	if (flags & ~(unsigned int)CU_STREAM_NON_BLOCKING)
+		return CUDA_ERROR_INVALID_VALUE;
+	r = cuCtxGetStreamPriorityRange(&low, &high);
+	if (r != CUDA_SUCCESS)
+		return r;
+	/* Out of range is brought into range, as CUDA does. Lower numbers are higher priorities. */
+	priority = priority > low ? low : priority < high ? high : priority;
+	r = call_cuStreamCreateWithPriority(phStream, flags, priority);
+	if (r == CUDA_SUCCESS)
+		made(*phStream, flags, priority);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamDestroy_v2(CUstream hStream)
+{
+	CUresult r = session_check();
+
+	return r == CUDA_SUCCESS ? call_cuStreamDestroy_v2(hStream) : r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamDestroy(CUstream hStream)
+{
+	return cuStreamDestroy_v2(hStream);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamGetPriority(CUstream hStream, int *priority)
+{
+	CUresult r;
+	struct object *o = find(hStream, &r);
+
+	if (r != CUDA_SUCCESS || !priority)
+		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	*priority = o ? o->stream.priority : 0;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamGetFlags(CUstream hStream, unsigned int *flags)
+{
+	CUresult r;
+	struct object *o = find(hStream, &r);
+
+	if (r != CUDA_SUCCESS || !flags)
+		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	*flags = o ? o->stream.flags : CU_STREAM_DEFAULT;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamGetId(CUstream hStream, unsigned long long *streamId)
+{
+	CUresult r;
+	struct object *o = find(hStream, &r);
+
+	if (r != CUDA_SUCCESS || !streamId)
+		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	/* Per-thread streams are a different one in each thread; 0 and the legacy handle are one. */
+	if (o)
+		*streamId = o->wire;
+	else
+		*streamId = hStream == CU_STREAM_PER_THREAD ? 2 + thread_self()->number : 1;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamSynchronize(CUstream hStream)
+{
+	CUresult r = call_cuStreamSynchronize(hStream);
+
+	managed_after();
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamQuery(CUstream hStream)
+{
+	CUresult r = call_cuStreamQuery(hStream);
+
+	if (r == CUDA_SUCCESS)
+		managed_after();
+	return r;
+}
+
+static CUresult context_of(CUstream hStream, struct object **ctx)
+{
+	CUresult r;
+	struct object *o = find(hStream, &r);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	*ctx = o ? o->ctx : context_current(thread_self());
+	return *ctx ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamGetCtx(CUstream hStream, CUcontext *pctx)
+{
+	struct object *ctx;
+	CUresult r = context_of(hStream, &ctx);
+
+	if (r != CUDA_SUCCESS || !pctx)
+		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	*pctx = (CUcontext)ctx;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamGetCtx_v2(CUstream hStream, CUcontext *pCtx, CUgreenCtx *pGreenCtx)
+{
+	if (pGreenCtx)
+		*pGreenCtx = NULL;
+	return cuStreamGetCtx(hStream, pCtx);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamGetDevice(CUstream hStream, CUdevice *device)
+{
+	struct object *ctx;
+	CUresult r = context_of(hStream, &ctx);
+
+	if (r != CUDA_SUCCESS || !device)
+		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	*device = context_device(ctx);
+	return CUDA_SUCCESS;
+}
