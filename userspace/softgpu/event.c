@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Events. A record is the number of an operation in a stream; waiting for it is waiting for that operation. */
+#include "both.h"
+#include "softgpu.h"
+
+static struct sg_event *event_check(CUevent h)
+{
+	return sg_object_check(&sg_event_table, h);
+}
+
+static CUresult enter(CUevent h, struct sg_event **ev)
+{
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	*ev = event_check(h);
+	return *ev ? (CUresult)atomic_load(&(*ev)->ctx->fault) : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult cuEventCreate(CUevent *event, unsigned int flags)
+{
+	struct sg_event *ev;
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (!event || flags & ~(unsigned int)(CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (flags & CU_EVENT_INTERPROCESS)
+		return flags & CU_EVENT_DISABLE_TIMING ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+	ev = sg_object_new(&sg_event_table);
+	if (!ev)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	ev->ctx = c;
+	ev->flags = flags;
+	pthread_mutex_init(&ev->lock, NULL);
+	atomic_store_explicit(&ev->object.live, sg_event_table.magic, memory_order_release);
+	*event = (CUevent)ev;
+	return CUDA_SUCCESS;
+}
+
+static void destroy(struct sg_event *ev)
+{
+	struct sg_stream *s;
+
+	pthread_mutex_lock(&ev->lock);
+	atomic_store(&ev->object.live, 0);
+	s = ev->stream;
+	ev->stream = NULL;
+	pthread_mutex_unlock(&ev->lock);
+	if (s)
+		sg_object_put(&sg_stream_table, s);
+	sg_object_put(&sg_event_table, ev);
+}
+
+CUresult cuEventDestroy_v2(CUevent event)
+{
+	struct sg_event *ev = event_check(event);
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!ev)
+		return CUDA_ERROR_INVALID_HANDLE;
+	destroy(ev);
+	return CUDA_SUCCESS;
+}
+
+void sg_events_end_ctx(struct sg_ctx *c)
+{
+	uint32_t n = atomic_load(&sg_event_table.used);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct sg_event *ev = event_check((CUevent)(sg_event_table.base + (size_t)i * sg_event_table.size));
+
+		if (ev && ev->ctx == c)
+			destroy(ev);
+	}
+}
+
+CUresult cuEventDestroy(CUevent event)
+{
+	return cuEventDestroy_v2(event);
+}
+
+/* The newest record, with a reference to its stream; NULL if there is none or it is known to be done. */
+static struct sg_stream *pending(struct sg_event *ev, uint64_t *seq)
+{
+	struct sg_stream *s;
+
+	pthread_mutex_lock(&ev->lock);
+	s = ev->stream;
+	*seq = ev->seq;
+	if (s && atomic_load_explicit(&s->completed, memory_order_acquire) >= *seq)
+		s = NULL;
+	if (s)
+		sg_object_get(s);
+	pthread_mutex_unlock(&ev->lock);
+	return s;
+}
+
+BOTH(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned int flags), (event, stream, flags, ptds))
+{
+	struct sg_stream *s, *old = NULL;
+	struct sg_event *ev;
+	struct sg_op *op;
+	CUresult e = enter(event, &ev);
+	uint64_t generation;
+
+	if (e)
+		return e;
+	e = sg_stream_of(stream, ptds, &s);
+	if (e)
+		return e;
+	if (flags)
+		return flags == CU_EVENT_RECORD_EXTERNAL ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+	if (s->ctx != ev->ctx)
+		return CUDA_ERROR_INVALID_HANDLE;
+	pthread_mutex_lock(&ev->lock);
+	ev->capture = sg_capturing(s) ? sg_capture_id(s) : 0;
+	pthread_mutex_unlock(&ev->lock);
+	if (ev->capture)
+		return CUDA_SUCCESS;
+
+	if (sg_queue_lock_idle(s)) {
+		pthread_mutex_lock(&ev->lock);
+		ev->generation++;
+		ev->seq = atomic_load_explicit(&s->completed, memory_order_relaxed);
+		atomic_store_explicit(&ev->time, sg_now(), memory_order_relaxed);
+		if (ev->stream != s) {
+			old = ev->stream;
+			ev->stream = s;
+			sg_object_get(s);
+		}
+		pthread_mutex_unlock(&ev->lock);
+		sg_queue_unlock(s);
+		if (old)
+			sg_object_put(&sg_stream_table, old);
+		return CUDA_SUCCESS;
+	}
+	op = sg_queue_begin(s, SG_OP_EVENT, 0);
+	pthread_mutex_lock(&ev->lock);
+	generation = ++ev->generation;
+	/* The number that sg_queue_end() will give it: the stream is locked. */
+	ev->seq = atomic_load_explicit(&s->enqueued, memory_order_relaxed) + 1;
+	if (ev->stream != s) {
+		old = ev->stream;
+		ev->stream = s;
+		sg_object_get(s);
+	}
+	pthread_mutex_unlock(&ev->lock);
+	op->u.event.event = ev;
+	op->u.event.generation = generation;
+	sg_object_get(ev);
+	sg_queue_end(s, op, false);
+	if (old)
+		sg_object_put(&sg_stream_table, old);
+	return CUDA_SUCCESS;
+}
+
+BOTH(cuEventRecord, (CUevent event, CUstream stream), (event, stream, ptds))
+{
+	return cuEventRecordWithFlags_do(event, stream, 0, ptds);
+}
+
+CUresult cuEventQuery(CUevent event)
+{
+	struct sg_event *ev;
+	struct sg_stream *s;
+	uint64_t seq;
+	CUresult e = enter(event, &ev);
+
+	if (e)
+		return e;
+	if (ev->capture)
+		return CUDA_ERROR_CAPTURED_EVENT;
+	s = pending(ev, &seq);
+	if (!s) {
+		sg_print_flush();
+		return (CUresult)atomic_load(&ev->ctx->fault);
+	}
+	sg_queue_nudge(s);
+	sg_object_put(&sg_stream_table, s);
+	return CUDA_ERROR_NOT_READY;
+}
+
+CUresult cuEventSynchronize(CUevent event)
+{
+	struct sg_event *ev;
+	struct sg_stream *s;
+	uint64_t seq;
+	CUresult e = enter(event, &ev);
+
+	if (e)
+		return e;
+	if (sg_tls.in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
+	if (ev->capture)
+		return CUDA_ERROR_CAPTURED_EVENT;
+	s = pending(ev, &seq);
+	if (s) {
+		sg_queue_wait(s, seq);
+		sg_object_put(&sg_stream_table, s);
+	}
+	sg_print_flush();
+	return (CUresult)atomic_load(&ev->ctx->fault);
+}
+
+CUresult cuEventElapsedTime_v2(float *ms, CUevent start, CUevent end)
+{
+	struct sg_event *a, *b;
+	struct sg_stream *s;
+	uint64_t seq;
+	CUresult e = enter(start, &a);
+
+	if (!e)
+		e = enter(end, &b);
+	if (e)
+		return e;
+	if (!ms)
+		return CUDA_ERROR_INVALID_VALUE;
+	if ((a->flags | b->flags) & CU_EVENT_DISABLE_TIMING || !a->generation || !b->generation || a->ctx != b->ctx)
+		return CUDA_ERROR_INVALID_HANDLE;
+	for (int i = 0; i < 2; i++) {
+		s = pending(i ? b : a, &seq);
+		if (s) {
+			sg_queue_nudge(s);
+			sg_object_put(&sg_stream_table, s);
+			return CUDA_ERROR_NOT_READY;
+		}
+	}
+	*ms = (float)((double)((int64_t)atomic_load(&b->time) - (int64_t)atomic_load(&a->time)) * 1e-6);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuEventElapsedTime(float *ms, CUevent start, CUevent end)
+{
+	return cuEventElapsedTime_v2(ms, start, end);
+}
+
+BOTH(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags), (stream, event, flags, ptds))
+{
+	struct sg_stream *s, *on;
+	struct sg_event *ev;
+	struct sg_op *op;
+	uint64_t seq;
+	CUresult e = enter(event, &ev);
+
+	if (e)
+		return e;
+	e = sg_stream_of(stream, ptds, &s);
+	if (e)
+		return e;
+	if (flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (ev->capture)
+		return sg_capture_join(s, ev->capture);
+	if (sg_capturing(s)) {
+		sg_capture_invalidate(s);
+		return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
+	}
+	on = pending(ev, &seq);
+	if (!on)
+		return CUDA_SUCCESS;
+	if (on == s) {
+		sg_object_put(&sg_stream_table, on);
+		return CUDA_SUCCESS;
+	}
+	op = sg_queue_begin(s, SG_OP_WAIT, 0);
+	op->u.wait.stream = on;		/* with pending()'s reference */
+	op->u.wait.seq = seq;
+	sg_queue_end(s, op, false);
+	return CUDA_SUCCESS;
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Allocation and questions about pointers. */
+#include <string.h>
+
+#include "both.h"
+#include "softgpu.h"
+
+static CUresult alloc(struct sg_ctx *c, CUdeviceptr *dptr, size_t size, unsigned int flags)
+{
+	uint64_t p;
+
+	if (!dptr || !size)
+		return CUDA_ERROR_INVALID_VALUE;
+	p = sg_heap_alloc_on(c->device, c, size, 0, flags);
+	if (!p)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*dptr = p;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t size)
+{
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	return e ? e : alloc(c, dptr, size, 0);
+}
+
+CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t size, unsigned int flags)
+{
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST)
+		return CUDA_ERROR_INVALID_VALUE;
+	return alloc(c, dptr, size, SG_ALLOC_MANAGED);
+}
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height, unsigned int element)
+{
+	struct sg_ctx *c;
+	size_t p, size;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (!pitch || !width || !height || (element != 4 && element != 8 && element != 16) || width > SG_MAX_PITCH)
+		return CUDA_ERROR_INVALID_VALUE;
+	p = (width + SG_PITCH_ALIGN - 1) & ~(size_t)(SG_PITCH_ALIGN - 1);
+	if (__builtin_mul_overflow(p, height, &size))
+		return CUDA_ERROR_INVALID_VALUE;
+	e = alloc(c, dptr, size, 0);
+	if (!e)
+		*pitch = p;
+	return e;
+}
+
+CUresult cuMemFree_v2(CUdeviceptr dptr)
+{
+	struct sg_allocation a;
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (!dptr)
+		return CUDA_SUCCESS;
+	/* Module variables have no context of their own here and are freed with their module. */
+	if (!sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx)
+		return CUDA_ERROR_INVALID_VALUE;
+	sg_queue_sync_ctx(a.ctx);
+	e = (CUresult)atomic_load(&c->fault);
+	if (e)
+		return e;
+	return sg_heap_free(dptr) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemGetInfo_v2(size_t *free, size_t *total)
+{
+	struct sg_ctx *c;
+	uint64_t f, t;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (!free && !total)
+		return CUDA_ERROR_INVALID_VALUE;
+	sg_heap_usage(c->device, &f, &t);
+	if (free)
+		*free = f;
+	if (total)
+		*total = t;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr dptr)
+{
+	struct sg_host_range r;
+	struct sg_allocation a;
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (!sg_heap_info(dptr, &a)) {
+		if (!sg_host_info(dptr, &r))
+			return CUDA_ERROR_NOT_FOUND;
+		a.base = r.base;
+		a.size = r.size;
+	}
+	if (base)
+		*base = a.base;
+	if (size)
+		*size = a.size;
+	return CUDA_SUCCESS;
+}
+
+/* --- stream-ordered allocation ------------------------------------------------------------------------------------- */
+
+/* Memory is there at once, which is earlier than the order asks for; it goes in stream order. */
+BOTH(cuMemAllocAsync, (CUdeviceptr *dptr, size_t size, CUstream stream), (dptr, size, stream, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (sg_capturing(s))
+		return CUDA_ERROR_NOT_SUPPORTED;	/* a graph with memory of its own */
+	e = alloc(s->ctx, dptr, size, SG_ALLOC_ASYNC);
+	if (e != CUDA_ERROR_OUT_OF_MEMORY)
+		return e;
+	/* What is queued may free some. */
+	sg_queue_sync_ctx(s->ctx);
+	return alloc(s->ctx, dptr, size, SG_ALLOC_ASYNC);
+}
+
+BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
+{
+	struct sg_allocation a;
+	struct sg_stream *s;
+	struct sg_op *op;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (sg_capturing(s))
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (sg_queue_lock_idle(s)) {
+		size_t size = sg_heap_free(dptr);
+
+		sg_queue_unlock(s);
+		return size ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	}
+	op = sg_queue_begin(s, SG_OP_FREE, 0);
+	op->u.free.addr = dptr;
+	sg_queue_end(s, op, false);
+	return CUDA_SUCCESS;
+}
+
+/* --- pointers ------------------------------------------------------------------------------------------------------ */
+
+struct pointer {
+	bool device, host;
+	struct sg_allocation a;
+	struct sg_host_range r;
+};
+
+static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_attribute attr, void *data)
+{
+	struct sg_ctx *ctx = p->device ? p->a.ctx : p->r.ctx;
+
+	if (p->device && !ctx)
+		ctx = sg_primary(p->a.device);
+	switch (attr) {
+	case CU_POINTER_ATTRIBUTE_CONTEXT:
+		*(CUcontext *)data = (CUcontext)ctx;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+		*(unsigned int *)data = p->device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+		*(CUdeviceptr *)data = ptr;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+		if (p->device && !(p->a.flags & SG_ALLOC_MANAGED) && !sg_managed_variable(ptr))
+			return CUDA_ERROR_INVALID_VALUE;
+		*(void **)data = (void *)ptr;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+		*(int *)data = 0;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+		*(unsigned long long *)data = p->device ? p->a.id : p->r.id;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+		*(int *)data = p->device && (p->a.flags & SG_ALLOC_MANAGED || sg_managed_variable(ptr));
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+		*(int *)data = ctx ? ctx->device : 0;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+		*(int *)data = 0;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+		*(CUdeviceptr *)data = p->device ? p->a.base : p->r.base;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+		*(size_t *)data = p->device ? p->a.size : p->r.size;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MAPPED:
+		*(int *)data = 1;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+		*(unsigned long long *)data = 0;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+		*(unsigned int *)data = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: {
+		CUmemoryPool pool = NULL;
+
+		if (p->device && p->a.flags & SG_ALLOC_ASYNC)
+			cuDeviceGetDefaultMemPool(&pool, p->a.device);
+		*(CUmemoryPool *)data = pool;
+		return CUDA_SUCCESS;
+	}
+	default:
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+}
+
+static void look(CUdeviceptr ptr, struct pointer *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->device = sg_heap_info(ptr, &p->a);
+	p->host = !p->device && sg_host_info(ptr, &p->r);
+}
+
+CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attr, CUdeviceptr ptr)
+{
+	struct pointer p;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!data)
+		return CUDA_ERROR_INVALID_VALUE;
+	look(ptr, &p);
+	return p.device || p.host ? attribute(&p, ptr, attr, data) : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* Bytes that each attribute's value takes. */
+static size_t attribute_size(CUpointer_attribute attr)
+{
+	switch (attr) {
+	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+	case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+	case CU_POINTER_ATTRIBUTE_MAPPED:
+		return 4;	/* truth values are int: the runtime reads all of it */
+	case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+		return sizeof(CUDA_POINTER_ATTRIBUTE_P2P_TOKENS);
+	default:
+		return 8;
+	}
+}
+
+/* Several at once never fail for a pointer that is not known: what does not apply is zero. */
+CUresult cuPointerGetAttributes(unsigned int n, CUpointer_attribute *attrs, void **data, CUdeviceptr ptr)
+{
+	struct pointer p;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!n || !attrs || !data)
+		return CUDA_ERROR_INVALID_VALUE;
+	look(ptr, &p);
+	for (unsigned int i = 0; i < n; i++) {
+		if (!data[i] || attrs[i] < CU_POINTER_ATTRIBUTE_CONTEXT)
+			return CUDA_ERROR_INVALID_VALUE;
+		if ((!p.device && !p.host) || attribute(&p, ptr, attrs[i], data[i])) {
+			memset(data[i], 0, attribute_size(attrs[i]));
+			if (attrs[i] == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)
+				*(int *)data[i] = -2;	/* as CUDA answers for memory it does not know */
+		}
+	}
+	return CUDA_SUCCESS;
+}
+
+CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attr, CUdeviceptr ptr)
+{
+	struct sg_allocation a;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!value || attr != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !sg_heap_info(ptr, &a))
+		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_SUCCESS;
+}

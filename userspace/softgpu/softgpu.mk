@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# The software GPU: a CUDA driver library on the CPU.
+
+# PTX_OBJS, the interpreter, comes from ptx.mk, which the top Makefile reads before this.
+
+SOFTGPU_SRC := $(wildcard userspace/softgpu/*.c)
+SOFTGPU_OBJ := $(SOFTGPU_SRC:%.c=$(B)/%.o) $(PTX_OBJS)
+SOFTGPU_LIB := $(B)/softgpu/libsoftgpu.so
+
+# What it shares with the shim: the resolver, the names of errors, the runtime's private tables.
+SOFTGPU_OBJ += $(addprefix $(B)/gen/,resolve_gen.o names_gen.o softgpu_absent.o) \
+	       $(addprefix $(B)/userspace/libcuda/,resolve.o export_tables.o integrity.o)
+
+# Every export of a CUDA driver library exists. What no file here defines refuses.
+$(B)/gen/softgpu_absent.S: userspace/cuda/cuda.tbl
+	@mkdir -p $(@D)
+	awk 'BEGIN { print ".section .note.GNU-stack,\"\",@progbits\n.text\nabsent:\n\tmovl $$801, %eax\n\tret" } \
+	     /^#/ || NF < 4 || $$3 ~ /^@/ { next } { print ".weak " $$3 "\n.type " $$3 ", @function\n.set " $$3 ", absent" }' $< >$@
+$(B)/gen/softgpu_absent.o: $(B)/gen/softgpu_absent.S
+	$(CC) -c -o $@ $<
+
+# nodelete: stream threads may run until the process ends.
+$(SOFTGPU_LIB): $(SOFTGPU_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,--no-undefined -o $@ $^ -lzstd -llz4 -lm
+	ln -sfn libsoftgpu.so $(@D)/libcuda.so.1
+	ln -sfn libsoftgpu.so $(@D)/libcuda.so
+
+PRODUCTS += $(SOFTGPU_LIB)
+
+# Tests: these files with sanitizers, linked into each program; the interpreter as it is (it has its own tests).
+SOFTGPU_TESTS := $(notdir $(basename $(wildcard userspace/softgpu/tests/test_*.c)))
+SOFTGPU_OTHER_OBJ := $(filter-out $(SOFTGPU_SRC:%.c=$(B)/%.o),$(SOFTGPU_OBJ))
+
+$(SOFTGPU_TESTS:%=$(B)/tests/softgpu-%): $(B)/tests/softgpu-%: $(B)/asan/userspace/softgpu/tests/%.o \
+		$(SOFTGPU_SRC:%.c=$(B)/asan/%.o) $(SOFTGPU_OTHER_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ -lzstd -llz4 -lm
+
+# The queues under ThreadSanitizer, too; no kernel runs in that test.
+$(B)/tsan/userspace/softgpu/%.o: CFLAGS-userspace/softgpu += -DSG_HEAP_BASE=0x001000000000ull
+$(B)/tsan/userspace/softgpu/%.o: CFLAGS-userspace/softgpu/tests += -DSG_HEAP_BASE=0x001000000000ull
+$(B)/tests/softgpu-tsan-test_streams: $(B)/tsan/userspace/softgpu/tests/test_streams.o \
+		$(SOFTGPU_SRC:%.c=$(B)/tsan/%.o) $(SOFTGPU_OTHER_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(TSAN) -o $@ $^ -lzstd -llz4 -lm
+
+UNIT_TESTS += $(SOFTGPU_TESTS:%=$(B)/tests/softgpu-%) $(B)/tests/softgpu-tsan-test_streams

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The stream API. Functions that take a stream exist twice: as named, where stream 0 is the legacy default stream, and
+ * with _ptsz, where it is the calling thread's own. BOTH() makes the two from one body that has `ptds`.
+ */
+#include "both.h"
+#include "softgpu.h"
+
+void sg_thread_remember(void);
+
+static CUresult own_stream(struct sg_ctx *c, struct sg_stream **out)
+{
+	struct sg_stream *s;
+
+	for (struct sg_stream **p = &sg_tls.own; (s = *p);) {
+		if (s->ctx == c && atomic_load_explicit(&s->object.live, memory_order_relaxed) == sg_stream_table.magic) {
+			*out = s;
+			return CUDA_SUCCESS;
+		}
+		/* Its context ended. */
+		if (!atomic_load_explicit(&s->object.live, memory_order_relaxed)) {
+			*p = s->next_own;
+			sg_object_put(&sg_stream_table, s);
+			continue;
+		}
+		p = &s->next_own;
+	}
+	s = sg_stream_new(c, 0, 0, true);
+	if (!s)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	sg_object_get(s);
+	s->next_own = sg_tls.own;
+	sg_tls.own = s;
+	sg_thread_remember();
+	pthread_mutex_lock(&c->lock);
+	s->next = c->streams;
+	c->streams = s;
+	atomic_fetch_add(&c->nstreams, 1);
+	pthread_mutex_unlock(&c->lock);
+	*out = s;
+	return CUDA_SUCCESS;
+}
+
+CUresult sg_stream_of(CUstream h, bool ptds, struct sg_stream **out)
+{
+	struct sg_ctx *c;
+	CUresult e;
+
+	if ((uintptr_t)h > 2) {
+		struct sg_stream *s = sg_object_check(&sg_stream_table, h);
+
+		if (unlikely(!s || s->ctx->legacy == s))
+			return sg_devices ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_NOT_INITIALIZED;
+		*out = s;
+		return (CUresult)atomic_load_explicit(&s->ctx->fault, memory_order_relaxed);
+	}
+	e = sg_enter(&c);
+	if (unlikely(e))
+		return e;
+	if (h == CU_STREAM_PER_THREAD || (!h && ptds))
+		return own_stream(c, out);
+	*out = c->legacy;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
+{
+	struct sg_stream *s;
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (!stream || flags & ~(unsigned int)CU_STREAM_NON_BLOCKING)
+		return CUDA_ERROR_INVALID_VALUE;
+	priority = priority > 0 ? 0 : priority < -5 ? -5 : priority;
+	s = sg_stream_new(c, flags, priority, false);
+	if (!s)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	pthread_mutex_lock(&c->lock);
+	s->next = c->streams;
+	c->streams = s;
+	atomic_fetch_add(&c->nstreams, 1);
+	pthread_mutex_unlock(&c->lock);
+	*stream = (CUstream)s;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
+{
+	return cuStreamCreateWithPriority(stream, flags, 0);
+}
+
+CUresult cuStreamDestroy_v2(CUstream stream)
+{
+	struct sg_stream *s = sg_object_check(&sg_stream_table, stream);
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if ((uintptr_t)stream <= 2 || !s || s->per_thread || s->ctx->legacy == s)
+		return CUDA_ERROR_INVALID_HANDLE;
+	sg_stream_drop(s);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuStreamDestroy(CUstream stream)
+{
+	return cuStreamDestroy_v2(stream);
+}
+
+BOTH(cuStreamSynchronize, (CUstream stream), (stream, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (sg_tls.in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
+	if (sg_capturing(s)) {
+		sg_capture_invalidate(s);
+		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+	}
+	if (!sg_queue_done(s))
+		sg_queue_sync(s);
+	sg_print_flush();
+	return (CUresult)atomic_load_explicit(&s->ctx->fault, memory_order_acquire);
+}
+
+BOTH(cuStreamQuery, (CUstream stream), (stream, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (sg_capturing(s)) {
+		sg_capture_invalidate(s);
+		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+	}
+	if (!sg_queue_done(s)) {
+		sg_queue_nudge(s);
+		return CUDA_ERROR_NOT_READY;
+	}
+	sg_print_flush();
+	return (CUresult)atomic_load_explicit(&s->ctx->fault, memory_order_acquire);
+}
+
+BOTH(cuStreamGetPriority, (CUstream stream, int *priority), (stream, priority, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!priority)
+		return CUDA_ERROR_INVALID_VALUE;
+	*priority = s->priority;
+	return CUDA_SUCCESS;
+}
+
+BOTH(cuStreamGetFlags, (CUstream stream, unsigned int *flags), (stream, flags, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!flags)
+		return CUDA_ERROR_INVALID_VALUE;
+	*flags = s->flags;
+	return CUDA_SUCCESS;
+}
+
+BOTH(cuStreamGetId, (CUstream stream, unsigned long long *id), (stream, id, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!id)
+		return CUDA_ERROR_INVALID_VALUE;
+	*id = s->id;
+	return CUDA_SUCCESS;
+}
+
+BOTH(cuStreamGetCtx, (CUstream stream, CUcontext *ctx), (stream, ctx, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!ctx)
+		return CUDA_ERROR_INVALID_VALUE;
+	*ctx = (CUcontext)s->ctx;
+	return CUDA_SUCCESS;
+}
+
+BOTH(cuStreamGetCtx_v2, (CUstream stream, CUcontext *ctx, CUgreenCtx *green), (stream, ctx, green, ptds))
+{
+	CUresult e = cuStreamGetCtx_do(stream, ctx, ptds);
+
+	if (!e && green)
+		*green = NULL;
+	return e;
+}
+
+BOTH(cuStreamGetDevice, (CUstream stream, CUdevice *device), (stream, device, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!device)
+		return CUDA_ERROR_INVALID_VALUE;
+	*device = s->ctx->device;
+	return CUDA_SUCCESS;
+}
+
+/* --- host functions ------------------------------------------------------------------------------------------------ */
+
+BOTH(cuLaunchHostFunc, (CUstream stream, CUhostFn fn, void *data), (stream, fn, data, ptds))
+{
+	struct sg_stream *s;
+	struct sg_op *op;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!fn)
+		return CUDA_ERROR_INVALID_VALUE;
+	op = sg_queue_begin(s, SG_OP_HOST, 0);
+	op->u.host.fn = fn;
+	op->u.host.data = data;
+	sg_queue_end(s, op, true);
+	return CUDA_SUCCESS;
+}
+
+BOTH(cuStreamAddCallback, (CUstream stream, CUstreamCallback callback, void *data, unsigned int flags),
+     (stream, callback, data, flags, ptds))
+{
+	struct sg_stream *s;
+	struct sg_op *op;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!callback || flags)
+		return CUDA_ERROR_INVALID_VALUE;
+	op = sg_queue_begin(s, SG_OP_CALLBACK, 0);
+	op->u.host.callback = callback;
+	op->u.host.data = data;
+	op->u.host.handle = stream;
+	sg_queue_end(s, op, true);
+	return CUDA_SUCCESS;
+}
+
+/* --- capture: graph.c; this is a setting of the thread ------------------------------------------------------------ */
+
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
+{
+	static __thread CUstreamCaptureMode current __attribute__((tls_model("initial-exec")));
+	CUstreamCaptureMode old = current;
+
+	if (!mode || (unsigned int)*mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+		return CUDA_ERROR_INVALID_VALUE;
+	current = *mode;
+	*mode = old;
+	return CUDA_SUCCESS;
+}
+
+BOTH(cuStreamGetAttribute, (CUstream stream, CUstreamAttrID attr, CUstreamAttrValue *value),
+     (stream, attr, value, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!value)
+		return CUDA_ERROR_INVALID_VALUE;
+	*value = (CUstreamAttrValue){ 0 };
+	switch (attr) {
+	case CU_LAUNCH_ATTRIBUTE_PRIORITY:
+		value->priority = s->priority;
+		return CUDA_SUCCESS;
+	case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
+	case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
+	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
+	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
+		return CUDA_SUCCESS;
+	default:
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+}
+
+BOTH(cuStreamSetAttribute, (CUstream stream, CUstreamAttrID attr, const CUstreamAttrValue *value),
+     (stream, attr, value, ptds))
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+
+	if (e)
+		return e;
+	if (!value)
+		return CUDA_ERROR_INVALID_VALUE;
+	switch (attr) {
+	case CU_LAUNCH_ATTRIBUTE_PRIORITY:
+		s->priority = value->priority > 0 ? 0 : value->priority < -5 ? -5 : value->priority;
+		return CUDA_SUCCESS;
+	case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:		/* hints that change nothing here */
+	case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
+		return CUDA_SUCCESS;
+	default:
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+}
+
+BOTH(cuStreamCopyAttributes, (CUstream dst, CUstream src), (dst, src, ptds))
+{
+	struct sg_stream *to, *from;
+	CUresult e = sg_stream_of(dst, ptds, &to);
+
+	if (!e)
+		e = sg_stream_of(src, ptds, &from);
+	if (!e)
+		to->priority = from->priority;
+	return e;
+}

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Virtual memory management: reserved addresses, physical memory, and mappings of one onto the other. Physical memory
+ * lies in a file without a name, at the offset that its place in the heap has: allocated there, it counts as used.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "softgpu.h"
+
+#define GRANULE	(2ul << 20)
+
+struct reservation {
+	uint64_t base, size;
+	struct reservation *next;
+};
+
+struct physical {
+	uint64_t home, size;
+	CUmemAllocationProp prop;
+	unsigned int handles, mappings;
+	struct physical *next;
+};
+
+struct mapping {
+	uint64_t base, size, offset;
+	struct physical *physical;
+	CUmemAccess_flags access;
+	struct mapping *next;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct reservation *reservations;
+static struct physical *physicals;
+static struct mapping *mappings;
+static int file = -1;
+
+/* Before a sandbox can be in the way. */
+void sg_vmm_init(void)
+{
+	if (file >= 0)
+		return;
+	file = memfd_create("softgpu", MFD_CLOEXEC);
+	if (file >= 0 && ftruncate(file, (off_t)SG_HEAP_SIZE)) {
+		close(file);
+		file = -1;
+	}
+}
+
+static bool granular(uint64_t a, uint64_t b)
+{
+	return a && b && !((a | b) & (GRANULE - 1));
+}
+
+static CUresult check_prop(const CUmemAllocationProp *prop)
+{
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!prop || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || prop->requestedHandleTypes || file < 0)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	return prop->location.id >= 0 && prop->location.id < sg_devices ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
+				       CUmemAllocationGranularity_flags option)
+{
+	CUresult e = check_prop(prop);
+
+	if (e)
+		return e;
+	if (!granularity || (unsigned int)option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
+		return CUDA_ERROR_INVALID_VALUE;
+	*granularity = GRANULE;
+	return CUDA_SUCCESS;
+}
+
+/* --- addresses ----------------------------------------------------------------------------------------------------- */
+
+CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment, CUdeviceptr addr, unsigned long long flags)
+{
+	struct reservation *r;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!ptr || flags || !granular(size, size) || alignment & (alignment - 1))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (alignment > GRANULE || file < 0)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	r = malloc(sizeof(*r));
+	if (!r)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r->base = sg_heap_reserve(size, GRANULE);
+	r->size = size;
+	if (!r->base) {
+		free(r);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	pthread_mutex_lock(&lock);
+	r->next = reservations;
+	reservations = r;
+	pthread_mutex_unlock(&lock);
+	*ptr = r->base;
+	return CUDA_SUCCESS;
+}
+
+static struct mapping *first_in(uint64_t base, uint64_t size)
+{
+	struct mapping *m;
+
+	for (m = mappings; m && (m->base >= base + size || base >= m->base + m->size); m = m->next)
+		;
+	return m;
+}
+
+CUresult cuMemAddressFree(CUdeviceptr ptr, size_t size)
+{
+	struct reservation **p, *r = NULL;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	pthread_mutex_lock(&lock);
+	for (p = &reservations; *p && ((*p)->base != ptr || (*p)->size != size); p = &(*p)->next)
+		;
+	if (*p && !first_in(ptr, size)) {
+		r = *p;
+		*p = r->next;
+	}
+	pthread_mutex_unlock(&lock);
+	if (!r)
+		return CUDA_ERROR_INVALID_VALUE;
+	sg_heap_unreserve(ptr);
+	free(r);
+	return CUDA_SUCCESS;
+}
+
+/* --- memory -------------------------------------------------------------------------------------------------------- */
+
+/* Under the lock. */
+static struct physical *check(CUmemGenericAllocationHandle h)
+{
+	struct physical *p;
+
+	for (p = physicals; p && ((uintptr_t)p != h || !p->handles); p = p->next)
+		;
+	return p;
+}
+
+/* Under the lock. */
+static void put(struct physical *p)
+{
+	struct physical **at;
+	void *window;
+
+	if (p->handles || p->mappings)
+		return;
+	for (at = &physicals; *at != p; at = &(*at)->next)
+		;
+	*at = p->next;
+	window = mmap(NULL, p->size, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)(p->home - SG_HEAP_BASE));
+	if (window != MAP_FAILED) {
+		if (madvise(window, p->size, MADV_REMOVE))
+			memset(window, 0, p->size);	/* the next owner must not see it */
+		munmap(window, p->size);
+	}
+	sg_heap_free(p->home);
+	free(p);
+}
+
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop,
+		     unsigned long long flags)
+{
+	CUresult e = check_prop(prop);
+	struct physical *p;
+
+	if (e)
+		return e;
+	if (!handle || flags || !granular(size, size))
+		return CUDA_ERROR_INVALID_VALUE;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	p->home = sg_heap_alloc_on(prop->location.id, NULL, size, GRANULE, SG_ALLOC_WRITTEN);
+	if (!p->home) {
+		free(p);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	p->size = size;
+	p->prop = *prop;
+	p->handles = 1;
+	pthread_mutex_lock(&lock);
+	p->next = physicals;
+	physicals = p;
+	pthread_mutex_unlock(&lock);
+	*handle = (uintptr_t)p;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
+{
+	struct physical *p;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	pthread_mutex_lock(&lock);
+	p = check(handle);
+	if (p) {
+		p->handles--;
+		put(p);
+	}
+	pthread_mutex_unlock(&lock);
+	return p ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *addr)
+{
+	struct mapping *m;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!handle)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	m = first_in((uintptr_t)addr, 1);
+	if (m) {
+		m->physical->handles++;
+		*handle = (uintptr_t)m->physical;
+	}
+	pthread_mutex_unlock(&lock);
+	return m ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmemGenericAllocationHandle handle)
+{
+	struct physical *p;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	pthread_mutex_lock(&lock);
+	p = prop ? check(handle) : NULL;
+	if (p)
+		*prop = p->prop;
+	pthread_mutex_unlock(&lock);
+	return p ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* --- mappings ------------------------------------------------------------------------------------------------------ */
+
+CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
+		  unsigned long long flags)
+{
+	CUresult e = CUDA_ERROR_INVALID_VALUE;
+	struct mapping *m = NULL;
+	struct reservation *r;
+	struct physical *p;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (flags || !granular(ptr, size) || offset & (GRANULE - 1))
+		return e;
+	pthread_mutex_lock(&lock);
+	for (r = reservations; r && (ptr < r->base || ptr - r->base > r->size || size > r->size - (ptr - r->base)); r = r->next)
+		;
+	p = check(handle);
+	if (!r || !p || offset > p->size || size > p->size - offset || first_in(ptr, size))
+		goto out;
+	e = CUDA_ERROR_OUT_OF_MEMORY;
+	m = malloc(sizeof(*m));
+	if (!m)
+		goto out;
+	if (mmap((void *)ptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
+		 (off_t)(p->home - SG_HEAP_BASE + offset)) == MAP_FAILED)
+		goto out;
+	*m = (struct mapping){ ptr, size, offset, p, CU_MEM_ACCESS_FLAGS_PROT_NONE, mappings };
+	mappings = m;
+	m = NULL;
+	p->mappings++;
+	e = CUDA_SUCCESS;
+out:
+	pthread_mutex_unlock(&lock);
+	free(m);
+	return e;
+}
+
+/* Do mappings, whole ones, cover just this? Under the lock. */
+static bool whole(uint64_t base, uint64_t size)
+{
+	uint64_t at = base;
+
+	while (at < base + size) {
+		struct mapping *m = first_in(at, 1);
+
+		if (!m || m->base != at)
+			return false;
+		at += m->size;
+	}
+	return at == base + size;
+}
+
+CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
+{
+	struct mapping **at, *m;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!granular(ptr, size))
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	if (!whole(ptr, size)) {
+		pthread_mutex_unlock(&lock);
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+	sg_heap_access(ptr, size, false);
+	mmap((void *)ptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	for (at = &mappings; (m = *at);) {
+		if (m->base < ptr || m->base >= ptr + size) {
+			at = &m->next;
+			continue;
+		}
+		*at = m->next;
+		m->physical->mappings--;
+		put(m->physical);
+		free(m);
+	}
+	pthread_mutex_unlock(&lock);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *desc, size_t count)
+{
+	CUresult e = CUDA_SUCCESS;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!desc || !count || !granular(ptr, size))
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	if (!whole(ptr, size))
+		e = CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; i < count && !e; i++) {
+		if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || desc[i].location.id < 0 ||
+		    desc[i].location.id >= sg_devices) {
+			e = CUDA_ERROR_INVALID_DEVICE;
+			break;
+		}
+		/* Memory is one for all devices here; that kernels only read is left to them. */
+		for (struct mapping *m = mappings; m; m = m->next)
+			if (m->base >= ptr && m->base < ptr + size)
+				m->access = desc[i].flags;
+		sg_heap_access(ptr, size, desc[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE);
+	}
+	pthread_mutex_unlock(&lock);
+	return e;
+}
+
+CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr ptr)
+{
+	struct mapping *m;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!flags || !location || location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	m = first_in(ptr, 1);
+	if (m)
+		*flags = m->access;
+	pthread_mutex_unlock(&lock);
+	return m ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
