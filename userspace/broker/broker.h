@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vgpu-broker: the supervisor. Single-threaded; everything hangs off one epoll loop.
+ *
+ *	main.c		command line, event loop, signals, draining
+ *	device.c	devices: quota, session limit
+ *	session.c	a session's life: offered, waiting for a worker, running, ended
+ *	pool.c		workers: spawned ahead, assigned once, watched by pidfd
+ *	local.c		devices of this machine, each a UNIX socket
+ *	xen.c		devices of pods, through /dev/vgpu-back
+ *	control.c	list, stats, quit
+ *	quota.c, log.c
+ *
+ * Objects are freed at the end of a loop turn (later()), since an event of the same turn may still point to them.
+ */
+#ifndef BROKER_H
+#define BROKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "libidm.h"
+#include "log.h"
+#include "proto.h"
+#include "quota.h"
+
+#define container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
+
+#define LOCAL_ZONE_FIRST	0x10000u
+#define LOCAL_OWN_ZONE		0u
+#define LOCAL_ARENA_DEFAULT	(4096ull << 20)
+#define SESSIONS_DEFAULT	64
+#define DRAIN_GRACE_NS		5000000000ull	/* SIGTERM: sessions may finish for this long */
+#define KILL_GRACE_NS		1000000000ull	/* a worker told to end its session gets this long */
+#define GONE_GRACE_NS		50000000ull	/* and one whose client has gone, this long to notice */
+
+struct worker;
+struct session;
+
+/** struct source - something epoll watches. */
+struct source {
+	int fd;
+	void (*ready)(struct source *s, uint32_t events);
+};
+
+struct device {
+	struct device *next;
+	uint32_t zone, id;
+	bool xen, removed;
+	char name[64];			/* local: NAME of --local */
+	char gpu[WORKER_GPU_MAX];
+	uint64_t memory;		/* quota in bytes, 0: none */
+	uint64_t arena_max;		/* local */
+	uint32_t weight, max_sessions, nsessions, visitors;
+	struct quota quota;
+	struct log_bucket bucket;	/* for lines its clients cause by doing wrong */
+	struct log_bucket chatter;	/* and just by coming and going */
+	uint64_t started_ns;		/* when it last got a worker: devices take turns */
+	struct source listener;		/* local */
+	char path[108];
+	uint64_t served, refused;
+};
+
+enum session_state { SESSION_WAITING, SESSION_RUNNING, SESSION_ENDING };
+
+struct session {
+	struct session *next;
+	struct device *device;
+	uint32_t number;
+	enum session_state state;
+	struct worker *worker;
+	uint64_t start_ns, kill_ns;
+	int fd;				/* local: memfd; Xen: session file. Kept to tell the client of an end */
+	int conn;			/* local, waiting: the client's connection */
+	struct source life;		/* local, running: hangs up when the client dies */
+	uint32_t own_zone;		/* the driver domain's number, as messages name it */
+	struct idm_local_request request;
+	char reason[IDM_REASON_MAX];	/* why it ended, once known */
+	bool client_gone;		/* no reason needs telling any more */
+	bool foreign;			/* Xen: a worker of an earlier broker serves it */
+};
+
+enum worker_state { WORKER_STARTING, WORKER_IDLE, WORKER_BUSY, WORKER_GONE };
+
+struct worker {
+	struct worker *next;
+	enum worker_state state;
+	pid_t pid;
+	struct source pidfd, control;
+	const struct worker_stats *stats;
+	struct session *session;
+	struct quota_holder holder;
+	uint64_t start_ns;
+};
+
+struct broker {
+	const char *run_dir, *driver, *user;
+	char worker_path[4096], driver_path[4096];
+	unsigned int pool;
+	bool xen, draining, quit, root, soft;
+	uid_t uid;
+	gid_t gid;
+	char empty_dir[128];
+	int epoll;
+	struct device *devices;
+	struct session *sessions;
+	struct worker *workers;
+	uint32_t next_zone, next_session;
+	uint64_t drain_ns, start_ns;
+	/* Workers that cannot start (no driver library, say) must not be respawned in a tight loop. */
+	unsigned int start_failures;
+	uint64_t retry_ns;
+	char start_failure[WORKER_TEXT_MAX];
+	uint64_t sessions_served, workers_spawned;
+};
+extern struct broker broker;
+
+/* main.c */
+int watch(struct source *s, int fd, uint32_t events, void (*ready)(struct source *s, uint32_t events));
+void unwatch(struct source *s);		/* and close */
+void later(void *p);			/* free at the end of this turn */
+void drain(const char *why);
+
+/* device.c */
+struct device *device_add(bool xen, uint32_t zone, uint32_t id);
+struct device *device_find(bool xen, uint32_t zone, uint32_t id);
+void device_remove(struct device *d);
+uint64_t device_used(const struct device *d);
+void device_log(struct device *d, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/** May a line be written that clients of @d can cause? @b: one of its buckets. Says how many were not, first. */
+bool device_may_log(struct device *d, struct log_bucket *b);
+
+/* session.c */
+/** @return NULL and *@why a text if the device takes no more sessions. */
+struct session *session_new(struct device *d, uint32_t number, char *why, size_t cap);
+struct session *session_find_xen(uint32_t number);
+void session_start(struct session *s);			/* get a worker, now or when one is ready */
+void session_start_waiting(void);
+void session_refuse(struct session *s, int err, const char *why);
+void session_end(struct session *s, const char *why);	/* tell the worker; kill it if it does not obey */
+void session_over(struct session *s);			/* worker gone: tell the client, free */
+uint64_t session_tick(uint64_t now_ns);
+void session_log(struct session *s, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* pool.c */
+void pool_fill(void);
+struct worker *pool_take(void);
+int worker_assign(struct worker *w, struct session *s, int life);
+int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, int nfds);
+void worker_kill(struct worker *w);
+void pool_release_idle(void);
+uint64_t pool_tick(uint64_t now_ns);
+
+/* local.c */
+int local_parse(const char *spec);
+int local_listen_all(void);
+void local_stop(void);
+int local_grant(struct session *s, int *life);
+void local_watch_life(struct session *s, int life);
+bool local_client_gone(struct session *s);
+void local_refuse(struct session *s, int err, const char *why);
+
+/* xen.c */
+int xen_open(void);
+void xen_stop(void);
+int xen_accept(struct session *s);	/* also learns @s->own_zone */
+void xen_refuse(struct session *s, const char *why);
+void xen_end(int fd, const char *why);
+
+/* control.c */
+int control_listen(void);
+void control_stop(void);
+
+#endif /* BROKER_H */

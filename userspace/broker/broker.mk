@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# vgpu-broker and vgpu-worker.
+
+BROKER_DIR := userspace/broker
+BROKER_SRC := $(addprefix $(BROKER_DIR)/,main.c device.c session.c pool.c local.c xen.c control.c quota.c log.c)
+WORKER_SRC := $(addprefix $(BROKER_DIR)/worker/,main.c sandbox.c control.c context.c fence.c block.c object.c info.c memory.c \
+		copy.c image.c link.c vmm.c pool.c graph.c launch.c callback.c sync.c output.c callback.c handles.c ranges.c latch.c) $(BROKER_DIR)/log.c
+
+$(B)/bin/vgpu-broker: $(BROKER_SRC:%.c=$(B)/%.o) $(B)/libidm.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -o $@ $^
+
+$(B)/bin/vgpu-worker: $(WORKER_SRC:%.c=$(B)/%.o) $(B)/gen/worker_gen.o $(B)/libidm.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -o $@ $^ -lseccomp -ldl
+
+PRODUCTS += $(B)/bin/vgpu-broker $(B)/bin/vgpu-worker
+
+# Each test with the files it tests, all with sanitizers.
+BROKER_TESTS := test_handles test_ranges test_latch test_quota test_sandbox
+$(B)/tests/broker-test_handles: $(B)/asan/$(BROKER_DIR)/worker/handles.o
+$(B)/tests/broker-test_ranges: $(B)/asan/$(BROKER_DIR)/worker/ranges.o
+$(B)/tests/broker-test_latch: $(B)/asan/$(BROKER_DIR)/worker/latch.o
+$(B)/tests/broker-test_quota: $(B)/asan/$(BROKER_DIR)/quota.o
+# Without sanitizers: their runtime makes system calls of its own.
+$(B)/tests/broker-test_sandbox: $(B)/$(BROKER_DIR)/tests/test_sandbox.o $(B)/$(BROKER_DIR)/worker/sandbox.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -o $@ $^ -lseccomp
+$(B)/tests/broker-%: $(B)/asan/$(BROKER_DIR)/tests/%.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^
+
+UNIT_TESTS += $(BROKER_TESTS:%=$(B)/tests/broker-%)

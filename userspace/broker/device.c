@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker.h"
+
+static void granted(struct quota_holder *h, uint64_t bytes)
+{
+	struct worker *w = container_of(h, struct worker, holder);
+	struct worker_msg m = { .type = BROKER_LEASED, .a = bytes };
+
+	worker_send(w, &m, NULL, 0);
+}
+
+static void reclaim(struct quota_holder *h)
+{
+	struct worker *w = container_of(h, struct worker, holder);
+	struct worker_msg m = { .type = BROKER_RECLAIM };
+
+	worker_send(w, &m, NULL, 0);
+}
+
+struct device *device_add(bool xen, uint32_t zone, uint32_t id)
+{
+	struct device *d = calloc(1, sizeof(*d)), **end;
+
+	if (!d)
+		return NULL;
+	d->xen = xen;
+	d->zone = zone;
+	d->id = id;
+	d->weight = 1;
+	d->max_sessions = SESSIONS_DEFAULT;
+	d->arena_max = LOCAL_ARENA_DEFAULT;
+	d->listener.fd = -1;
+	strcpy(d->gpu, "0");
+	d->quota.limit = UINT64_MAX;
+	d->quota.granted = granted;
+	d->quota.reclaim = reclaim;
+	for (end = &broker.devices; *end; end = &(*end)->next)
+		;
+	*end = d;
+	return d;
+}
+
+struct device *device_find(bool xen, uint32_t zone, uint32_t id)
+{
+	struct device *d;
+
+	for (d = broker.devices; d; d = d->next)
+		if (d->xen == xen && d->zone == zone && d->id == id && !d->removed)
+			return d;
+	return NULL;
+}
+
+/* Removed at once if nothing uses it, else when its last session is over. */
+void device_remove(struct device *d)
+{
+	struct device **p;
+
+	d->removed = true;
+	if (d->nsessions)
+		return;
+	for (p = &broker.devices; *p; p = &(*p)->next) {
+		if (*p == d) {
+			*p = d->next;
+			break;
+		}
+	}
+	unwatch(&d->listener);
+	later(d);
+}
+
+uint64_t device_used(const struct device *d)
+{
+	const struct worker *w;
+	uint64_t sum = 0;
+
+	for (w = broker.workers; w; w = w->next) {
+		uint64_t used;
+
+		if (!w->session || w->session->device != d)
+			continue;
+		used = __atomic_load_n(&w->stats->memory, __ATOMIC_RELAXED);
+		/* The worker's word counts only as far as it has a lease for it. */
+		if (d->memory && used > w->holder.leased)
+			used = w->holder.leased;
+		sum += used;
+	}
+	return sum;
+}
+
+bool device_may_log(struct device *d, struct log_bucket *b)
+{
+	uint64_t suppressed;
+
+	if (!log_allowed(b, log_now_ns(), &suppressed))
+		return false;
+	if (suppressed)
+		device_log(d, LOG_WARNING, "%llu lines were not written (too many at a time)",
+			   (unsigned long long)suppressed);
+	return true;
+}
+
+void device_log(struct device *d, enum log_level level, const char *fmt, ...)
+{
+	char text[800];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (d->xen)
+		log_line(level, "zone %u: device %u: %s", d->zone, d->id, text);
+	else
+		log_line(level, "zone %u: device %s: %s", d->zone, d->name, text);
+}

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker.h"
+
+struct broker broker = {
+	.run_dir = "/run/vgpu",
+	.driver = "libcuda.so.1",
+	.user = "nobody",
+	.pool = 2,
+	.next_zone = LOCAL_ZONE_FIRST,
+};
+
+#define LOCALS_MAX	64
+#define LATER_MAX	1024
+#define RETRY_MIN_NS	100000000ull
+
+static void *to_free[LATER_MAX];
+static unsigned int nto_free;
+static struct source signals = { .fd = -1 };
+
+int watch(struct source *s, int fd, uint32_t events, void (*ready)(struct source *s, uint32_t events))
+{
+	struct epoll_event ev = { .events = events, .data.ptr = s };
+
+	s->fd = fd;
+	s->ready = ready;
+	if (epoll_ctl(broker.epoll, EPOLL_CTL_ADD, fd, &ev)) {
+		int err = errno;
+
+		log_line(LOG_ERROR, "epoll: %s", strerror(err));
+		s->fd = -1;
+		return -err;
+	}
+	return 0;
+}
+
+void unwatch(struct source *s)
+{
+	if (s->fd < 0)
+		return;
+	epoll_ctl(broker.epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	close(s->fd);
+	s->fd = -1;
+}
+
+void later(void *p)
+{
+	/* Better to leak in a turn with a thousand endings than to free under an event that is still to come. */
+	if (nto_free < LATER_MAX)
+		to_free[nto_free++] = p;
+}
+
+void drain(const char *why)
+{
+	struct session *s, *following;
+
+	if (broker.draining)
+		return;
+	log_line(LOG_INFO, "shutting down: %s", why);
+	broker.draining = true;
+	broker.drain_ns = log_now_ns() + DRAIN_GRACE_NS;
+	local_stop();
+	pool_release_idle();
+	/* Those that wait for a worker will get none. */
+	for (s = broker.sessions; s; s = following) {
+		following = s->next;
+		if (s->state == SESSION_WAITING)
+			session_end(s, "the broker is shutting down");
+	}
+}
+
+static void signal_ready(struct source *src, uint32_t events)
+{
+	struct signalfd_siginfo si;
+
+	while (read(src->fd, &si, sizeof(si)) == sizeof(si)) {
+		if (broker.draining && (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT))
+			broker.drain_ns = 0;	/* the second one: now */
+		else
+			drain(si.ssi_signo == SIGINT ? "interrupted" : "SIGTERM");
+	}
+}
+
+static void usage(FILE *f)
+{
+	fprintf(f,
+		"usage: vgpu-broker [OPTION]...\n"
+		"Serve GPUs to pods and to programs of this machine.\n\n"
+		"  --local NAME:KEY=VALUE,...  serve a device on DIR/vgpu-NAME.sock (NAME default: DIR/vgpu.sock);\n"
+		"                              keys: gpu (index or UUID, joined by +), memory (MiB of quota), weight,\n"
+		"                              sessions, arena (MiB a session may lend). May be repeated\n"
+		"  --xen                       serve the pods' devices, through /dev/vgpu-back\n"
+		"  --driver PATH               the CUDA driver library: NVIDIA's libcuda.so.1 (default) or libsoftgpu.so\n"
+		"  --worker PATH               the worker program (default: vgpu-worker beside this program)\n"
+		"  --user NAME|UID             whom workers run as (default nobody; only if the broker is root)\n"
+		"  --pool N                    workers kept ready (default 2)\n"
+		"  --run-dir DIR               sockets are here (default /run/vgpu)\n"
+		"  --foreground                accepted; the broker never detaches itself\n"
+		"  --debug                     more log lines\n");
+}
+
+static int find_user(void)
+{
+	struct passwd *pw;
+	char *end;
+	unsigned long id;
+
+	errno = 0;
+	id = strtoul(broker.user, &end, 10);
+	if (*broker.user && !*end && !errno && id < UINT_MAX) {
+		broker.uid = broker.gid = id;
+		pw = getpwuid(id);
+		if (pw)
+			broker.gid = pw->pw_gid;
+	} else {
+		pw = getpwnam(broker.user);
+		if (!pw && !strcmp(broker.user, "nobody")) {
+			/* A system without a user database, such as a small driver domain. */
+			broker.uid = broker.gid = 65534;
+			return 0;
+		}
+		if (!pw) {
+			log_line(LOG_ERROR, "--user %s: no such user", broker.user);
+			return -EINVAL;
+		}
+		broker.uid = pw->pw_uid;
+		broker.gid = pw->pw_gid;
+	}
+	if (broker.root && !broker.uid) {
+		log_line(LOG_ERROR, "--user %s: workers must not run as root", broker.user);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int find_programs(const char *worker)
+{
+	char self[PATH_MAX - 16], *slash;
+	ssize_t n;
+
+	if (worker) {
+		if (!realpath(worker, broker.worker_path)) {
+			log_line(LOG_ERROR, "--worker %s: %s", worker, strerror(errno));
+			return -EINVAL;
+		}
+	} else {
+		n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+		self[n > 0 ? n : 0] = '\0';
+		slash = strrchr(self, '/');
+		if (slash)
+			*slash = '\0';
+		snprintf(broker.worker_path, sizeof(broker.worker_path), "%s/vgpu-worker", self);
+	}
+	if (access(broker.worker_path, X_OK)) {
+		log_line(LOG_ERROR, "%s: %s (tell the worker program's path with --worker)", broker.worker_path,
+			 strerror(errno));
+		return -EINVAL;
+	}
+	if (strchr(broker.driver, '/')) {
+		if (!realpath(broker.driver, broker.driver_path)) {
+			log_line(LOG_ERROR, "--driver %s: %s", broker.driver, strerror(errno));
+			return -EINVAL;
+		}
+	} else {
+		snprintf(broker.driver_path, sizeof(broker.driver_path), "%s", broker.driver);
+	}
+	slash = strrchr(broker.driver_path, '/');
+	broker.soft = strstr(slash ? slash : broker.driver_path, "softgpu");
+	return 0;
+}
+
+static int prepare(void)
+{
+	struct rlimit files;
+	sigset_t set;
+	int fd;
+
+	/* Five descriptors a session and those who knock: what is usual would not do for a handful of devices. */
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	broker.root = geteuid() == 0;
+	broker.start_ns = log_now_ns();
+	if (find_user())
+		return -EINVAL;
+	if (mkdir(broker.run_dir, 0755) && errno != EEXIST) {
+		log_line(LOG_ERROR, "--run-dir %s: %s", broker.run_dir, strerror(errno));
+		return -EINVAL;
+	}
+	if (broker.root) {
+		/* An empty folder that workers take for the root of the file system. */
+		snprintf(broker.empty_dir, sizeof(broker.empty_dir), "%.100s/empty", broker.run_dir);
+		if (mkdir(broker.empty_dir, 0555) && errno != EEXIST) {
+			log_line(LOG_ERROR, "%s: %s", broker.empty_dir, strerror(errno));
+			return -EINVAL;
+		}
+		/* Neither broker nor workers need a network: path-named sockets work without one. */
+		if (unshare(CLONE_NEWNET | CLONE_NEWIPC))
+			log_line(LOG_WARNING, "workers share this machine's network namespace: %s", strerror(errno));
+	} else {
+		log_line(LOG_WARNING, "not run as root: workers run as this user too, separated by seccomp alone");
+	}
+	broker.epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (broker.epoll < 0)
+		return -errno;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : watch(&signals, fd, EPOLLIN, signal_ready);
+}
+
+/* What is due by time. @return milliseconds until it must be called again, -1 for never. */
+static int tick(void)
+{
+	uint64_t now = log_now_ns(), next = session_tick(now), t = pool_tick(now);
+	struct session *s, *following;
+	struct device *d;
+
+	next = t < next ? t : next;
+	for (d = broker.devices; d; d = d->next) {
+		t = quota_tick(&d->quota, now);
+		next = t < next ? t : next;
+	}
+	if (broker.start_failures && !broker.draining) {
+		if (now >= broker.retry_ns)
+			pool_fill();
+		t = broker.retry_ns > now ? broker.retry_ns - now : RETRY_MIN_NS;
+		next = t < next ? t : next;
+	}
+	if (broker.draining) {
+		if (now >= broker.drain_ns) {
+			for (s = broker.sessions; s; s = following) {
+				following = s->next;
+				session_end(s, "the broker is shutting down");
+			}
+		}
+		t = now < broker.drain_ns ? broker.drain_ns - now : RETRY_MIN_NS;
+		next = t < next ? t : next;
+	}
+	if (next == UINT64_MAX)
+		return -1;
+	return next / 1000000 + 1;
+}
+
+static bool finished(void)
+{
+	struct session *s;
+
+	if (!broker.draining || broker.workers)
+		return false;
+	/* Sessions of an earlier broker's workers go on without us. */
+	for (s = broker.sessions; s; s = s->next)
+		if (!s->foreign)
+			return false;
+	return true;
+}
+
+static void run(void)
+{
+	struct epoll_event ev[32];
+	int i, n;
+
+	while (!finished()) {
+		n = epoll_wait(broker.epoll, ev, 32, tick());
+		if (n < 0 && errno != EINTR) {
+			log_line(LOG_ERROR, "epoll_wait: %s", strerror(errno));
+			return;
+		}
+		for (i = 0; i < n; i++) {
+			struct source *s = ev[i].data.ptr;
+
+			if (s->fd >= 0)
+				s->ready(s, ev[i].events);
+		}
+		while (nto_free)
+			free(to_free[--nto_free]);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "run-dir", required_argument, NULL, 'r' }, { "driver", required_argument, NULL, 'd' },
+		{ "local", required_argument, NULL, 'l' },   { "xen", no_argument, NULL, 'x' },
+		{ "worker", required_argument, NULL, 'w' },  { "user", required_argument, NULL, 'u' },
+		{ "pool", required_argument, NULL, 'p' },    { "foreground", no_argument, NULL, 'f' },
+		{ "debug", no_argument, NULL, 'D' },	     { "help", no_argument, NULL, 'h' },
+		{ 0 }
+	};
+	const char *locals[LOCALS_MAX], *worker = NULL;
+	unsigned int nlocals = 0, i;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'r':
+			broker.run_dir = optarg;
+			break;
+		case 'd':
+			broker.driver = optarg;
+			break;
+		case 'l':
+			if (nlocals == LOCALS_MAX) {
+				log_line(LOG_ERROR, "more than %d --local", LOCALS_MAX);
+				return 2;
+			}
+			locals[nlocals++] = optarg;
+			break;
+		case 'x':
+			broker.xen = true;
+			break;
+		case 'w':
+			worker = optarg;
+			break;
+		case 'u':
+			broker.user = optarg;
+			break;
+		case 'p':
+			broker.pool = strtoul(optarg, NULL, 10);
+			if (broker.pool > 64) {
+				log_line(LOG_ERROR, "--pool %s: at most 64", optarg);
+				return 2;
+			}
+			break;
+		case 'f':
+			break;
+		case 'D':
+			log_limit = LOG_DEBUG;
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (optind < argc || (!nlocals && !broker.xen)) {
+		log_line(LOG_ERROR, "%s", optind < argc ? "too many arguments" : "nothing to serve: --xen or --local NAME");
+		usage(stderr);
+		return 2;
+	}
+	if (strlen(broker.run_dir) > 64) {
+		log_line(LOG_ERROR, "--run-dir %s: longer than 64 characters (socket paths are short)", broker.run_dir);
+		return 2;
+	}
+	for (i = 0; i < nlocals; i++)
+		if (local_parse(locals[i]))
+			return 2;
+	if (find_programs(worker) || prepare() || control_listen())
+		return 1;
+	if (broker.xen && xen_open())
+		return 1;
+	if (local_listen_all())
+		return 1;
+	pool_fill();
+	run();
+	control_stop();
+	xen_stop();
+	log_line(LOG_INFO, "bye");
+	return 0;
+}

@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Workers. A few wait with the driver library loaded and initialised; a session takes one and uses it up. A worker
+ * serves one session in its life: what the driver or the client left in its memory dies with it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "broker.h"
+
+#define START_TIMEOUT_NS	60000000000ull
+#define RETRY_NS		2000000000ull
+/* A worker with the software GPU may map this much more while it serves: code images, stacks, bookkeeping. */
+#define SOFT_DATA_MORE		(1536ull << 20)
+#define STARTS_MAX		8	/* workers that start at a time, whoever asks for how many */
+#define ENV_MAX			16
+
+/* The worker's environment is empty but for these. */
+static bool env_passes(const char *var)
+{
+	static const char *const names[] = { "SOFTGPU_", "VGPU_SPIN_US=", "VGPU_TRACE=", "VGPU_WORKER_" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strncmp(var, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+static void __attribute__((noreturn)) become_worker(int control, int stats)
+{
+	char uid[16], gid[16], *argv[16], *env[ENV_MAX + 2], **v;
+	unsigned int n = 0, k = 0;
+	sigset_t none;
+	int null;
+
+	/* Out of the way first: the wanted numbers may be taken by the other one. */
+	control = fcntl(control, F_DUPFD, 10);
+	stats = fcntl(stats, F_DUPFD, 10);
+	null = open("/dev/null", O_RDWR);
+	if (control < 0 || stats < 0 || null < 0)
+		_exit(127);
+	dup2(null, 0);
+	dup2(null, 1);
+	if (!getenv("VGPU_WORKER_STDERR"))
+		dup2(null, 2);
+	if (dup2(control, WORKER_FD_CONTROL) < 0 || dup2(stats, WORKER_FD_STATS) < 0)
+		_exit(127);
+	if (syscall(SYS_close_range, WORKER_FD_STATS + 1, ~0u, 0))
+		_exit(127);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	setsid();
+
+	snprintf(uid, sizeof(uid), "%u", broker.uid);
+	snprintf(gid, sizeof(gid), "%u", broker.gid);
+	argv[n++] = "vgpu-worker";
+	argv[n++] = "--driver";
+	argv[n++] = broker.driver_path;
+	argv[n++] = "--profile";
+	argv[n++] = broker.soft ? "soft" : "nvidia";
+	if (broker.root) {
+		argv[n++] = "--uid";
+		argv[n++] = uid;
+		argv[n++] = "--gid";
+		argv[n++] = gid;
+		argv[n++] = "--empty";
+		argv[n++] = broker.empty_dir;
+	}
+	argv[n] = NULL;
+	for (v = environ; *v && k < ENV_MAX; v++)
+		if (env_passes(*v))
+			env[k++] = *v;
+	/* Code that one client's worker has compiled must not be found by another's. */
+	env[k++] = "CUDA_CACHE_DISABLE=1";
+	env[k] = NULL;
+	execve(broker.worker_path, argv, env);
+	_exit(126);
+}
+
+static void release(struct worker *w)
+{
+	struct worker **p;
+
+	for (p = &broker.workers; *p; p = &(*p)->next) {
+		if (*p == w) {
+			*p = w->next;
+			break;
+		}
+	}
+	quota_leave(&w->holder, log_now_ns());
+	unwatch(&w->pidfd);
+	unwatch(&w->control);
+	munmap((void *)w->stats, sizeof(*w->stats));
+	later(w);
+}
+
+static void handle(struct worker *w, struct worker_msg *m)
+{
+	struct session *s = w->session;
+	struct worker_msg r = { 0 };
+	uint64_t now = log_now_ns();
+	char text[WORKER_TEXT_MAX];
+	int bad = 0;
+
+	log_clean(text, sizeof(text), m->u.text, sizeof(m->u.text));
+	switch (m->type) {
+	case WORKER_READY:
+		if (w->state != WORKER_STARTING)
+			break;
+		w->state = WORKER_IDLE;
+		broker.start_failures = 0;
+		broker.start_failure[0] = '\0';
+		session_start_waiting();
+		pool_fill();
+		return;
+	case WORKER_FAILED:
+		if (w->state == WORKER_STARTING)
+			snprintf(broker.start_failure, sizeof(broker.start_failure), "%s", text);
+		return;
+	case WORKER_LOG:
+		if (s && device_may_log(s->device, &s->device->bucket))
+			session_log(s, m->a == LOG_ERROR ? LOG_ERROR : m->a == LOG_WARNING ? LOG_WARNING :
+				    m->a == LOG_INFO ? LOG_INFO : LOG_DEBUG, "%s", text);
+		return;
+	case WORKER_ENDED:
+		if (s && !s->reason[0])
+			snprintf(s->reason, sizeof(s->reason), "%.*s", (int)sizeof(s->reason) - 1, text);
+		if (s && s->state == SESSION_RUNNING) {
+			s->state = SESSION_ENDING;
+			s->kill_ns = now + KILL_GRACE_NS;
+		}
+		return;
+	case WORKER_LEASE:
+		bad = s ? quota_request(&w->holder, m->a, m->b, now) : -EINVAL;
+		break;
+	case WORKER_RETURN:
+		bad = s ? quota_return(&w->holder, m->a, m->b, now) : -EINVAL;
+		break;
+	case WORKER_MEMINFO:
+		if (!s) {
+			bad = -EINVAL;
+			break;
+		}
+		r.type = BROKER_MEMINFO;
+		r.a = device_used(s->device);
+		r.a = r.a < s->device->memory ? s->device->memory - r.a : 0;
+		worker_send(w, &r, NULL, 0);
+		return;
+	default:
+		bad = -EINVAL;
+	}
+	if (bad && s) {
+		snprintf(s->reason, sizeof(s->reason), "its worker broke the broker's protocol (message %u)", m->type);
+		worker_kill(w);
+	}
+}
+
+static void drain_control(struct worker *w)
+{
+	struct worker_msg m;
+	ssize_t n;
+	int turns = 64;	/* a flood of messages must not hold up the others */
+
+	while (turns-- && w->control.fd >= 0) {
+		n = recv(w->control.fd, &m, sizeof(m), MSG_DONTWAIT | MSG_TRUNC);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n != sizeof(m)) {
+			/* It has died, or has closed its end, after which a socket never stops being readable. */
+			unwatch(&w->control);
+			worker_kill(w);
+			return;
+		}
+		handle(w, &m);
+	}
+}
+
+static void control_ready(struct source *src, uint32_t events)
+{
+	struct worker *w = container_of(src, struct worker, control);
+
+	if (events & EPOLLIN)
+		drain_control(w);
+	else if (events & (EPOLLHUP | EPOLLERR))
+		unwatch(src);	/* its death follows through the pidfd */
+}
+
+static void describe(const siginfo_t *si, char *out, size_t cap)
+{
+	if (si->si_code == CLD_EXITED && si->si_status == 126)
+		snprintf(out, cap, "%.200s cannot be executed", broker.worker_path);
+	else if (si->si_code == CLD_EXITED)
+		snprintf(out, cap, "its worker exited with status %d", si->si_status);
+	else if (si->si_status == SIGSYS)
+		snprintf(out, cap, "its worker made a forbidden system call and was killed");
+	else if (si->si_status == SIGKILL)
+		snprintf(out, cap, "its worker was killed");
+	else
+		snprintf(out, cap, "its worker crashed: signal %d (%s)", si->si_status, strsignal(si->si_status));
+}
+
+static void worker_died(struct source *src, uint32_t events)
+{
+	struct worker *w = container_of(src, struct worker, pidfd);
+	struct session *s = w->session;
+	enum worker_state state = w->state;
+	siginfo_t si = { 0 };
+	static struct log_bucket idle_deaths;
+	uint64_t suppressed;
+	char why[256];
+
+	if (waitid(P_PIDFD, src->fd, &si, WEXITED | WNOHANG) || !si.si_pid)
+		return;
+	if (w->control.fd >= 0)
+		drain_control(w);
+	describe(&si, why, sizeof(why));
+	w->session = NULL;
+	if (s) {
+		s->worker = NULL;
+		if (!s->reason[0] && (si.si_code != CLD_EXITED || si.si_status) && !s->client_gone)
+			snprintf(s->reason, sizeof(s->reason), "%s", why);
+		session_over(s);
+	}
+	release(w);
+	if (state == WORKER_STARTING && !broker.draining) {
+		broker.start_failures++;
+		broker.retry_ns = log_now_ns() + RETRY_NS;
+		if (!broker.start_failure[0])
+			snprintf(broker.start_failure, sizeof(broker.start_failure), "%s", why);
+		if (broker.start_failures <= 3)
+			log_line(LOG_ERROR, "a worker could not start: %s", broker.start_failure);
+		if (broker.start_failures == 3)
+			log_line(LOG_ERROR, "sessions are refused until a worker starts (tried again every %llu s)",
+				 RETRY_NS / 1000000000ull);
+		session_start_waiting();
+	} else if (state == WORKER_IDLE && !broker.draining && log_allowed(&idle_deaths, log_now_ns(), &suppressed)) {
+		log_line(LOG_WARNING, "one of the idle workers is gone: %s", why);
+	}
+	if (s)
+		session_start_waiting();
+	pool_fill();
+}
+
+static int spawn(void)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int pair[2] = { -1, -1 }, memfd = -1, pidfd = -1, err;
+	pid_t pid;
+
+	if (!w)
+		return -ENOMEM;
+	w->pidfd.fd = w->control.fd = -1;
+	memfd = memfd_create("vgpu-worker-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (memfd < 0 || ftruncate(memfd, 4096) ||
+	    fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		goto fail;
+	w->stats = mmap(NULL, 4096, PROT_READ, MAP_SHARED, memfd, 0);
+	if (w->stats == MAP_FAILED)
+		goto fail;
+	pid = fork();
+	if (pid < 0)
+		goto fail;
+	if (!pid)
+		become_worker(pair[1], memfd);
+	close(pair[1]);
+	close(memfd);
+	pair[1] = memfd = -1;
+	w->pid = pid;
+	w->start_ns = log_now_ns();
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0 || watch(&w->pidfd, pidfd, EPOLLIN, worker_died) ||
+	    watch(&w->control, pair[0], EPOLLIN, control_ready)) {
+		err = errno;
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		errno = err;
+		goto fail;
+	}
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	w->next = broker.workers;
+	broker.workers = w;
+	broker.workers_spawned++;
+	return 0;
+fail:
+	err = errno;
+	log_line(LOG_ERROR, "cannot start a worker: %s", strerror(err));
+	unwatch(&w->pidfd);
+	unwatch(&w->control);
+	if (pair[0] >= 0)
+		close(pair[0]);
+	if (pair[1] >= 0)
+		close(pair[1]);
+	if (memfd >= 0)
+		close(memfd);
+	if (w->stats && w->stats != MAP_FAILED)
+		munmap((void *)w->stats, 4096);
+	free(w);
+	return -err;
+}
+
+/* As many as the pool holds, and one for every session that waits. */
+void pool_fill(void)
+{
+	unsigned int have = 0, starting = 0, need = broker.pool;
+	struct session *s;
+	struct worker *w;
+
+	if (broker.draining)
+		return;
+	for (w = broker.workers; w; w = w->next) {
+		have += w->state == WORKER_STARTING || w->state == WORKER_IDLE;
+		starting += w->state == WORKER_STARTING;
+	}
+	for (s = broker.sessions; s; s = s->next)
+		need += s->state == SESSION_WAITING && !s->foreign;
+	if (!need)
+		need = 1;
+	if (broker.start_failures) {
+		if (log_now_ns() < broker.retry_ns)
+			return;
+		need = 1;
+	}
+	for (; have < need && starting < STARTS_MAX; have++, starting++) {
+		if (spawn()) {
+			broker.start_failures++;
+			broker.retry_ns = log_now_ns() + RETRY_NS;
+			return;
+		}
+	}
+}
+
+struct worker *pool_take(void)
+{
+	struct worker *w, *oldest = NULL;
+
+	for (w = broker.workers; w; w = w->next)
+		if (w->state == WORKER_IDLE)
+			oldest = w;
+	return oldest;
+}
+
+int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, int nfds)
+{
+	union {
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} c;
+	struct iovec iov = { (void *)m, sizeof(*m) };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (w->control.fd < 0)
+		return -EPIPE;
+	if (nfds) {
+		struct cmsghdr *cm;
+
+		memset(&c, 0, sizeof(c));
+		h.msg_control = c.buf;
+		h.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+		cm = CMSG_FIRSTHDR(&h);
+		cm->cmsg_level = SOL_SOCKET;
+		cm->cmsg_type = SCM_RIGHTS;
+		cm->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+		memcpy(CMSG_DATA(cm), fds, nfds * sizeof(int));
+	}
+	if (sendmsg(w->control.fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(*m)) {
+		/* A worker that does not read its socket has been taken over or is stuck. */
+		if (errno == EAGAIN)
+			worker_kill(w);
+		return -EPIPE;
+	}
+	return 0;
+}
+
+/* The software GPU has reserved its device memory by now: what counts is what is mapped from here on. */
+static uint64_t data_limit(pid_t pid)
+{
+	unsigned long long data = 0;
+	char path[32];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%*u %*u %*u %*u %*u %llu", &data) != 1)
+		data = 0;
+	fclose(f);
+	return data ? data * sysconf(_SC_PAGESIZE) + SOFT_DATA_MORE : 0;
+}
+
+int worker_assign(struct worker *w, struct session *s, int life)
+{
+	struct worker_msg m = { .type = BROKER_ASSIGN };
+	struct worker_assign *a = &m.u.assign;
+	struct device *d = s->device;
+	int fds[2] = { s->fd, life };
+
+	a->kind = d->xen ? IDM_SERVER_XEN : IDM_SERVER_LOCAL;
+	a->zone = d->zone;
+	a->own_zone = s->own_zone;
+	a->device = d->id;
+	a->session = s->number;
+	if (!d->xen) {
+		a->request_size = s->request.request_size;
+		a->reply_size = s->request.reply_size;
+		a->arena_size = d->arena_max;
+	}
+	a->quota = d->memory;
+	memcpy(a->gpu, d->gpu, sizeof(a->gpu));
+
+	if (broker.soft)
+		a->data_limit = data_limit(w->pid);
+
+	w->state = WORKER_BUSY;
+	w->session = s;
+	s->worker = w;
+	s->state = SESSION_RUNNING;
+	quota_join(&d->quota, &w->holder);
+	d->started_ns = log_now_ns();
+	d->served++;
+	broker.sessions_served++;
+	if (device_may_log(d, &d->chatter))
+		session_log(s, LOG_INFO, "opened%s%s, worker %d", d->xen ? "" : " on device ", d->xen ? "" : d->name, w->pid);
+	if (worker_send(w, &m, fds, life >= 0 ? 2 : 1)) {
+		/* The device may be gone before the worker is. */
+		quota_leave(&w->holder, log_now_ns());
+		w->session = NULL;
+		s->worker = NULL;
+		return -EPIPE;
+	}
+	return 0;
+}
+
+void worker_kill(struct worker *w)
+{
+	if (w->state == WORKER_GONE || w->pidfd.fd < 0)
+		return;
+	syscall(SYS_pidfd_send_signal, w->pidfd.fd, SIGKILL, NULL, 0);
+}
+
+/* A driver that hangs while a worker starts must not keep its place in the pool, and all sessions waiting. */
+uint64_t pool_tick(uint64_t now_ns)
+{
+	uint64_t next = UINT64_MAX, due;
+	struct worker *w;
+
+	for (w = broker.workers; w; w = w->next) {
+		if (w->state != WORKER_STARTING)
+			continue;
+		due = w->start_ns + START_TIMEOUT_NS;
+		if (now_ns < due) {
+			next = due - now_ns < next ? due - now_ns : next;
+			continue;
+		}
+		snprintf(broker.start_failure, sizeof(broker.start_failure),
+			 "the driver library %.200s did not come up within %llu s", broker.driver_path,
+			 START_TIMEOUT_NS / 1000000000ull);
+		worker_kill(w);
+		next = RETRY_NS < next ? RETRY_NS : next;
+	}
+	return next;
+}
+
+/* Idle workers leave when their control socket closes. */
+void pool_release_idle(void)
+{
+	struct worker *w;
+
+	for (w = broker.workers; w; w = w->next)
+		if (w->state == WORKER_IDLE || w->state == WORKER_STARTING)
+			unwatch(&w->control);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Between broker and worker: one SOCK_SEQPACKET message at a time over the worker's fd 3, and one shared page.
+ *
+ * The worker serves a client that may be hostile and may have taken it over. The broker therefore treats every
+ * message and every word of the page as the client's: checked, bounded, and used for nothing but this session.
+ */
+#ifndef BROKER_PROTO_H
+#define BROKER_PROTO_H
+
+#include <stdint.h>
+
+#include "idm.h"
+
+#define WORKER_FD_CONTROL	3	/* this protocol */
+#define WORKER_FD_STATS		4	/* memfd of struct worker_stats */
+
+#define WORKER_TEXT_MAX		512
+#define WORKER_GPU_MAX		128
+#define QUOTA_SLAB		(32ull << 20)	/* what a worker asks for at a time, if it may */
+
+enum worker_msg_type {
+	/* worker -> broker */
+	WORKER_READY = 1,	/* driver loaded, sandboxed, waiting for a session */
+	WORKER_FAILED,		/* text: why it cannot serve; it exits next */
+	WORKER_LOG,		/* a: enum log_level; text */
+	WORKER_ENDED,		/* text: why it ended the session ("" if the client just left) */
+	WORKER_LEASE,		/* a: bytes needed, b: bytes welcome; answered by BROKER_LEASED */
+	WORKER_RETURN,		/* a: bytes given back; b: 1 if it answers BROKER_RECLAIM */
+	WORKER_MEMINFO,		/* answered by BROKER_MEMINFO */
+
+	/* broker -> worker */
+	BROKER_ASSIGN = 64,	/* u.assign; fds: session, and for a local one its life socket */
+	BROKER_LEASED,		/* a: bytes granted, 0 if the quota is used up */
+	BROKER_RECLAIM,		/* give back what is leased and not used */
+	BROKER_MEMINFO,		/* a: bytes of the quota not used by any session of the device */
+	BROKER_END,		/* text: end the session for this reason */
+};
+
+/** struct worker_assign - the session a worker gets. */
+struct worker_assign {
+	uint32_t kind;		/* enum idm_server_kind */
+	uint32_t zone, own_zone, device, session;
+	uint32_t request_size, reply_size;	/* local only */
+	uint64_t arena_size;			/* local only */
+	uint64_t quota;				/* bytes of device memory of the whole device, 0: none */
+	uint64_t data_limit;			/* RLIMIT_DATA to take on before the client is met, 0: none */
+	char gpu[WORKER_GPU_MAX];		/* indices or UUIDs joined by '+' */
+};
+
+struct worker_msg {
+	uint32_t type;
+	uint32_t reserved;
+	uint64_t a, b;
+	union {
+		char text[WORKER_TEXT_MAX];
+		struct worker_assign assign;
+	} u;
+};
+
+/** struct worker_stats - written by the worker, read by the broker for people to look at. */
+struct worker_stats {
+	uint64_t calls;		/* messages served */
+	uint64_t launches;
+	uint64_t refused;	/* calls with a bad handle, address or length */
+	uint64_t memory;	/* device memory in use, bytes */
+	uint64_t memory_peak;
+	uint64_t handles;
+	uint32_t client_pid;	/* as the client says */
+	uint32_t reserved;
+	char program[64];	/* as the client says */
+};
+
+#endif /* BROKER_PROTO_H */

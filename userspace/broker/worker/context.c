@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Contexts and streams. The client says with every call which context is current for its thread; cuCtxSetCurrent()
+ * is called only when that changes.
+ *
+ * Streams are listed in their context as soon as something may be pending in them, and leave the list when the driver
+ * says, without waiting, that nothing is. So the question before a blocking call costs a few cuStreamQuery(), and
+ * nothing at all in a session that synchronises regularly.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker.h"
+
+struct wctx *context_new(uint64_t handle, CUcontext real, int device)
+{
+	struct wctx *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->handle = handle;
+	c->real = real;
+	c->device = device;
+	c->refs = 1;
+	c->legacy.ctx = c;
+	c->legacy.real = CU_STREAM_LEGACY;
+	pthread_mutex_init(&c->pool_lock, NULL);
+	return c;
+}
+
+/* The pooled events went with the driver's context. */
+void context_put(struct wctx *c)
+{
+	struct thread_stream *t, *next;
+
+	if (__atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	for (t = c->threads; t; t = next) {
+		next = t->next;
+		free(t);
+	}
+	pthread_mutex_destroy(&c->pool_lock);
+	free(c);
+}
+
+void stream_mark(struct wstream *s)
+{
+	struct wctx *c = s->ctx;
+
+	if (s->dirty)
+		return;
+	s->dirty = true;
+	s->next = c->dirty;
+	s->prev = &c->dirty;
+	if (s->next)
+		s->next->prev = &s->next;
+	c->dirty = s;
+}
+
+void stream_unlist(struct wstream *s)
+{
+	if (!s->dirty)
+		return;
+	*s->prev = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
+	s->dirty = false;
+}
+
+bool stream_idle(struct wstream *s)
+{
+	if (!s->dirty)
+		return true;
+	if (capture_active(s->real)) {
+		stream_unlist(s);
+		return true;
+	}
+	if (D.cuStreamQuery(s->real) == CUDA_ERROR_NOT_READY)
+		return false;
+	/* An error counts as idle: whatever asks next will be told of it. */
+	stream_unlist(s);
+	return true;
+}
+
+static bool all_idle(struct wctx *c, bool nonblocking_too)
+{
+	struct wstream *s, *next;
+	bool idle = true;
+
+	for (s = c->dirty; s; s = next) {
+		next = s->next;
+		if (s->nonblocking && !nonblocking_too)
+			continue;
+		if (!stream_idle(s))
+			idle = false;
+	}
+	return idle;
+}
+
+bool legacy_idle(struct wctx *c)
+{
+	return all_idle(c, false);
+}
+
+bool context_idle(struct wctx *c)
+{
+	return all_idle(c, true);
+}
+
+struct wctx *context_find(struct worker *w, uint64_t h)
+{
+	struct handle *e;
+	uint32_t index = VGPU_HANDLE_INDEX(h) - 1;
+
+	if (index < w->ndevices && h == VGPU_PRIMARY_CTX(index))
+		return w->primary[index];
+	e = object_find(w, h, VGPU_H_CTX);
+	return e ? e->aux : NULL;
+}
+
+void context_set_none(struct worker *w)
+{
+	D.cuCtxSetCurrent(NULL);
+	w->current = NULL;
+	w->current_handle = 0;
+}
+
+int worker_enter(struct worker *w, const struct vgpu_call *call)
+{
+	struct wctx *c;
+
+	if (call->ctx == w->current_handle)
+		return 0;
+	if (!call->ctx) {
+		context_set_none(w);
+		return 0;
+	}
+	c = context_find(w, call->ctx);
+	if (!c)
+		return IDM_ERROR_INVALID_HANDLE;
+	if (D.cuCtxSetCurrent(c->real) != CUDA_SUCCESS)
+		return IDM_ERROR_INVALID_HANDLE;
+	w->current = c;
+	w->current_handle = call->ctx;
+	return 0;
+}
+
+/* The default stream that this client thread has of its own: an ordinary blocking stream here. */
+static struct wstream *thread_stream(struct wctx *c, uint32_t thread)
+{
+	struct thread_stream *t, **p;
+
+	for (p = &c->threads; (t = *p); p = &t->next) {
+		if (t->thread != thread)
+			continue;
+		/* The most recent one first: threads come and go, lists stay short where it matters. */
+		*p = t->next;
+		t->next = c->threads;
+		c->threads = t;
+		return &t->stream;
+	}
+	if (c->nthreads >= THREADS_MAX)
+		return NULL;
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return NULL;
+	if (D.cuStreamCreate(&t->stream.real, CU_STREAM_DEFAULT) != CUDA_SUCCESS) {
+		free(t);
+		return NULL;
+	}
+	t->thread = thread;
+	t->stream.ctx = c;
+	t->next = c->threads;
+	c->threads = t;
+	c->nthreads++;
+	return &t->stream;
+}
+
+int stream_of(struct worker *w, const struct vgpu_call *call, uint64_t h, struct wstream **out)
+{
+	struct handle *e;
+
+	if (h <= 2) {
+		if (!w->current)
+			return IDM_ERROR_INVALID_HANDLE;
+		*out = h == 2 ? thread_stream(w->current, call->thread) : &w->current->legacy;
+		return *out ? 0 : IDM_ERROR_OUT_OF_MEMORY;
+	}
+	e = object_find(w, h, VGPU_H_STREAM);
+	if (!e)
+		return IDM_ERROR_INVALID_HANDLE;
+	*out = e->aux;
+	return 0;
+}
+
+int worker_stream(struct worker *w, const struct vgpu_call *call, uint64_t h, void **out)
+{
+	struct wstream *s;
+	int err = stream_of(w, call, h, &s);
+
+	if (err)
+		return err;
+	stream_mark(s);
+	*out = s->real;
+	return 0;
+}
+
+int worker_device(struct worker *w, uint64_t device)
+{
+	return device < w->ndevices ? w->ordinals[device] : -1;
+}
+
+static bool in_context(struct handle *e, void *arg)
+{
+	const struct wctx *c = arg;
+
+	if (e->ctx != c->handle)
+		return false;
+	object_release_aux(e);
+	return true;
+}
+
+static bool is_link_of(struct handle *e, void *arg)
+{
+	const struct wctx *c = arg;
+
+	if (e->ctx != c->handle || VGPU_HANDLE_TYPE(e->value) != VGPU_H_LINK)
+		return false;
+	link_release(e, true);
+	return true;
+}
+
+void context_settle(struct worker *w, struct wctx *c)
+{
+	fence_drain_frees(w);
+	fence_settle(w, &c->refs, 1);
+	handle_purge(&w->handles, is_link_of, c);
+}
+
+void context_forget(struct worker *w, struct wctx *c)
+{
+	c->dead = true;
+	c->dirty = NULL;
+	handle_purge(&w->handles, in_context, c);
+	lease_uncharge(w, range_remove_owner(&w->ranges, c->handle));
+	lease_uncharge(w, __atomic_exchange_n(&c->stuck, 0, __ATOMIC_RELAXED));
+	lease_uncharge(w, c->limits[0] + c->limits[1]);
+	c->limits[0] = c->limits[1] = 0;
+	if (w->current == c)
+		context_set_none(w);
+	if (w->pin_ctx == c) {
+		unsigned int i;
+
+		/* What it had pinned is not any more; the next context does it again. */
+		w->pin_ctx = NULL;
+		for (i = 0; i < w->narena; i++)
+			w->arena[i].pinned = false;
+	}
+	context_put(c);
+}
+
+/*
+ * The arena is pinned for the GPU, so that copies from and to it are asynchronous and kernels can reach the client's
+ * pinned memory. That takes a context, which there is not yet when the first part is mapped.
+ */
+void arena_pin(struct worker *w)
+{
+	unsigned int i;
+
+	if (!w->current || !D.cuMemHostRegister_v2)
+		return;
+	for (i = 0; i < w->narena; i++) {
+		CUresult r;
+
+		if (w->arena[i].pinned)
+			continue;
+		r = D.cuMemHostRegister_v2(w->arena[i].addr, w->arena[i].size,
+					   CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+		/* Not fatal: copies through unpinned memory are slower, and right. */
+		if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED)
+			worker_complain(w, "%llu MiB of arena cannot be pinned: CUresult %d",
+					(unsigned long long)(w->arena[i].size >> 20), r);
+		w->arena[i].pinned = true;
+		w->pin_ctx = w->current;
+	}
+}
+
+uint64_t arena_piece(struct worker *w, const void *at, uint64_t len)
+{
+	unsigned int i;
+
+	for (i = 0; !w->soft && i < w->narena; i++) {
+		const char *end = (char *)w->arena[i].addr + w->arena[i].size;
+
+		if ((const char *)at >= (char *)w->arena[i].addr && (const char *)at < end)
+			return len < (uint64_t)(end - (const char *)at) ? len : (uint64_t)(end - (const char *)at);
+	}
+	return len;
+}
+
+int arena_mapped(void *opaque, void *addr, uint64_t size)
+{
+	struct worker *w = opaque;
+	unsigned int n = w->narena;
+
+	if (!size)
+		return 0;
+	if (n < sizeof(w->arena) / sizeof(w->arena[0])) {
+		w->arena[n].addr = addr;
+		w->arena[n].size = size;
+		w->arena[n].pinned = false;
+		w->narena++;
+	}
+	arena_pin(w);
+	return 0;
+}
+
+/* --- messages ---------------------------------------------------------------------------------------------- */
+
+static void enter_new(struct worker *w, struct wctx *c)
+{
+	w->current = c;
+	w->current_handle = c->handle;
+	arena_pin(w);
+}
+
+void worker_hand_cuDevicePrimaryCtxRetain(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuDevicePrimaryCtxRetain *q = m->payload;
+	CUcontext real = NULL;
+	CUresult r;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	r = q->dev < w->ndevices ? D.cuDevicePrimaryCtxRetain(&real, w->ordinals[q->dev]) : CUDA_ERROR_INVALID_DEVICE;
+	if (r == CUDA_SUCCESS) {
+		struct wctx *c = w->primary[q->dev];
+
+		if (c && c->real != real) {
+			context_forget(w, c);
+			w->primary[q->dev] = c = NULL;
+		}
+		if (!c) {
+			c = context_new(VGPU_PRIMARY_CTX(q->dev), real, q->dev);
+			w->primary[q->dev] = c;
+			w->retained[q->dev] = 0;
+		}
+		if (!c) {
+			D.cuDevicePrimaryCtxRelease_v2(w->ordinals[q->dev]);
+			r = CUDA_ERROR_OUT_OF_MEMORY;
+		} else {
+			w->retained[q->dev]++;
+			if (D.cuCtxSetCurrent(real) == CUDA_SUCCESS)
+				enter_new(w, c);
+		}
+	}
+	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
+}
+
+static void primary_gone(struct worker *w, unsigned int dev)
+{
+	struct wctx *c = w->primary[dev];
+
+	w->primary[dev] = NULL;
+	if (c)
+		context_forget(w, c);
+}
+
+void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuDevicePrimaryCtxRelease_v2 *q = m->payload;
+	CUresult r = CUDA_ERROR_INVALID_DEVICE;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	if (q->dev < w->ndevices && !w->retained[q->dev]) {
+		r = CUDA_ERROR_INVALID_CONTEXT;
+	} else if (q->dev < w->ndevices) {
+		if (w->retained[q->dev] == 1 && w->primary[q->dev])
+			context_settle(w, w->primary[q->dev]);
+		r = D.cuDevicePrimaryCtxRelease_v2(w->ordinals[q->dev]);
+		if (r == CUDA_SUCCESS && !--w->retained[q->dev])
+			primary_gone(w, q->dev);
+	}
+	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
+}
+
+/* The context loses its contents but stays retained; in this driver's way of counting it is a new one. */
+void worker_hand_cuDevicePrimaryCtxReset_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuDevicePrimaryCtxReset_v2 *q = m->payload;
+	CUresult r = CUDA_ERROR_INVALID_DEVICE;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	if (q->dev < w->ndevices) {
+		struct wctx *old = w->primary[q->dev];
+		int device = q->dev;
+
+		if (old)
+			context_settle(w, old);
+		r = D.cuDevicePrimaryCtxReset_v2(w->ordinals[device]);
+		if (r == CUDA_SUCCESS && old) {
+			CUcontext real = old->real;
+
+			primary_gone(w, device);
+			if (w->retained[device])
+				w->primary[device] = context_new(VGPU_PRIMARY_CTX(device), real, device);
+		}
+	}
+	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
+}
+
+void worker_hand_cuCtxCreate_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuCtxCreate_v2 *q = m->payload;
+	struct handle *e;
+	struct wctx *c;
+	CUcontext real;
+	CUresult r;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_handle_free(w, q->pctx, VGPU_H_CTX);
+	if (!err && VGPU_HANDLE_GEN(q->pctx) == 0)
+		err = IDM_ERROR_INVALID_HANDLE;	/* could be mistaken for a primary one */
+	if (err) {
+		worker_reply(w, &m->header, &q->call, err, 0, NULL, 0);
+		return;
+	}
+	r = q->dev < w->ndevices ? D.cuCtxCreate_v2(&real, q->flags, w->ordinals[q->dev]) : CUDA_ERROR_INVALID_DEVICE;
+	if (r == CUDA_SUCCESS) {
+		/* Keep the driver's stack of this thread one deep: the client's stacks are the shim's business. */
+		CUcontext popped;
+
+		D.cuCtxPopCurrent_v2(&popped);
+		D.cuCtxSetCurrent(real);
+		c = context_new(q->pctx, real, q->dev);
+		e = c ? handle_add(&w->handles, q->pctx, VGPU_H_CTX, real) : NULL;
+		if (!e) {
+			free(c);
+			D.cuCtxDestroy_v2(real);
+			context_set_none(w);
+			r = CUDA_ERROR_OUT_OF_MEMORY;
+		} else {
+			e->aux = c;
+			enter_new(w, c);
+		}
+	}
+	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
+}
+
+void worker_hand_cuCtxDestroy_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuCtxDestroy_v2 *q = m->payload;
+	struct handle *e;
+	CUresult r = CUDA_SUCCESS;
+	int err = 0;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	e = object_find(w, q->ctx, VGPU_H_CTX);
+	if (e) {
+		struct wctx *c = e->aux;
+		CUcontext real = c->real;
+
+		handle_remove(&w->handles, e);
+		context_settle(w, c);
+		r = D.cuCtxDestroy_v2(real);
+		context_forget(w, c);
+	} else {
+		err = IDM_ERROR_INVALID_HANDLE;
+	}
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+/*
+ * The heap of malloc() in kernels and the buffer of printf() are device memory that the driver takes when the limit
+ * says so. What a client wants above the defaults counts as its own.
+ */
+void worker_hand_cuCtxSetLimit(struct worker *w, const struct idm_message *m)
+{
+	static const uint64_t defaults[2] = { 8ull << 20, 1ull << 20 };
+	const struct vgpu_rq_cuCtxSetLimit *q = m->payload;
+	uint64_t charge, more, *charged = NULL;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	unsigned int which;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (err || !D.cuCtxSetLimit)
+		goto out;
+	which = q->limit == CU_LIMIT_PRINTF_FIFO_SIZE;
+	if (w->current && (which || q->limit == CU_LIMIT_MALLOC_HEAP_SIZE))
+		charged = &w->current->limits[which];
+	charge = charged && q->value > defaults[which] ? q->value - defaults[which] : 0;
+	more = charged && charge > *charged ? charge - *charged : 0;
+	if (more && !lease_charge(w, more)) {
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+		goto out;
+	}
+	r = D.cuCtxSetLimit((CUlimit)q->limit, q->value);
+	if (r != CUDA_SUCCESS) {
+		lease_uncharge(w, more);
+	} else if (charged) {
+		lease_uncharge(w, *charged > charge ? *charged - charge : 0);
+		*charged = charge;
+	}
+out:
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Talking with the broker. Before there is a session the main thread reads; afterwards a thread of its own does, so
+ * that the broker's questions are answered whatever the others wait for.
+ *
+ * The lease: `used` of `leased` bytes are taken. What an allocation needs is added to `used` before it is asked for,
+ * so that a broker that takes unused budget back meanwhile does not take that.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t answer;
+	uint64_t leased, used;
+	bool gone;		/* no broker any more: the lease is what it is */
+	bool leased_answer, meminfo_answer;
+	uint64_t granted, meminfo;
+} lease = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, false, false, false, 0, 0 };
+
+void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text)
+{
+	struct worker_msg m = { .type = type, .a = a, .b = b };
+
+	if (text)
+		snprintf(m.u.text, sizeof(m.u.text), "%s", text);
+	/* Log lines may get lost when the broker is slow. What it must know may not. */
+	send(WORKER_FD_CONTROL, &m, sizeof(m), MSG_NOSIGNAL | (type == WORKER_LOG ? MSG_DONTWAIT : 0));
+}
+
+int control_wait_assign(struct worker *w, int *fd, int *life)
+{
+	union {
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} c;
+	struct worker_msg m;
+	struct iovec iov = { &m, sizeof(m) };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf) };
+	struct cmsghdr *cm;
+	int fds[2] = { -1, -1 };
+	ssize_t n;
+
+	do
+		n = recvmsg(WORKER_FD_CONTROL, &h, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(m) || m.type != BROKER_ASSIGN)
+		return -EPIPE;
+	cm = CMSG_FIRSTHDR(&h);
+	if (!cm || cm->cmsg_type != SCM_RIGHTS)
+		return -EPROTO;
+	memcpy(fds, CMSG_DATA(cm), cm->cmsg_len - CMSG_LEN(0) < sizeof(fds) ? cm->cmsg_len - CMSG_LEN(0) : sizeof(fds));
+	*fd = fds[0];
+	*life = fds[1];
+	w->assign = m.u.assign;
+	w->assign.gpu[sizeof(w->assign.gpu) - 1] = '\0';
+	return 0;
+}
+
+/* What is leased and not used goes back. @keep: bytes to hold on to */
+static void give_back(uint64_t keep, bool answer)
+{
+	uint64_t spare = lease.leased > lease.used ? lease.leased - lease.used : 0;
+
+	spare = spare > keep ? spare - keep : 0;
+	lease.leased -= spare;
+	if (spare || answer)
+		control_tell(WORKER_RETURN, spare, answer, NULL);
+}
+
+static void *listen_to_broker(void *arg)
+{
+	struct worker *w = arg;
+	struct worker_msg m;
+	ssize_t n;
+
+	for (;;) {
+		n = recv(WORKER_FD_CONTROL, &m, sizeof(m), 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		pthread_mutex_lock(&lease.lock);
+		if (n != sizeof(m)) {
+			/* The broker has died. The session goes on with what it has. */
+			lease.gone = true;
+			pthread_cond_broadcast(&lease.answer);
+			pthread_mutex_unlock(&lease.lock);
+			return NULL;
+		}
+		switch (m.type) {
+		case BROKER_LEASED:
+			lease.leased += m.a;
+			lease.granted = m.a;
+			lease.leased_answer = true;
+			pthread_cond_broadcast(&lease.answer);
+			break;
+		case BROKER_RECLAIM:
+			give_back(0, true);
+			break;
+		case BROKER_MEMINFO:
+			lease.meminfo = m.a;
+			lease.meminfo_answer = true;
+			pthread_cond_broadcast(&lease.answer);
+			break;
+		case BROKER_END:
+			m.u.text[sizeof(m.u.text) - 1] = '\0';
+			idm_server_end(w->server, m.u.text);
+			control_tell(WORKER_ENDED, 0, 0, m.u.text);
+			_exit(0);
+		}
+		pthread_mutex_unlock(&lease.lock);
+	}
+}
+
+int control_start(struct worker *w)
+{
+	pthread_t t;
+	int ret = pthread_create(&t, NULL, listen_to_broker, w);
+
+	if (!ret)
+		pthread_detach(t);
+	return -ret;
+}
+
+static void publish(struct worker *w)
+{
+	__atomic_store_n(&w->stats->memory, lease.used, __ATOMIC_RELAXED);
+	if (lease.used > w->stats->memory_peak)
+		__atomic_store_n(&w->stats->memory_peak, lease.used, __ATOMIC_RELAXED);
+}
+
+bool lease_charge(struct worker *w, uint64_t bytes)
+{
+	bool ok = true;
+
+	pthread_mutex_lock(&lease.lock);
+	if (__builtin_add_overflow(lease.used, bytes, &lease.used)) {
+		lease.used -= bytes;
+		pthread_mutex_unlock(&lease.lock);
+		return false;
+	}
+	if (w->assign.quota && lease.used > w->assign.quota)
+		ok = false;
+	while (ok && w->assign.quota && lease.used > lease.leased) {
+		uint64_t need = lease.used - lease.leased;
+
+		ok = !lease.gone;
+		if (!ok)
+			break;
+		lease.leased_answer = false;
+		control_tell(WORKER_LEASE, need, need < QUOTA_SLAB ? QUOTA_SLAB : need, NULL);
+		while (!lease.leased_answer && !lease.gone)
+			pthread_cond_wait(&lease.answer, &lease.lock);
+		ok = lease.leased_answer && lease.granted;
+	}
+	if (!ok)
+		lease.used -= bytes;
+	publish(w);
+	pthread_mutex_unlock(&lease.lock);
+	return ok;
+}
+
+void lease_uncharge(struct worker *w, uint64_t bytes)
+{
+	if (!bytes)
+		return;
+	pthread_mutex_lock(&lease.lock);
+	lease.used -= bytes;
+	publish(w);
+	if (w->assign.quota && lease.leased - lease.used > 2 * QUOTA_SLAB && lease.leased > lease.used && !lease.gone)
+		give_back(QUOTA_SLAB, false);
+	pthread_mutex_unlock(&lease.lock);
+}
+
+uint64_t lease_free(struct worker *w)
+{
+	uint64_t bytes;
+
+	pthread_mutex_lock(&lease.lock);
+	if (lease.gone) {
+		bytes = lease.leased - lease.used;
+	} else {
+		lease.meminfo_answer = false;
+		control_tell(WORKER_MEMINFO, 0, 0, NULL);
+		while (!lease.meminfo_answer && !lease.gone)
+			pthread_cond_wait(&lease.answer, &lease.lock);
+		bytes = lease.meminfo_answer ? lease.meminfo : lease.leased - lease.used;
+	}
+	pthread_mutex_unlock(&lease.lock);
+	return bytes;
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Copies. Host sides are bytes of the message or of the arena, never an address that the client names.
+ *
+ * A synchronous copy with nothing pending before it is done on the spot. Otherwise it is queued on the legacy stream,
+ * where it has to wait anyway, and answered when it is over.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker.h"
+
+static void answer(struct worker *w, const struct idm_message *m, int err, CUresult r)
+{
+	worker_reply(w, &m->header, m->payload, err, r, NULL, 0);
+}
+
+/* Reply (if one is wanted) when what is queued in @s by now is over; free @buffer then. */
+static void answer_later(struct worker *w, const struct idm_message *m, struct wstream *s, void *buffer, size_t size,
+			 bool send)
+{
+	struct wait *f;
+	CUresult r;
+
+	f = fence_stream(s, &r);
+	if (!f) {
+		/* Without an event the wait is made here. The copy itself was queued. */
+		r = D.cuStreamSynchronize(s->real);
+		worker_reply(w, &m->header, m->payload, 0, r, send ? buffer : NULL, send ? size : 0);
+		free(buffer);
+		return;
+	}
+	f->buffer = buffer;
+	f->size = size;
+	f->send = send;
+	fence_for(f, m);
+	/* A posted copy without a buffer to free needs nothing more. */
+	fence_start(w, f);
+}
+
+/* The four kinds of copy, piece by piece as the arena is pinned. @s: NULL for the synchronous ones */
+static CUresult to_device(struct worker *w, uint64_t dst, const char *src, uint64_t len, struct wstream *s)
+{
+	CUresult r = CUDA_SUCCESS;
+	uint64_t n;
+
+	for (; len && r == CUDA_SUCCESS; dst += n, src += n, len -= n) {
+		n = arena_piece(w, src, len);
+		r = s ? D.cuMemcpyHtoDAsync_v2(dst, src, n, s->real) : D.cuMemcpyHtoD_v2(dst, src, n);
+	}
+	return r;
+}
+
+static CUresult to_host(struct worker *w, char *dst, uint64_t src, uint64_t len, struct wstream *s)
+{
+	CUresult r = CUDA_SUCCESS;
+	uint64_t n;
+
+	for (; len && r == CUDA_SUCCESS; dst += n, src += n, len -= n) {
+		n = arena_piece(w, dst, len);
+		r = s ? D.cuMemcpyDtoHAsync_v2(dst, src, n, s->real) : D.cuMemcpyDtoH_v2(dst, src, n);
+	}
+	return r;
+}
+
+static bool wants_reply(const struct idm_message *m)
+{
+	return !(m->header.flags & IDM_FLAG_POSTED);
+}
+
+void worker_hand_copy_h2d(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_copy_h2d *q = m->payload;
+	bool in_message;
+	const void *src;
+	struct wstream *s;
+	CUresult r;
+	int err;
+
+	if (!payload_has(w, m, sizeof(*q)))
+		return;
+	in_message = q->src.offset == VGPU_DATA_INLINE;
+	if (!payload_ends(m, sizeof(*q), in_message ? q->src.size : 0)) {
+		worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
+		return;
+	}
+	src = in_message ? (const void *)(q + 1) : idm_server_arena(w->server, q->src.offset, q->src.size);
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = stream_of(w, &q->call, q->async ? q->stream : q->stream == 2 ? 2 : 0, &s);
+	if (err)
+		return answer(w, m, err, 0);
+	if (!src || !address_ok(w, q->dst, q->src.size)) {
+		worker_complain(w, "a copy of %llu bytes to %#llx, which is not memory of this session",
+				(unsigned long long)q->src.size, (unsigned long long)q->dst);
+		return answer(w, m, 0, CUDA_ERROR_INVALID_VALUE);
+	}
+	if (!q->src.size)
+		return answer(w, m, 0, CUDA_SUCCESS);
+
+	if (s == &s->ctx->legacy && legacy_idle(s->ctx))
+		return answer(w, m, 0, to_device(w, q->dst, src, q->src.size, NULL));
+
+	if (in_message) {
+		/* The message is gone with the next one; the copy may come later, from bytes of its own. */
+		void *copy = malloc(q->src.size);
+		struct wait *f;
+
+		if (!copy)
+			return answer(w, m, 0, CUDA_ERROR_OUT_OF_MEMORY);
+		memcpy(copy, src, q->src.size);
+		stream_mark(s);
+		r = to_device(w, q->dst, copy, q->src.size, s);
+		/* A blocking copy is answered when it is done: other streams must find it there. */
+		if (r == CUDA_SUCCESS && !q->async && wants_reply(m))
+			return answer_later(w, m, s, copy, q->src.size, false);
+		answer(w, m, 0, r);
+		f = r == CUDA_SUCCESS ? fence_stream(s, &r) : NULL;
+		if (f) {
+			f->buffer = copy;
+			f->size = q->src.size;
+			fence_start(w, f);
+		} else {
+			if (r == CUDA_SUCCESS)
+				D.cuStreamSynchronize(s->real);
+			free(copy);
+		}
+		return;
+	}
+	stream_mark(s);
+	r = to_device(w, q->dst, src, q->src.size, s);
+	if (r != CUDA_SUCCESS || !wants_reply(m))
+		return answer(w, m, 0, r);
+	answer_later(w, m, s, NULL, 0, false);
+}
+
+void worker_hand_copy_d2h(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_copy_d2h *q = m->payload;
+	bool in_reply;
+	struct wstream *s;
+	void *dst;
+	CUresult r;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	in_reply = q->dst.offset == VGPU_DATA_INLINE;
+	if (in_reply && (!wants_reply(m) || q->dst.size > IDM_PAYLOAD_MAX - sizeof(struct idm_response))) {
+		worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
+		return;
+	}
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = stream_of(w, &q->call, q->async ? q->stream : q->stream == 2 ? 2 : 0, &s);
+	if (err)
+		return answer(w, m, err, 0);
+	dst = in_reply ? NULL : idm_server_arena(w->server, q->dst.offset, q->dst.size);
+	if ((!in_reply && !dst) || !address_ok(w, q->src, q->dst.size)) {
+		worker_complain(w, "a copy of %llu bytes from %#llx, which is not memory of this session",
+				(unsigned long long)q->dst.size, (unsigned long long)q->src);
+		return answer(w, m, 0, CUDA_ERROR_INVALID_VALUE);
+	}
+	if (!q->dst.size)
+		return answer(w, m, 0, CUDA_SUCCESS);
+
+	if (s == &s->ctx->legacy && legacy_idle(s->ctx)) {
+		char small[IDM_PAYLOAD_MAX];
+
+		r = to_host(w, in_reply ? small : dst, q->src, q->dst.size, NULL);
+		output_forward(w);
+		worker_reply(w, &m->header, &q->call, 0, r, in_reply ? small : NULL, in_reply ? q->dst.size : 0);
+		return;
+	}
+	if (s == &s->ctx->legacy && !q->async && wants_reply(m) && block_begin(w, s->ctx)) {
+		struct idm_header hdr = m->header;
+		struct vgpu_copy_d2h c = *q;
+		char small[IDM_PAYLOAD_MAX];
+
+		r = to_host(w, in_reply ? small : dst, c.src, c.dst.size, NULL);
+		block_end();
+		output_forward(w);
+		worker_reply(w, &hdr, &c.call, 0, r, in_reply ? small : NULL, in_reply ? c.dst.size : 0);
+		return;
+	}
+	if (in_reply) {
+		dst = malloc(q->dst.size);
+		if (!dst)
+			return answer(w, m, 0, CUDA_ERROR_OUT_OF_MEMORY);
+	}
+	stream_mark(s);
+	r = to_host(w, dst, q->src, q->dst.size, s);
+	if (r != CUDA_SUCCESS || !wants_reply(m)) {
+		if (in_reply)
+			free(dst);
+		return answer(w, m, 0, r);
+	}
+	answer_later(w, m, s, in_reply ? dst : NULL, in_reply ? q->dst.size : 0, in_reply);
+}
+
+static bool both_ok(struct worker *w, uint64_t dst, uint64_t src, uint64_t len)
+{
+	if (address_ok(w, dst, len) && address_ok(w, src, len))
+		return true;
+	worker_complain(w, "a copy of %llu bytes from %#llx to %#llx, not both memory of this session",
+			(unsigned long long)len, (unsigned long long)src, (unsigned long long)dst);
+	return false;
+}
+
+static void copy_d2d(struct worker *w, const struct idm_message *m, uint64_t dst, uint64_t src, uint64_t len,
+		     uint64_t stream)
+{
+	const struct vgpu_call *call = m->payload;
+	CUresult r = CUDA_SUCCESS;
+	void *real;
+	int err;
+
+	err = worker_enter(w, call);
+	if (!err)
+		err = worker_stream(w, call, stream, &real);
+	if (!err)
+		r = both_ok(w, dst, src, len) ? D.cuMemcpyDtoDAsync_v2(dst, src, len, real) : CUDA_ERROR_INVALID_VALUE;
+	answer(w, m, err, r);
+}
+
+void worker_hand_cuMemcpyDtoD_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemcpyDtoD_v2 *q = m->payload;
+
+	if (payload_is(w, m, sizeof(*q)))
+		copy_d2d(w, m, q->dstDevice, q->srcDevice, q->ByteCount, 0);
+}
+
+void worker_hand_cuMemcpyDtoDAsync_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemcpyDtoDAsync_v2 *q = m->payload;
+
+	if (payload_is(w, m, sizeof(*q)))
+		copy_d2d(w, m, q->dstDevice, q->srcDevice, q->ByteCount, q->hStream);
+}
+
+/* --- two dimensions ----------------------------------------------------------------------------------------------- */
+
+/* Bytes from the start of a pitched region to the end of the part that is touched. */
+static bool reach(uint64_t x, uint64_t y, uint64_t width, uint64_t height, uint64_t pitch, uint64_t *end)
+{
+	uint64_t row;
+
+	if (__builtin_add_overflow(x, width, &row))
+		return false;
+	/* Pitch 0 too: drivers take it for something else. */
+	if (row > pitch && (y || height > 1))
+		return false;
+	if (__builtin_add_overflow(y, height - 1, &y) || __builtin_mul_overflow(y, pitch, &y))
+		return false;
+	return !__builtin_add_overflow(y, row, end);
+}
+
+/* One side of a 2D copy. @return what it is to the driver, in *@host or *@device, checked. */
+static CUresult side(struct worker *w, const struct vgpu_copy_2d *q, uint32_t type, uint64_t at, uint64_t pitch,
+		     uint64_t x, uint64_t y, void **host, CUdeviceptr *device, CUmemorytype *out)
+{
+	uint64_t end;
+
+	if (!reach(x, y, q->width, q->height, pitch, &end))
+		return CUDA_ERROR_INVALID_VALUE;
+	switch (type) {
+	case CU_MEMORYTYPE_HOST:
+		*host = idm_server_arena(w->server, at, end);
+		*out = CU_MEMORYTYPE_HOST;
+		return *host ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	case CU_MEMORYTYPE_DEVICE:
+	case CU_MEMORYTYPE_UNIFIED:
+		*device = at;
+		*out = type;
+		if (address_ok(w, at, end))
+			return CUDA_SUCCESS;
+		worker_complain(w, "a 2D copy that touches %#llx (%llu bytes), which is not memory of this session",
+				(unsigned long long)at, (unsigned long long)end);
+		return CUDA_ERROR_INVALID_VALUE;
+	default:
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+}
+
+void worker_hand_copy_2d(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_copy_2d *q = m->payload;
+	CUDA_MEMCPY2D c = { 0 };
+	struct wstream *s;
+	CUresult r;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = stream_of(w, &q->call, q->async ? q->stream : q->stream == 2 ? 2 : 0, &s);
+	if (err)
+		return answer(w, m, err, 0);
+	if (!q->width || !q->height)
+		return answer(w, m, 0, CUDA_SUCCESS);
+	r = side(w, q, q->src_type, q->src, q->src_pitch, q->src_x, q->src_y, (void **)&c.srcHost, &c.srcDevice,
+		 &c.srcMemoryType);
+	if (r == CUDA_SUCCESS)
+		r = side(w, q, q->dst_type, q->dst, q->dst_pitch, q->dst_x, q->dst_y, &c.dstHost, &c.dstDevice,
+			 &c.dstMemoryType);
+	if (r != CUDA_SUCCESS)
+		return answer(w, m, 0, r);
+	c.srcPitch = q->src_pitch;
+	c.dstPitch = q->dst_pitch;
+	c.srcXInBytes = q->src_x;
+	c.srcY = q->src_y;
+	c.dstXInBytes = q->dst_x;
+	c.dstY = q->dst_y;
+	c.WidthInBytes = q->width;
+	c.Height = q->height;
+	if (s == &s->ctx->legacy && legacy_idle(s->ctx)) {
+		r = q->unaligned ? D.cuMemcpy2DUnaligned_v2(&c) : D.cuMemcpy2D_v2(&c);
+		return answer(w, m, 0, r);
+	}
+	stream_mark(s);
+	r = D.cuMemcpy2DAsync_v2(&c, s->real);
+	if (r != CUDA_SUCCESS || !wants_reply(m))
+		return answer(w, m, 0, r);
+	answer_later(w, m, s, NULL, 0, false);
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Waiting for the GPU without holding up the client's other threads.
+ *
+ * A call that has to wait becomes a wait: events recorded behind all it must wait for, and what to do then. The
+ * dispatching thread polls young waits itself between messages, since most are over within microseconds; older ones
+ * go to a waiter thread, which blocks in the driver and replies.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "worker.h"
+
+#define WAITERS_MAX	64
+/* What a client may have under way. One that wants more is made to wait, with all its threads. */
+#define PENDING_MAX	4096u
+#define PENDING_BYTES	(64ull << 20)
+
+struct crew {
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	struct wait *head, **tail;
+	unsigned int threads, idle, queued, max;
+};
+
+/* Who replies, and, apart from them so as not to keep them busy, who only gives things back. */
+static struct crew repliers = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, &repliers.head, 0, 0, 0,
+				WAITERS_MAX };
+static struct crew returners = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, &returners.head, 0, 0, 0, 1 };
+
+static int settlers;	/* atomic */
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t less;
+	unsigned int waits;
+	uint64_t bytes;
+} pending = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 };
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+static CUevent pool_get(struct wctx *c, CUresult *r)
+{
+	CUevent e = NULL;
+
+	pthread_mutex_lock(&c->pool_lock);
+	if (c->npool)
+		e = c->pool[--c->npool];
+	pthread_mutex_unlock(&c->pool_lock);
+	*r = CUDA_SUCCESS;
+	if (!e) {
+		/* Events end with the context that is current when they are made, and the pool is @c's. */
+		if (c != worker.current)
+			D.cuCtxSetCurrent(c->real);
+		*r = D.cuEventCreate(&e, CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
+		if (c != worker.current)
+			D.cuCtxSetCurrent(worker.current ? worker.current->real : NULL);
+	}
+	return *r == CUDA_SUCCESS ? e : NULL;
+}
+
+static void pool_put(struct wctx *c, CUevent e)
+{
+	if (c->dead)
+		return;
+	pthread_mutex_lock(&c->pool_lock);
+	if (c->npool < EVENT_POOL) {
+		c->pool[c->npool++] = e;
+		e = NULL;
+	}
+	pthread_mutex_unlock(&c->pool_lock);
+	if (e)
+		D.cuEventDestroy_v2(e);
+}
+
+static struct wait *wait_new(struct wctx *c, unsigned int events, CUresult *r)
+{
+	struct wait *f = calloc(1, sizeof(*f) + events * sizeof(f->events[0]));
+
+	if (!f) {
+		*r = CUDA_ERROR_OUT_OF_MEMORY;
+		return NULL;
+	}
+	f->ctx = c;
+	__atomic_add_fetch(&c->refs, 1, __ATOMIC_RELAXED);
+	return f;
+}
+
+static void wait_free(struct wait *f)
+{
+	unsigned int i;
+
+	for (i = 0; !f->user && i < f->nevents; i++)
+		pool_put(f->ctx, f->events[i]);
+	if (f->user)
+		event_put(f->user);
+	context_put(f->ctx);
+	free(f->buffer);
+	free(f);
+}
+
+static CUresult add_stream(struct wait *f, struct wstream *s)
+{
+	CUresult r;
+	CUevent e = pool_get(f->ctx, &r);
+
+	if (!e)
+		return r;
+	r = D.cuEventRecord(e, s->real);
+	if (r != CUDA_SUCCESS) {
+		pool_put(f->ctx, e);
+		return r;
+	}
+	f->events[f->nevents++] = e;
+	return CUDA_SUCCESS;
+}
+
+struct wait *fence_stream(struct wstream *s, CUresult *r)
+{
+	struct wait *f = wait_new(s->ctx, 1, r);
+
+	if (!f)
+		return NULL;
+	*r = add_stream(f, s);
+	if (*r == CUDA_SUCCESS)
+		return f;
+	wait_free(f);
+	return NULL;
+}
+
+struct wait *fence_context(struct wctx *c, CUresult *r)
+{
+	unsigned int n = 0;
+	struct wstream *s;
+	struct wait *f;
+
+	for (s = c->dirty; s; s = s->next)
+		n++;
+	f = wait_new(c, n, r);
+	if (!f)
+		return NULL;
+	for (s = c->dirty; s; s = s->next) {
+		*r = add_stream(f, s);
+		if (*r != CUDA_SUCCESS) {
+			wait_free(f);
+			return NULL;
+		}
+	}
+	*r = CUDA_SUCCESS;
+	return f;
+}
+
+struct wait *fence_event(struct wctx *c, struct wevent *e)
+{
+	CUresult r;
+	struct wait *f = wait_new(c, 1, &r);
+
+	if (!f)
+		return NULL;
+	__atomic_add_fetch(&e->refs, 1, __ATOMIC_RELAXED);
+	f->user = e;
+	f->events[f->nevents++] = e->real;
+	return f;
+}
+
+void fence_for(struct wait *f, const struct idm_message *m)
+{
+	f->hdr = m->header;
+	memcpy(&f->call, m->payload, sizeof(f->call));
+	f->reply = true;
+}
+
+/* What was waited for has happened, or failed. In any thread. */
+static void finish(struct worker *w, struct wait *f, CUresult r)
+{
+	bool deferred_free = f->deferred_free;
+	size_t size = f->size;
+
+	if (f->free_addr) {
+		CUresult r2 = D.cuMemFree_v2(f->free_addr);
+
+		if (r2 != CUDA_SUCCESS) {
+			worker_complain(w, "a free that had to wait failed: CUresult %d", r2);
+			__atomic_add_fetch(&f->ctx->stuck, f->uncharge, __ATOMIC_RELAXED);
+			f->uncharge = 0;
+		}
+	}
+	if (f->uncharge)
+		lease_uncharge(w, f->uncharge);
+	if (f->output)
+		output_forward(w);
+	if (f->reply)
+		worker_reply(w, &f->hdr, &f->call, 0, r, f->send ? f->buffer : NULL, f->send ? f->size : 0);
+	/* Before anybody is told who may wait for just that. */
+	wait_free(f);
+	pthread_mutex_lock(&pending.lock);
+	pending.waits--;
+	pending.bytes -= size;
+	if (deferred_free)
+		__atomic_sub_fetch(&w->deferred_frees, 1, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&pending.less);
+	pthread_mutex_unlock(&pending.lock);
+}
+
+static void *waiter(void *arg)
+{
+	struct crew *c = arg;
+	struct worker *w = &worker;
+
+	pthread_mutex_lock(&c->lock);
+	for (;;) {
+		CUresult r = CUDA_SUCCESS;
+		struct wait *f;
+
+		c->idle++;
+		while (!c->head)
+			pthread_cond_wait(&c->work, &c->lock);
+		c->idle--;
+		f = c->head;
+		c->head = f->next;
+		c->queued--;
+		if (!c->head)
+			c->tail = &c->head;
+		pthread_mutex_unlock(&c->lock);
+
+		D.cuCtxSetCurrent(f->ctx->real);
+		for (; f->done < f->nevents && r == CUDA_SUCCESS; f->done++)
+			r = D.cuEventSynchronize(f->events[f->done]);
+		finish(w, f, r);
+		pthread_mutex_lock(&c->lock);
+	}
+	return NULL;
+}
+
+static void hand_over(struct worker *w, struct wait *f)
+{
+	struct crew *c = f->reply && !(f->hdr.flags & IDM_FLAG_POSTED) ? &repliers : &returners;
+	pthread_t t;
+
+	f->next = NULL;
+	pthread_mutex_lock(&c->lock);
+	*c->tail = f;
+	c->tail = &f->next;
+	c->queued++;
+	if (c->queued > c->idle && c->threads < c->max) {
+		if (!pthread_create(&t, NULL, waiter, c)) {
+			pthread_detach(t);
+			c->threads++;
+		} else if (!c->threads) {
+			worker_violation(w, "its worker cannot start a thread");
+		}
+	}
+	pthread_cond_signal(&c->work);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void hand_over_all(struct worker *w)
+{
+	struct wait *f;
+
+	while ((f = w->young)) {
+		w->young = f->next;
+		hand_over(w, f);
+	}
+}
+
+void fence_start(struct worker *w, struct wait *f)
+{
+	pthread_mutex_lock(&pending.lock);
+	while (pending.waits && (pending.waits >= PENDING_MAX || pending.bytes + f->size > PENDING_BYTES)) {
+		pthread_mutex_unlock(&pending.lock);
+		hand_over_all(w);
+		pthread_mutex_lock(&pending.lock);
+		if (pending.waits >= PENDING_MAX || pending.bytes + f->size > PENDING_BYTES)
+			pthread_cond_wait(&pending.less, &pending.lock);
+	}
+	pending.waits++;
+	pending.bytes += f->size;
+	if (f->deferred_free)
+		__atomic_add_fetch(&w->deferred_frees, 1, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&pending.lock);
+	f->since_ns = now_ns();
+	f->next = w->young;
+	w->young = f;
+}
+
+/* @return true when it is over. */
+static bool poll_one(struct worker *w, struct wait *f)
+{
+	CUresult r = CUDA_SUCCESS;
+
+	for (; f->done < f->nevents; f->done++) {
+		r = D.cuEventQuery(f->events[f->done]);
+		if (r == CUDA_ERROR_NOT_READY)
+			return false;
+		if (r != CUDA_SUCCESS)
+			break;
+	}
+	finish(w, f, r);
+	return true;
+}
+
+int fence_poll(struct worker *w)
+{
+	struct wait **p = &w->young, *f;
+	uint64_t now;
+
+	if (!w->young)
+		return -1;
+	now = now_ns();
+	while ((f = *p)) {
+		struct wait *next = f->next;
+
+		if (poll_one(w, f)) {
+			*p = next;
+		} else if (now - f->since_ns > w->poll_ns) {
+			*p = next;
+			hand_over(w, f);
+		} else {
+			p = &f->next;
+		}
+	}
+	return w->young ? 0 : -1;
+}
+
+void fence_settle(struct worker *w, int *count, int to)
+{
+	if (__atomic_load_n(count, __ATOMIC_ACQUIRE) <= to)
+		return;
+	hand_over_all(w);
+	/* Full barrier, partner of the one in fence_let_go(). */
+	__atomic_add_fetch(&settlers, 1, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&pending.lock);
+	while (__atomic_load_n(count, __ATOMIC_SEQ_CST) > to)
+		pthread_cond_wait(&pending.less, &pending.lock);
+	pthread_mutex_unlock(&pending.lock);
+	__atomic_sub_fetch(&settlers, 1, __ATOMIC_SEQ_CST);
+}
+
+void fence_let_go(int *count)
+{
+	if (count)
+		__atomic_sub_fetch(count, 1, __ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&settlers, __ATOMIC_SEQ_CST))
+		return;
+	pthread_mutex_lock(&pending.lock);
+	pthread_cond_broadcast(&pending.less);
+	pthread_mutex_unlock(&pending.lock);
+}
+
+void fence_drain_frees(struct worker *w)
+{
+	if (!__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
+		return;
+	hand_over_all(w);
+	pthread_mutex_lock(&pending.lock);
+	while (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
+		pthread_cond_wait(&pending.less, &pending.lock);
+	pthread_mutex_unlock(&pending.lock);
+}

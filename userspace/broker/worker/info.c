@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the session's devices are: one snapshot each, from which the shim answers all questions. */
+#include <stdio.h>
+#include <string.h>
+
+#include "worker.h"
+
+/* What a driver says when it has no context to ask; all GPUs of the last years have six levels. */
+#define PRIORITY_LOW	0
+#define PRIORITY_HIGH	(-5)
+
+void worker_hand_get_info(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_call *q = m->payload;
+	struct vgpu_info_reply rp = { .devices = w->ndevices };
+	CUresult r;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	r = D.cuDriverGetVersion(&rp.driver_version);
+	worker_reply(w, &m->header, q, 0, r, &rp, sizeof(rp));
+}
+
+static void priorities(struct worker *w, int device, struct vgpu_props_reply *rp)
+{
+	CUcontext ctx, before = NULL;
+
+	rp->priority_low = PRIORITY_LOW;
+	rp->priority_high = PRIORITY_HIGH;
+	/* On a real GPU a context takes a quarter of a second to make: not for two numbers. */
+	if (!w->soft || D.cuDevicePrimaryCtxRetain(&ctx, device) != CUDA_SUCCESS)
+		return;
+	D.cuCtxGetCurrent(&before);
+	if (D.cuCtxSetCurrent(ctx) == CUDA_SUCCESS)
+		D.cuCtxGetStreamPriorityRange(&rp->priority_low, &rp->priority_high);
+	D.cuCtxSetCurrent(before);
+	D.cuDevicePrimaryCtxRelease_v2(device);
+}
+
+void worker_hand_get_props(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_props_request *q = m->payload;
+	struct vgpu_props_reply rp = { 0 };
+	size_t total = 0;
+	CUresult r;
+	int dev, i;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	if (q->device >= w->ndevices) {
+		worker_reply(w, &m->header, &q->call, 0, CUDA_ERROR_INVALID_DEVICE, NULL, 0);
+		return;
+	}
+	dev = w->ordinals[q->device];
+	r = D.cuDeviceGetName(rp.name, sizeof(rp.name), dev);
+	if (r == CUDA_SUCCESS)
+		r = (D.cuDeviceGetUuid_v2 ? D.cuDeviceGetUuid_v2 : D.cuDeviceGetUuid)((CUuuid *)rp.uuid, dev);
+	if (r == CUDA_SUCCESS)
+		r = D.cuDeviceTotalMem_v2(&total, dev);
+	if (r == CUDA_SUCCESS)
+		r = D.cuDeviceGetPCIBusId(rp.pci_bus_id, sizeof(rp.pci_bus_id), dev);
+	if (r == CUDA_SUCCESS) {
+		rp.total_mem = w->assign.quota && w->assign.quota < total ? w->assign.quota : total;
+		rp.nattributes = VGPU_ATTRIBUTES_MAX;
+		rp.attribute_result[0] = CUDA_ERROR_INVALID_VALUE;
+		for (i = 1; i < VGPU_ATTRIBUTES_MAX; i++)
+			rp.attribute_result[i] = D.cuDeviceGetAttribute(&rp.attributes[i], i, dev);
+		priorities(w, dev, &rp);
+	}
+	worker_reply(w, &m->header, &q->call, 0, r, &rp, sizeof(rp));
+}

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Device memory: allocations within the quota, and memset. */
+#include "worker.h"
+
+/* What an allocation costs of the quota: drivers hand memory out in units of this or more. */
+#define CHARGE_UNIT 512ull
+
+static bool charge_of(uint64_t size, uint64_t *charge)
+{
+	if (__builtin_add_overflow(size, CHARGE_UNIT - 1, charge))
+		return false;
+	*charge &= ~(CHARGE_UNIT - 1);
+	return true;
+}
+
+bool address_ok(struct worker *w, uint64_t addr, uint64_t len)
+{
+	uint64_t base;
+	char *arena;
+
+	if (!len || range_covers(&w->ranges, addr, len))
+		return true;
+	/* Pinned host memory is arena, at one address on both sides. */
+	arena = idm_server_arena(w->server, 0, 0);
+	base = (uint64_t)(uintptr_t)arena;
+	return base && addr >= base && idm_server_arena(w->server, addr - base, len);
+}
+
+static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
+{
+	if (address_ok(w, addr, len))
+		return false;
+	worker_complain(w, "address %#llx (%llu bytes) is not memory of this session", (unsigned long long)addr,
+			(unsigned long long)len);
+	return true;
+}
+
+/* --- allocating ---------------------------------------------------------------------------------------------- */
+
+CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, alloc_fn fn, void *arg, CUdeviceptr *out)
+{
+	uint64_t charge;
+	CUresult r;
+
+	if (!size)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!charge_of(size, &charge))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (!lease_charge(w, charge)) {
+		/* What is being freed may be what is missing. */
+		if (!__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		fence_drain_frees(w);
+		if (!lease_charge(w, charge))
+			return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	r = fn(out, size, arg);
+	if (r == CUDA_ERROR_OUT_OF_MEMORY && __atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
+		fence_drain_frees(w);
+		r = fn(out, size, arg);
+	}
+	if (r == CUDA_SUCCESS && range_add(&w->ranges, *out, size, kind, kind == RANGE_ASYNC ? 0 : w->current_handle,
+					   charge)) {
+		D.cuMemFree_v2(*out);
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	if (r != CUDA_SUCCESS)
+		lease_uncharge(w, charge);
+	return r;
+}
+
+static CUresult alloc_plain(CUdeviceptr *out, uint64_t size, void *arg)
+{
+	return D.cuMemAlloc_v2(out, size);
+}
+
+void worker_hand_cuMemAlloc_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemAlloc_v2 *q = m->payload;
+	struct vgpu_rp_cuMemAlloc_v2 rp = { 0 };
+	CUresult r = CUDA_SUCCESS;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		r = memory_allocate(w, q->bytesize, RANGE_ALLOC, alloc_plain, NULL, &rp.dptr);
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
+
+struct pitch_args {
+	uint64_t width, height, element;
+	size_t pitch;
+};
+
+static CUresult alloc_pitch(CUdeviceptr *out, uint64_t size, void *arg)
+{
+	struct pitch_args *p = arg;
+	CUresult r = D.cuMemAllocPitch_v2(out, &p->pitch, p->width, p->height, p->element);
+
+	/* The driver chose a pitch that needs more than was charged and noted: not to be had within the quota. */
+	if (r == CUDA_SUCCESS && (uint64_t)p->pitch > size / p->height) {
+		D.cuMemFree_v2(*out);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	return r;
+}
+
+#define PITCH_MOST 512ull	/* the largest alignment of a pitch that drivers use */
+
+void worker_hand_cuMemAllocPitch_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemAllocPitch_v2 *q = m->payload;
+	struct vgpu_rp_cuMemAllocPitch_v2 rp = { 0 };
+	struct pitch_args p = { .width = q->WidthInBytes, .height = q->Height, .element = q->ElementSizeBytes };
+	CUresult r = CUDA_SUCCESS;
+	uint64_t size;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err) {
+		if (!p.width || !p.height || p.element > 16)
+			r = CUDA_ERROR_INVALID_VALUE;
+		else if (__builtin_add_overflow(p.width, PITCH_MOST - 1, &size) ||
+			 __builtin_mul_overflow(size & ~(PITCH_MOST - 1), p.height, &size))
+			r = CUDA_ERROR_OUT_OF_MEMORY;
+		else
+			r = memory_allocate(w, size, RANGE_ALLOC, alloc_pitch, &p, &rp.dptr);
+		rp.pPitch = p.pitch;
+	}
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
+
+static CUresult alloc_async(CUdeviceptr *out, uint64_t size, void *arg)
+{
+	return D.cuMemAllocAsync ? D.cuMemAllocAsync(out, size, arg) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+void worker_hand_cuMemAllocAsync(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemAllocAsync *q = m->payload;
+	struct vgpu_rp_cuMemAllocAsync rp = { 0 };
+	CUresult r = CUDA_SUCCESS;
+	void *stream;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_stream(w, &q->call, q->hStream, &stream);
+	/* Captured, it would be had or given back with each launch, which nobody counts. */
+	if (!err)
+		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED :
+		    memory_allocate(w, q->bytesize, RANGE_ASYNC, alloc_async, stream, &rp.dptr);
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
+
+/* --- freeing -------------------------------------------------------------------------------------------------- */
+
+static bool take_range(struct worker *w, uint64_t addr, struct range *out)
+{
+	struct range *r = range_find(&w->ranges, addr);
+	uint64_t charged;
+
+	if (!r || r->base != addr || r->kind >= RANGE_GLOBAL)
+		return !refuse_address(w, addr, UINT64_MAX);
+	*out = *r;
+	return range_remove(&w->ranges, addr, &charged);
+}
+
+/* The driver has freed it, or says that it has not: then it still counts, and is still there. */
+static void freed(struct worker *w, const struct range *t, CUresult r)
+{
+	if (r == CUDA_SUCCESS)
+		lease_uncharge(w, t->charged);
+	else
+		range_add(&w->ranges, t->base, t->size, t->kind, t->owner, t->charged);
+}
+
+/*
+ * cuMemFree() waits for what is pending. If there is something, the memory leaves the session's ranges now and
+ * the driver frees it when its turn comes, so that the client's other threads go on.
+ */
+void worker_hand_cuMemFree_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemFree_v2 *q = m->payload;
+	CUresult r = CUDA_SUCCESS;
+	struct range t;
+	struct wait *f;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (err || !q->dptr)
+		goto out;
+	if (!take_range(w, q->dptr, &t)) {
+		r = CUDA_ERROR_INVALID_VALUE;
+		goto out;
+	}
+	if (w->current && !context_idle(w->current)) {
+		f = fence_context(w->current, &r);
+		if (f) {
+			f->free_addr = q->dptr;
+			f->uncharge = t.charged;
+			f->deferred_free = true;
+			fence_start(w, f);
+			r = CUDA_SUCCESS;
+			goto out;
+		}
+	}
+	r = D.cuMemFree_v2(q->dptr);
+	freed(w, &t, r);
+out:
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuMemFreeAsync(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemFreeAsync *q = m->payload;
+	CUresult r = CUDA_SUCCESS, r2;
+	struct wstream *s;
+	struct range t;
+	struct wait *f;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = stream_of(w, &q->call, q->hStream, &s);
+	if (err || !q->dptr)
+		goto out;
+	if (capture_active(s->real)) {
+		r = CUDA_ERROR_NOT_SUPPORTED;
+		goto out;
+	}
+	if (!take_range(w, q->dptr, &t)) {
+		r = CUDA_ERROR_INVALID_VALUE;
+		goto out;
+	}
+	stream_mark(s);
+	r = D.cuMemFreeAsync ? D.cuMemFreeAsync(q->dptr, s->real) : CUDA_ERROR_NOT_SUPPORTED;
+	f = r == CUDA_SUCCESS ? fence_stream(s, &r2) : NULL;
+	if (f) {
+		f->uncharge = t.charged;
+		f->deferred_free = true;
+		fence_start(w, f);
+	} else {
+		freed(w, &t, r);
+	}
+out:
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuMemGetInfo_v2(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemGetInfo_v2 *q = m->payload;
+	struct vgpu_rp_cuMemGetInfo_v2 rp = { 0 };
+	CUresult r = CUDA_SUCCESS;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err) {
+		fence_drain_frees(w);
+		r = D.cuMemGetInfo_v2(&rp.free, &rp.total);
+		if (r == CUDA_SUCCESS && w->assign.quota) {
+			uint64_t left = lease_free(w);
+
+			if (rp.total > w->assign.quota)
+				rp.total = w->assign.quota;
+			if (rp.free > left)
+				rp.free = left;
+		}
+	}
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
+
+/* --- memset ----------------------------------------------------------------------------------------------------- */
+
+/* The synchronous ones take the legacy stream; with something pending there they are queued like the others. */
+static int memset_stream(struct worker *w, const struct vgpu_call *call, uint64_t h, void **stream)
+{
+	int err = worker_enter(w, call);
+
+	return err ? err : worker_stream(w, call, h, stream);
+}
+
+static bool extent(uint64_t pitch, uint64_t width, uint64_t height, uint64_t element, uint64_t *bytes)
+{
+	uint64_t row, rows;
+
+	if (__builtin_mul_overflow(width, element, &row))
+		return false;
+	if (!height || !row) {
+		*bytes = 0;
+		return true;
+	}
+	if (height > 1 && row > pitch)
+		return false;
+	return !__builtin_mul_overflow(pitch, height - 1, &rows) && !__builtin_add_overflow(rows, row, bytes);
+}
+
+#define MEMSET(name, real, value, element, stream_handle)						\
+void worker_hand_##name(struct worker *w, const struct idm_message *m)					\
+{													\
+	const struct vgpu_rq_##name *q = m->payload;							\
+	CUresult r = CUDA_SUCCESS;									\
+	uint64_t bytes;											\
+	void *stream;											\
+	int err;											\
+													\
+	if (!payload_is(w, m, sizeof(*q)))								\
+		return;											\
+	err = memset_stream(w, &q->call, stream_handle, &stream);					\
+	if (!err) {											\
+		if (__builtin_mul_overflow(q->N, (uint64_t)(element), &bytes) ||			\
+		    refuse_address(w, q->dstDevice, bytes))						\
+			r = CUDA_ERROR_INVALID_VALUE;							\
+		else											\
+			r = D.real(q->dstDevice, q->value, q->N, stream);				\
+	}												\
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);						\
+}
+
+#define MEMSET_2D(name, real, value, element, stream_handle)						\
+void worker_hand_##name(struct worker *w, const struct idm_message *m)					\
+{													\
+	const struct vgpu_rq_##name *q = m->payload;							\
+	CUresult r = CUDA_SUCCESS;									\
+	uint64_t bytes;											\
+	void *stream;											\
+	int err;											\
+													\
+	if (!payload_is(w, m, sizeof(*q)))								\
+		return;											\
+	err = memset_stream(w, &q->call, stream_handle, &stream);					\
+	if (!err) {											\
+		if (!extent(q->dstPitch, q->Width, q->Height, element, &bytes) ||			\
+		    refuse_address(w, q->dstDevice, bytes))						\
+			r = CUDA_ERROR_INVALID_VALUE;							\
+		else											\
+			r = D.real(q->dstDevice, q->dstPitch, q->value, q->Width, q->Height, stream);	\
+	}												\
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);						\
+}
+
+MEMSET(cuMemsetD8_v2, cuMemsetD8Async, uc, 1, 0)
+MEMSET(cuMemsetD16_v2, cuMemsetD16Async, us, 2, 0)
+MEMSET(cuMemsetD32_v2, cuMemsetD32Async, ui, 4, 0)
+MEMSET(cuMemsetD8Async, cuMemsetD8Async, uc, 1, q->hStream)
+MEMSET(cuMemsetD16Async, cuMemsetD16Async, us, 2, q->hStream)
+MEMSET(cuMemsetD32Async, cuMemsetD32Async, ui, 4, q->hStream)
+MEMSET_2D(cuMemsetD2D8_v2, cuMemsetD2D8Async, uc, 1, 0)
+MEMSET_2D(cuMemsetD2D16_v2, cuMemsetD2D16Async, us, 2, 0)
+MEMSET_2D(cuMemsetD2D32_v2, cuMemsetD2D32Async, ui, 4, 0)
+MEMSET_2D(cuMemsetD2D8Async, cuMemsetD2D8Async, uc, 1, q->hStream)
+MEMSET_2D(cuMemsetD2D16Async, cuMemsetD2D16Async, us, 2, q->hStream)
+MEMSET_2D(cuMemsetD2D32Async, cuMemsetD2D32Async, ui, 4, q->hStream)
+
+/* --- stream memory operations ------------------------------------------------------------------------------------- */
+
+#define STREAM_VALUE(name, bytes)									\
+void worker_hand_##name(struct worker *w, const struct idm_message *m)					\
+{													\
+	const struct vgpu_rq_##name *q = m->payload;							\
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;								\
+	void *stream;											\
+	int err;											\
+													\
+	if (!payload_is(w, m, sizeof(*q)))								\
+		return;											\
+	err = memset_stream(w, &q->call, q->stream, &stream);						\
+	if (!err && D.name)										\
+		r = refuse_address(w, q->addr, bytes) ? CUDA_ERROR_INVALID_VALUE :			\
+		    D.name(stream, q->addr, q->value, q->flags);					\
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);						\
+}
+
+STREAM_VALUE(cuStreamWaitValue32_v2, 4)
+STREAM_VALUE(cuStreamWaitValue64_v2, 8)
+STREAM_VALUE(cuStreamWriteValue32_v2, 4)
+STREAM_VALUE(cuStreamWriteValue64_v2, 8)
+
+void worker_hand_cuStreamAttachMemAsync(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuStreamAttachMemAsync *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	void *stream;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = memset_stream(w, &q->call, q->hStream, &stream);
+	if (!err && D.cuStreamAttachMemAsync)
+		r = refuse_address(w, q->dptr, q->length) ? CUDA_ERROR_INVALID_VALUE :
+		    D.cuStreamAttachMemAsync(stream, q->dptr, q->length, q->flags);
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vgpu-worker: one process, one session.
+ *
+ *	main.c		start, dispatch loop, replies, the end
+ *	sandbox.c	what the process gives up before it meets a client
+ *	control.c	talking with the broker, and the lease on device memory
+ *	context.c	contexts, current context, streams
+ *	fence.c		waiting without holding up the other client threads
+ *	block.c		waiting in the dispatching thread, where that holds nobody up
+ *	object.c	handles: hooks of the generated decoders, destroying
+ *	info.c		what a device is
+ *	memory.c	allocations, memset
+ *	vmm.c		reserved addresses, physical memory, mappings
+ *	pool.c		memory pools
+ *	copy.c		copies
+ *	image.c		modules, libraries, their kernels and variables
+ *	link.c		the linker
+ *	launch.c	launches
+ *	graph.c		stream capture, graphs
+ *	callback.c	the client's host functions
+ *	sync.c		synchronize calls
+ *	output.c	what kernels print
+ *	callback.c	host functions, which the client runs
+ *	handles.c, ranges.c, latch.c	tables
+ *
+ * One thread at a time receives and dispatches: ring order is program order. Waiter threads only wait for events and
+ * reply.
+ */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../proto.h"
+#include "cuda_wire.h"
+#include "handles.h"
+#include "latch.h"
+#include "libidm.h"
+#include "ranges.h"
+#include "worker_abi.h"
+#include "worker_gen.h"
+
+#define D worker_driver		/* D.cuMemAlloc_v2(...): the real one */
+
+#define EVENT_POOL	64
+#define THREADS_MAX	4096	/* client threads with a default stream of their own, per context */
+
+/** struct wstream - a stream as far as waiting goes. In its context's list while something may be pending. */
+struct wstream {
+	CUstream real;
+	struct wctx *ctx;
+	bool nonblocking, dirty;
+	int waits;			/* threads that wait for it in the driver; atomic */
+	struct wstream *next, **prev;
+};
+
+/** struct wctx - a context. Lives until it is dead and no wait refers to it. */
+struct wctx {
+	uint64_t handle;
+	CUcontext real;
+	int device;			/* the session's number of it */
+	int refs;			/* atomic: the table, and each wait */
+	bool dead;
+	uint64_t limits[2];		/* quota that the client's own limits take: heap, printf buffer */
+	uint64_t stuck;			/* quota of memory whose deferred free failed: back with the context; atomic */
+	struct wstream legacy;
+	struct wstream *dirty;
+	struct thread_stream {
+		uint32_t thread;
+		struct wstream stream;
+		struct thread_stream *next;
+	} *threads;
+	unsigned int nthreads;
+	pthread_mutex_t pool_lock;
+	CUevent pool[EVENT_POOL];
+	unsigned int npool;
+};
+
+/** struct wevent - aux of an event's handle: it may not be destroyed while somebody waits for it. */
+struct wevent {
+	CUevent real;
+	int refs;			/* atomic: the handle, and each wait */
+};
+
+/** struct image - aux of a module or library: the driver may go on reading the image. */
+struct image {
+	void *data;
+	uint64_t size;
+};
+
+struct wait;
+
+struct worker {
+	struct idm_server *server;
+	struct worker_assign assign;
+	struct worker_stats *stats;
+	bool soft;
+
+	unsigned int ndevices;
+	int ordinals[VGPU_DEVICES_MAX];		/* the driver's numbers of the session's devices */
+	struct wctx *primary[VGPU_DEVICES_MAX];
+	unsigned int retained[VGPU_DEVICES_MAX];
+
+	struct handle_table handles;
+	struct range_map ranges;
+	struct latch_table latches;
+
+	/* The dispatching thread's current context. */
+	uint64_t current_handle;
+	struct wctx *current;
+	struct wctx *pin_ctx;			/* the context in which the arena was registered */
+	struct { void *addr; uint64_t size; bool pinned; } arena[64];
+	unsigned int narena;
+
+	char violation[256];			/* set: the session must end for this reason */
+
+	/* block.c */
+	uint32_t last_thread;			/* the client thread that spoke last */
+	uint64_t switched_ns;			/* when it was another one before */
+
+	/* fence.c */
+	uint64_t poll_ns;			/* a wait is young for this long */
+	struct wait *young;			/* waits that the dispatching thread polls itself */
+	int deferred_frees;			/* atomic */
+	uint64_t image_bytes;			/* copies of loaded images */
+};
+
+extern struct worker worker;
+
+/* main.c */
+void worker_serve(struct worker *w);	/* returns when block_replaced() */
+void worker_violation(struct worker *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void worker_complain(struct worker *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/** worker_reply() with results also when the call failed. */
+void worker_reply_always(struct worker *w, const struct idm_header *hdr, const struct vgpu_call *call, int idm_error,
+			 int cu_result, const void *results, size_t len);
+
+/* sandbox.c */
+struct sandbox {
+	bool soft, drop;
+	unsigned int uid, gid;
+	const char *empty;		/* folder to take as root, or NULL */
+};
+/** User, limits, root folder. @return 0 or -errno, with what failed in @what. */
+int sandbox_drop(const struct sandbox *s, char *what, size_t cap);
+/** System calls. @return 0 or -errno */
+int sandbox_filter(bool soft);
+/** Private memory at most. There is no way back up. */
+int sandbox_limit_memory(uint64_t bytes);
+
+/* control.c */
+int control_wait_assign(struct worker *w, int *fd, int *life);
+int control_start(struct worker *w);
+void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text);
+bool lease_charge(struct worker *w, uint64_t bytes);
+void lease_uncharge(struct worker *w, uint64_t bytes);
+/** Bytes of the device's quota that no session uses. */
+uint64_t lease_free(struct worker *w);
+
+/* context.c */
+struct wctx *context_new(uint64_t handle, CUcontext real, int device);
+void context_put(struct wctx *c);
+struct wctx *context_find(struct worker *w, uint64_t h);
+/** Before the driver's context goes: wait for the threads that are in the driver with it, or will be. */
+void context_settle(struct worker *w, struct wctx *c);
+/** The context is gone for the client: everything that ends with it leaves the tables. */
+void context_forget(struct worker *w, struct wctx *c);
+void context_set_none(struct worker *w);
+void stream_mark(struct wstream *s);
+void stream_unlist(struct wstream *s);
+/** The stream behind @h for hand-written decoders; marks nothing. @return 0 or IDM_ERROR_* */
+int stream_of(struct worker *w, const struct vgpu_call *call, uint64_t h, struct wstream **out);
+/** Nothing pending, as far as the driver tells without waiting? */
+bool stream_idle(struct wstream *s);
+bool legacy_idle(struct wctx *c);	/* all that an operation on the legacy stream would wait for */
+bool context_idle(struct wctx *c);
+void arena_pin(struct worker *w);
+/** Bytes from @at on, at most @len, that are pinned in one piece: no single copy may cross such a border. */
+uint64_t arena_piece(struct worker *w, const void *at, uint64_t len);
+int arena_mapped(void *opaque, void *addr, uint64_t size);
+
+/* graph.c */
+bool capture_active(CUstream s);	/* it must not be asked anything then */
+
+/* object.c */
+struct handle *object_find(struct worker *w, uint64_t h, enum vgpu_handle_type t);
+void object_release_aux(struct handle *e);
+void event_put(struct wevent *e);
+
+/* link.c */
+/** The table lets go of a link. @driver: its context is still there, and so is the driver's part */
+CUresult link_release(struct handle *e, bool driver);
+
+/* fence.c */
+/**
+ * struct wait - something that follows when events have happened.
+ * @hdr, @call: whom to reply to, if @reply
+ * @user:	the event waited for is the client's own
+ * @buffer:	@size bytes, freed afterwards; sent as the results if @send
+ * @free_addr:	device memory to free then; @uncharge: bytes of quota to return
+ */
+struct wait {
+	struct wait *next;
+	struct idm_header hdr;
+	struct vgpu_call call;
+	bool reply, send, output;
+	struct wctx *ctx;
+	struct wevent *user;
+	void *buffer;
+	size_t size;
+	uint64_t free_addr, uncharge;
+	bool deferred_free;
+	uint64_t since_ns;
+	unsigned int done, nevents;
+	CUevent events[];
+};
+/** A wait for all that is pending on the given streams. @return NULL with the CUresult of what failed in *@r. */
+struct wait *fence_stream(struct wstream *s, CUresult *r);
+struct wait *fence_context(struct wctx *c, CUresult *r);
+struct wait *fence_event(struct wctx *c, struct wevent *e);
+void fence_for(struct wait *f, const struct idm_message *m);	/* reply to @m when it is over */
+void fence_start(struct worker *w, struct wait *f);
+/** Poll what is young. @return milliseconds to sleep at most for the next message: 0 or -1. */
+int fence_poll(struct worker *w);
+/** Wait until others have let go of *@count down to @to. They do so with fence_let_go(), and context_put() before it. */
+void fence_settle(struct worker *w, int *count, int to);
+void fence_let_go(int *count);	/* NULL: has been done */
+/** Wait until no free is deferred any more, so that quota and driver know of all of them. */
+void fence_drain_frees(struct worker *w);
+
+/* block.c */
+void block_heard(struct worker *w, uint32_t thread);
+/**
+ * May the dispatching thread wait in the driver itself? If so, block_end() must follow. Between the two, and if it says
+ * false also afterwards, the message is gone, other messages are dispatched, and nothing may be touched but by
+ * worker_reply() and output_forward(). @c, whose work is waited for, stays until block_end().
+ */
+bool block_begin(struct worker *w, struct wctx *c);
+bool block_end(void);
+bool block_replaced(void);	/* this thread dispatches no more */
+void block_serve(struct worker *w);
+
+/* output.c */
+int output_init(void);
+void output_forward(struct worker *w);
+
+/* memory.c */
+typedef CUresult (*alloc_fn)(CUdeviceptr *out, uint64_t size, void *arg);
+/** Charge, let @fn allocate, note the range. */
+CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, alloc_fn fn, void *arg, CUdeviceptr *out);
+/** May the client's copies touch [addr, addr + len)? Its allocations and its part of the arena. */
+bool address_ok(struct worker *w, uint64_t addr, uint64_t len);
+
+/** The fixed part of a payload, or a violation. For decoders by hand with variable length. */
+static inline bool payload_has(struct worker *w, const struct idm_message *m, size_t len)
+{
+	if (m->header.payload_len >= len)
+		return true;
+	worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
+	return false;
+}
+static inline bool payload_is(struct worker *w, const struct idm_message *m, size_t len)
+{
+	if (m->header.payload_len == len)
+		return true;
+	worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
+	return false;
+}
+
+
+/* Is @m exactly @fixed bytes and @more, with or without padding to a multiple of 8? */
+static inline bool payload_ends(const struct idm_message *m, uint64_t fixed, uint64_t more)
+{
+	uint64_t len = m->header.payload_len - fixed;
+
+	/* In this order nothing can overflow, whatever the client says @more is. */
+	return more <= len && (len == more || (len - more < 8 && len % 8 == 0));
+}
+
+static inline void stat_add(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+#endif /* WORKER_H */
