@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# make drivers		vgpu-front.ko and vgpu-back.ko in $(DRIVERS_OUT), for the kernel whose build folder is $(KDIR)
+# make check-drivers	the same with W=1 and sparse, and checkpatch --strict over the sources; any warning fails
+#
+# Kbuild puts objects beside sources, so it works on a copy.
+
+DRIVERS_OUT ?= $(B)/drivers
+KDIR	    ?= $(if $(wildcard $(CACHE)/kernel-release),/lib/modules/$(shell readlink $(CACHE)/kernel-release)/build,/lib/modules/$(shell uname -r)/build)
+
+DRIVERS_SRC  := Kbuild $(shell find drivers uapi -name '*.[ch]')
+DRIVERS_COPY  = $(DRIVERS_OUT)/src
+DRIVERS_KBUILD = +$(MAKE) -s -C $(KDIR) M=$(abspath $(DRIVERS_COPY))
+
+# checkpatch comes from linux-source, unpacked once for each version of that package.
+LINUX_SOURCE := $(firstword $(wildcard /usr/src/linux-source-6.1.tar.xz))
+CHECKPATCH_DIR = $(CACHE)/checkpatch-$(shell stat -L -c %s-%Y $(LINUX_SOURCE) 2>/dev/null)
+
+.PHONY: drivers check-drivers drivers-copy
+drivers-copy:
+	@mkdir -p $(DRIVERS_COPY)
+	@cd $(CURDIR) && cp -u --parents $(DRIVERS_SRC) $(abspath $(DRIVERS_COPY))
+
+drivers: drivers-copy
+	$(DRIVERS_KBUILD) modules
+	@cp -u $(DRIVERS_COPY)/vgpu-*.ko $(DRIVERS_OUT)/
+
+$(CACHE)/checkpatch-%/checkpatch.pl: $(LINUX_SOURCE)
+	@mkdir -p $(@D)
+	tar -C $(@D) -xf $< --strip-components=2 --wildcards '*/scripts/checkpatch.pl' '*/scripts/spelling.txt' \
+		'*/scripts/const_structs.checkpatch'
+	@touch $@
+
+check-drivers: $(if $(LINUX_SOURCE),$(CHECKPATCH_DIR)/checkpatch.pl)
+	@$(MAKE) --no-print-directory drivers-copy DRIVERS_OUT=$(B)/check-drivers
+	$(MAKE) -s -C $(KDIR) M=$(abspath $(B)/check-drivers/src) W=1 C=2 \
+		CF="-D__CHECK_ENDIAN__ -Wsparse-error" KCFLAGS=-Werror modules
+	@# Xen's own constants are CamelCase.
+	perl $(CHECKPATCH_DIR)/checkpatch.pl --no-tree --strict --no-summary --terse --max-line-length=120 \
+		--ignore FILE_PATH_CHANGES,CAMELCASE -f $(filter %.c %.h,$(filter drivers/% uapi/xen/%,$(DRIVERS_SRC)))

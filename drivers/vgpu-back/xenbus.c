@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device's life: probe, remove, and the handshake of uapi/xen/io/vgpuif.h.
+ *
+ * All of it runs on the one thread that serves all of xenbus. Nothing here waits for a frontend, a broker or a
+ * worker; what takes time (grants that a frontend does not give up) is left to lent.c.
+ */
+
+#include <linux/ctype.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <xen/interface/io/protocols.h>
+
+#include "back.h"
+
+static void disconnect(struct vgpu_back *back, const char *reason)
+{
+	vgpu_control_disconnect(back);
+	vgpu_session_close_all(back, reason);
+}
+
+/* Everything read here is the frontend's word. */
+static void connect(struct vgpu_back *back)
+{
+	struct xenbus_device *dev = back->xendev;
+	char protocol[64] = XEN_IO_PROTO_ABI_NATIVE;
+	unsigned int ref, port, version;
+	int err;
+
+	err = xenbus_gather(XBT_NIL, dev->otherend, "version", "%u", &version, "ring-ref", "%u", &ref,
+			    "event-channel", "%u", &port, NULL);
+	if (err) {
+		xenbus_dev_fatal(dev, err, "reading version, ring-ref and event-channel from %s", dev->otherend);
+		return;
+	}
+	xenbus_scanf(XBT_NIL, dev->otherend, "protocol", "%63s", protocol);
+	if (version != VGPUIF_VERSION || strcmp(protocol, XEN_IO_PROTO_ABI_NATIVE)) {
+		xenbus_dev_fatal(dev, -EPROTONOSUPPORT, "the frontend speaks version %u of %s, this is %u of %s",
+				 version, protocol, VGPUIF_VERSION, XEN_IO_PROTO_ABI_NATIVE);
+		return;
+	}
+
+	/* The store may report one and the same offer twice; another one is a frontend that started anew. */
+	if (dev->state == XenbusStateConnected && back->ring_up && ref == back->ring_ref && port == back->port)
+		return;
+	disconnect(back, "the pod's GPU device was set up anew");
+	if (!vgpu_control_connect(back, ref, port))
+		xenbus_switch_state(dev, XenbusStateConnected);
+}
+
+static void frontend_changed(struct xenbus_device *dev, enum xenbus_state state)
+{
+	struct vgpu_back *back = dev_get_drvdata(&dev->dev);
+
+	switch (state) {
+	case XenbusStateInitialising:
+		if (READ_ONCE(back->broken))
+			break;
+		disconnect(back, "the pod's GPU device was set up anew");
+		xenbus_switch_state(dev, XenbusStateInitWait);
+		break;
+
+	case XenbusStateInitialised:
+		/* Not on Connected: that frontend's ring is one of before this module was loaded. */
+		if (!READ_ONCE(back->broken))
+			connect(back);
+		break;
+
+	case XenbusStateClosing:
+		disconnect(back, "the pod's GPU device was closed");
+		xenbus_switch_state(dev, XenbusStateClosing);
+		break;
+
+	case XenbusStateClosed:
+		disconnect(back, "the pod's GPU device was closed");
+		if (xenbus_dev_is_online(dev)) {
+			/* In InitWait this is a frontend that has yet to see us; it will come to Initialising. */
+			if (dev->state != XenbusStateInitWait)
+				xenbus_switch_state(dev, XenbusStateClosed);
+			break;
+		}
+		xenbus_switch_state(dev, XenbusStateClosed);
+		fallthrough;
+	case XenbusStateUnknown:
+		device_unregister(&dev->dev);
+		break;
+
+	default:
+		break;
+	}
+}
+
+/* The toolstack's configuration, which only it and this domain can write. */
+static void read_config(struct vgpu_back *back)
+{
+	struct xenbus_device *dev = back->xendev;
+	unsigned int len, i;
+	char *gpu;
+
+	back->weight = max(1U, xenbus_read_unsigned(dev->nodename, "weight", 1));
+	back->memory = (u64)xenbus_read_unsigned(dev->nodename, "memory", 0) << 20;
+	back->max_sessions = max(1U, xenbus_read_unsigned(dev->nodename, "sessions", vgpu_max_sessions));
+
+	gpu = xenbus_read(XBT_NIL, dev->nodename, "gpu", &len);
+	if (IS_ERR(gpu))
+		return;
+	for (i = 0; i < sizeof(back->gpu) - 1 && gpu[i]; i++)
+		back->gpu[i] = isprint(gpu[i]) ? gpu[i] : '?';
+	kfree(gpu);
+}
+
+static int vgpu_back_probe(struct xenbus_device *dev, const struct xenbus_device_id *id)
+{
+	const char *number = strrchr(dev->nodename, '/');
+	struct vgpu_back *back;
+	int err;
+
+	back = kzalloc(sizeof(*back), GFP_KERNEL);
+	if (!back)
+		return -ENOMEM;
+	back->zone = vgpu_zone_get(dev->otherend_id);
+	if (!back->zone) {
+		kfree(back);
+		return -ENOMEM;
+	}
+	kref_init(&back->ref);
+	INIT_LIST_HEAD(&back->sessions);
+	INIT_LIST_HEAD(&back->add.node);
+	INIT_LIST_HEAD(&back->remove.node);
+	back->xendev = dev;
+	back->max_arena = vgpu_max_arena();
+	err = number ? kstrtou32(number + 1, 10, &back->device) : -EINVAL;
+	if (err) {
+		xenbus_dev_fatal(dev, err, "the device's number is missing from its path");
+		goto err_put;
+	}
+	read_config(back);
+	dev_set_drvdata(&dev->dev, back);
+
+	err = xenbus_printf(XBT_NIL, dev->nodename, "versions", "%u", VGPUIF_VERSION);
+	if (!err)
+		err = xenbus_printf(XBT_NIL, dev->nodename, "max-arena", "%llu", back->max_arena);
+	if (err) {
+		xenbus_dev_fatal(dev, err, "writing versions and max-arena");
+		goto err_put;
+	}
+
+	mutex_lock(&vgpu_lock);
+	list_add_tail(&back->node, &vgpu_devices);
+	vgpu_broker_device_add(back);
+	mutex_unlock(&vgpu_lock);
+	vgpu_count(devices, 1);
+
+	err = xenbus_switch_state(dev, XenbusStateInitWait);
+	if (err)
+		goto err_list;
+	return 0;
+
+err_list:
+	mutex_lock(&vgpu_lock);
+	list_del(&back->node);
+	vgpu_broker_device_remove(back);
+	mutex_unlock(&vgpu_lock);
+	vgpu_count(devices, -1);
+err_put:
+	dev_set_drvdata(&dev->dev, NULL);
+	vgpu_back_put(back);
+	return err;
+}
+
+static void back_remove(struct xenbus_device *dev)
+{
+	struct vgpu_back *back = dev_get_drvdata(&dev->dev);
+
+	disconnect(back, "the GPU device was removed from the pod, or the driver domain's vgpu-back unloaded");
+
+	mutex_lock(&vgpu_lock);
+	list_del(&back->node);
+	vgpu_broker_device_remove(back);
+	mutex_unlock(&vgpu_lock);
+	vgpu_count(devices, -1);
+
+	/*
+	 * allow_rebind leaves the state alone, for backends whose rings survive. Ours don't: the frontend must
+	 * know, so that it takes its clients' pages away and starts again when a backend returns.
+	 */
+	xenbus_switch_state(dev, XenbusStateClosed);
+	dev_set_drvdata(&dev->dev, NULL);
+	vgpu_back_put(back);
+}
+
+#ifdef VGPU_XENBUS_REMOVE_RETURNS_INT
+static int vgpu_back_remove(struct xenbus_device *dev)
+{
+	back_remove(dev);
+	return 0;
+}
+#else
+#define vgpu_back_remove back_remove
+#endif
+
+static const struct xenbus_device_id vgpu_back_ids[] = {
+	{ "vgpu" },
+	{ "" }
+};
+
+static struct xenbus_driver vgpu_back_driver = {
+	.ids = vgpu_back_ids,
+	.allow_rebind = true,
+	.probe = vgpu_back_probe,
+	.remove = vgpu_back_remove,
+	.otherend_changed = frontend_changed,
+};
+
+int vgpu_xenbus_register(void)
+{
+	return xenbus_register_backend(&vgpu_back_driver);
+}
+
+void vgpu_xenbus_unregister(void)
+{
+	xenbus_unregister_driver(&vgpu_back_driver);
+}

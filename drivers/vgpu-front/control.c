@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The control ring's client: a request is given a slot, its sender sleeps until the response has come.
+ *
+ * A sender that is killed leaves its call behind; the response's handler then owns it, and undoes an OPEN with a
+ * CLOSE in the same slot. Responses are believed as far as they fit a slot in use, and no further.
+ */
+
+#include <linux/slab.h>
+#include <xen/events.h>
+
+#include "front.h"
+
+/**
+ * struct vgpu_call - a request on its way
+ * @req:       as sent
+ * @rsp:       as received
+ * @error:     -ECONNRESET if there will be no response
+ * @done:      @rsp or @error is valid
+ * @abandoned: nobody waits: whoever takes it out of its slot frees it
+ */
+struct vgpu_call {
+	struct vgpuif_request req;
+	struct vgpuif_response rsp;
+	int error;
+	struct completion done;
+	bool abandoned;
+};
+
+static void push(struct vgpu_front *front, const struct vgpuif_request *req)
+{
+	int notify;
+
+	*RING_GET_REQUEST(&front->ring, front->ring.req_prod_pvt) = *req;
+	front->ring.req_prod_pvt++;
+	RING_PUSH_REQUESTS_AND_CHECK_NOTIFY(&front->ring, notify);
+	vgpu_count(requests, 1);
+	if (notify) {
+		notify_remote_via_irq(front->irq);
+		vgpu_count(notifications_sent, 1);
+	}
+}
+
+/* False if all slots are taken. Otherwise @err says whether the request is on its way. */
+static bool submit(struct vgpu_front *front, struct vgpu_call *call, int *err)
+{
+	unsigned long flags;
+	bool done = false;
+	unsigned int i;
+
+	spin_lock_irqsave(&front->ring_lock, flags);
+	if (!front->ring_up) {
+		*err = -ECONNRESET;
+		done = true;
+		goto out;
+	}
+	for (i = 0; i < VGPU_CALLS; i++) {
+		if (front->calls[i])
+			continue;
+		front->calls[i] = call;
+		call->req.id = i;
+		push(front, &call->req);
+		*err = 0;
+		done = true;
+		break;
+	}
+out:
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+	return done;
+}
+
+static struct vgpu_call *call_alloc(const struct vgpuif_request *req, gfp_t gfp)
+{
+	struct vgpu_call *call = kzalloc(sizeof(*call), gfp);
+
+	if (call) {
+		call->req = *req;
+		init_completion(&call->done);
+	}
+	return call;
+}
+
+/**
+ * vgpu_control_call() - send a request and wait for its response
+ * @front: the device
+ * @req:   the request; its id is set here
+ * @rsp:   the response, whatever its status
+ *
+ * Return: 0; -ECONNRESET if the backend went away; -EINTR if the caller was killed.
+ */
+int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, struct vgpuif_response *rsp)
+{
+	struct vgpu_call *call = call_alloc(req, GFP_KERNEL);
+	unsigned long flags;
+	int err;
+
+	if (!call)
+		return -ENOMEM;
+
+	if (wait_event_killable(front->call_wq, submit(front, call, &err)))
+		err = -EINTR;
+	if (err)
+		goto out;
+
+	if (wait_for_completion_killable(&call->done)) {
+		spin_lock_irqsave(&front->ring_lock, flags);
+		call->abandoned = !completion_done(&call->done);
+		if (call->abandoned)
+			call = NULL;
+		spin_unlock_irqrestore(&front->ring_lock, flags);
+		if (!call)
+			return -EINTR;
+	}
+	err = call->error;
+	*rsp = call->rsp;
+out:
+	kfree(call);
+	return err;
+}
+
+/**
+ * vgpu_control_close_session() - tell the backend that a session is over, without waiting for its answer
+ * @front:   the device
+ * @session: number
+ *
+ * Nothing to do if the connection has gone: the backend has then closed the session itself.
+ */
+void vgpu_control_close_session(struct vgpu_front *front, u32 session)
+{
+	struct vgpuif_request req = { .op = VGPUIF_OP_CLOSE, .u.close.session = session };
+	struct vgpu_call *call = call_alloc(&req, GFP_KERNEL | __GFP_NOFAIL);
+	int err;
+
+	call->abandoned = true;
+	wait_event(front->call_wq, submit(front, call, &err));
+	if (err)
+		kfree(call);
+}
+
+/* Hand a response to its call. Called with ring_lock held. False if the backend lies. */
+static bool complete_call(struct vgpu_front *front, const struct vgpuif_response *rsp)
+{
+	struct vgpu_call *call;
+
+	if (rsp->id >= VGPU_CALLS)
+		return false;
+	call = front->calls[rsp->id];
+	if (!call || call->req.op != rsp->op || rsp->reserved)
+		return false;
+	vgpu_count(responses, 1);
+
+	if (call->abandoned && rsp->op == VGPUIF_OP_OPEN && rsp->status == VGPUIF_OKAY) {
+		memset(&call->req.u, 0, sizeof(call->req.u));
+		call->req.op = VGPUIF_OP_CLOSE;
+		call->req.u.close.session = rsp->session;
+		push(front, &call->req);
+		return true;
+	}
+
+	front->calls[rsp->id] = NULL;
+	if (call->abandoned) {
+		kfree(call);
+	} else {
+		call->rsp = *rsp;
+		complete(&call->done);
+	}
+	return true;
+}
+
+static irqreturn_t control_interrupt(int irq, void *dev_id)
+{
+	struct vgpu_front *front = dev_id;
+	unsigned int eoi = XEN_EOI_FLAG_SPURIOUS;
+	struct vgpuif_response rsp;
+	unsigned long flags;
+	RING_IDX i, prod;
+	int more;
+
+	vgpu_count(notifications_received, 1);
+	spin_lock_irqsave(&front->ring_lock, flags);
+	if (!front->ring_up) {
+		spin_unlock_irqrestore(&front->ring_lock, flags);
+		if (!READ_ONCE(front->broken))
+			xen_irq_lateeoi(irq, eoi);
+		return IRQ_HANDLED;
+	}
+
+	do {
+		prod = READ_ONCE(front->ring.sring->rsp_prod);
+		virt_rmb();	/* the responses that prod covers are read after prod */
+		if (RING_RESPONSE_PROD_OVERFLOW(&front->ring, prod))
+			goto broken;
+
+		for (i = front->ring.rsp_cons; i != prod; i++) {
+			eoi = 0;
+			RING_COPY_RESPONSE(&front->ring, i, &rsp);
+			front->ring.rsp_cons = i + 1;
+			if (!complete_call(front, &rsp))
+				goto broken;
+		}
+		RING_FINAL_CHECK_FOR_RESPONSES(&front->ring, more);
+	} while (more);
+
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+	wake_up_all(&front->call_wq);
+	if (eoi)
+		vgpu_count(spurious_events, 1);
+	xen_irq_lateeoi(irq, eoi);
+	return IRQ_HANDLED;
+
+broken:
+	/* Without an acknowledgment the backend can't raise this interrupt again. */
+	front->ring_up = false;
+	WRITE_ONCE(front->broken, true);
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+	vgpu_count(protocol_errors, 1);
+	queue_work(vgpu_wq, &front->fault_work);
+	return IRQ_HANDLED;
+}
+
+/**
+ * vgpu_control_connect() - make the ring and its event channel
+ * @front: the device
+ * @port:  out: to be told to the backend
+ *
+ * Return: 0 or -errno, which xenbus has been told.
+ */
+int vgpu_control_connect(struct vgpu_front *front, evtchn_port_t *port)
+{
+	struct xenbus_device *dev = front->xendev;
+	unsigned long flags;
+	void *page;
+	int err;
+
+	err = xenbus_setup_ring(dev, GFP_KERNEL, &page, 1, &front->ring_ref);
+	if (err) {
+		xenbus_dev_fatal(dev, err, "allocating the control ring");
+		return err;
+	}
+	spin_lock_irqsave(&front->ring_lock, flags);
+	XEN_FRONT_RING_INIT(&front->ring, (struct vgpuif_sring *)page, XEN_PAGE_SIZE);
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+
+	err = xenbus_alloc_evtchn(dev, port);
+	if (err)
+		goto err_ring;
+	err = bind_evtchn_to_irqhandler_lateeoi(*port, control_interrupt, 0, "vgpu-front", front);
+	if (err < 0) {
+		xenbus_free_evtchn(dev, *port);
+		xenbus_dev_fatal(dev, err, "binding the control ring's event channel");
+		goto err_ring;
+	}
+	vgpu_count(event_channels, 1);
+
+	spin_lock_irqsave(&front->ring_lock, flags);
+	front->irq = err;
+	front->ring_up = true;
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+	return 0;
+
+err_ring:
+	xenbus_teardown_ring(&page, 1, &front->ring_ref);
+	front->ring.sring = NULL;
+	return err;
+}
+
+/* Fail all calls and give the ring back. Does nothing if there is none. */
+void vgpu_control_disconnect(struct vgpu_front *front)
+{
+	struct vgpu_call *call;
+	unsigned long flags;
+	unsigned int i, irq;
+	grant_ref_t ref;
+	void *page;
+
+	/* Whoever takes the ring out under the lock gives it back: xenbus and the fault work may both come here. */
+	spin_lock_irqsave(&front->ring_lock, flags);
+	front->ring_up = false;
+	irq = front->irq;
+	page = front->ring.sring;
+	ref = front->ring_ref;
+	front->irq = 0;
+	front->ring.sring = NULL;
+	front->ring_ref = INVALID_GRANT_REF;
+	for (i = 0; i < VGPU_CALLS; i++) {
+		call = front->calls[i];
+		front->calls[i] = NULL;
+		if (!call)
+			continue;
+		if (call->abandoned) {
+			kfree(call);
+		} else {
+			call->error = -ECONNRESET;
+			complete(&call->done);
+		}
+	}
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+	wake_up_all(&front->call_wq);
+
+	/* The handler has returned for the last time before the ring goes. */
+	if (irq) {
+		unbind_from_irqhandler(irq, front);
+		vgpu_count(event_channels, -1);
+	}
+	if (page)
+		xenbus_teardown_ring(&page, 1, &ref);
+}

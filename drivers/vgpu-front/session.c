@@ -1,0 +1,574 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A session from the client's side: opening, notifications, the pages in the client's address space, and the ways
+ * in which it ends.
+ *
+ * Pages are put into the client on its first touch, not by mmap(), so that taking them out again has one point
+ * after which none can come back (@revoked, under map_lock). A lost session's pages are replaced, not removed: the
+ * client may be anywhere in its ring code, and finds a session that has ended where a signal would have killed it.
+ */
+
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <xen/events.h>
+
+#include "front.h"
+
+/* Pages put into the client by one fault. */
+#define FAULT_AROUND	512UL
+
+#define RETRY_MIN	(HZ / 100 + 1)
+#define RETRY_MAX	HZ
+
+static void session_free(struct kref *ref)
+{
+	struct vgpu_session *s = container_of(ref, struct vgpu_session, ref);
+
+	if (s->tombstone)
+		put_page(s->tombstone);
+	if (s->scratch)
+		put_page(s->scratch);
+	mmdrop(s->mm);
+	vgpu_front_put(s->front);
+	vgpu_count(sessions, -1);
+	kfree(s);
+}
+
+static void session_put(struct vgpu_session *s)
+{
+	kref_put(&s->ref, session_free);
+}
+
+/* --- notifications -------------------------------------------------------------------------------------------- */
+
+/* Nothing is acknowledged here: that is done when the client has acted upon it (vgpu_session_ack()). */
+static irqreturn_t session_interrupt(int irq, void *dev_id)
+{
+	struct vgpu_session *s = dev_id;
+
+	vgpu_count(notifications_received, 1);
+	WRITE_ONCE(s->unacked, true);
+	smp_mb__before_atomic();	/* whoever sees the count sees that it wants acknowledging */
+	atomic_inc(&s->events);
+	wake_up_all(&s->wq);
+	return IRQ_HANDLED;
+}
+
+static int open_event_channel(struct vgpu_session *s, evtchn_port_t *port)
+{
+	struct evtchn_alloc_unbound alloc = { .dom = DOMID_SELF, .remote_dom = s->front->backend_zone };
+	struct evtchn_close close;
+	int err;
+
+	err = HYPERVISOR_event_channel_op(EVTCHNOP_alloc_unbound, &alloc);
+	if (err)
+		return err;
+	err = bind_evtchn_to_irqhandler_lateeoi(alloc.port, session_interrupt, 0, "vgpu-session", s);
+	if (err < 0) {
+		close.port = alloc.port;
+		HYPERVISOR_event_channel_op(EVTCHNOP_close, &close);
+		return err;
+	}
+	s->irq = err;
+	*port = alloc.port;
+	vgpu_count(event_channels, 1);
+	return 0;
+}
+
+static void close_event_channel(struct vgpu_session *s)
+{
+	unsigned int irq;
+
+	spin_lock(&s->lock);
+	irq = s->irq;
+	s->irq = 0;
+	spin_unlock(&s->lock);
+	if (irq) {
+		unbind_from_irqhandler(irq, s);
+		vgpu_count(event_channels, -1);
+	}
+}
+
+/**
+ * vgpu_session_ack() - acknowledge notifications that the client has acted upon
+ * @s:	  session
+ * @seen: the count that it has acted upon
+ *
+ * Until then the backend's further notifications stay pending and cost nothing.
+ */
+void vgpu_session_ack(struct vgpu_session *s, u32 seen)
+{
+	if (!READ_ONCE(s->unacked) || (u32)atomic_read(&s->events) != seen)
+		return;
+	spin_lock(&s->lock);
+	if (s->irq && xchg(&s->unacked, false))
+		xen_irq_lateeoi(s->irq, 0);
+	spin_unlock(&s->lock);
+}
+
+/* The backend says in page 0 that a session has ended; that we lost it only we know. */
+static bool over_locked(struct vgpu_session *s)
+{
+	return s->over || (s->page0 && READ_ONCE(s->page0->state) == IDM_STATE_ENDED);
+}
+
+bool vgpu_session_over(struct vgpu_session *s)
+{
+	bool over;
+
+	spin_lock(&s->lock);
+	over = over_locked(s);
+	spin_unlock(&s->lock);
+	return over;
+}
+
+int vgpu_session_kick(struct vgpu_session *s)
+{
+	int err = -EPIPE;
+
+	spin_lock(&s->lock);
+	if (s->irq && !over_locked(s)) {
+		notify_remote_via_irq(s->irq);
+		s->sent++;
+		err = 0;
+	}
+	spin_unlock(&s->lock);
+	if (!err)
+		vgpu_count(notifications_sent, 1);
+	return err;
+}
+
+static bool wait_done(struct vgpu_session *s, u32 seen)
+{
+	return (u32)atomic_read(&s->events) != seen || vgpu_session_over(s);
+}
+
+int vgpu_session_wait(struct vgpu_session *s, struct vgpu_wait *wait)
+{
+	u32 seen = wait->seen;
+	int err;
+
+	if (wait->flags)
+		return -EINVAL;
+
+	vgpu_session_ack(s, seen);
+	if (wait->timeout_ns < 0)
+		err = wait_event_interruptible(s->wq, wait_done(s, seen));
+	else
+		err = wait_event_interruptible_hrtimeout(s->wq, wait_done(s, seen), ns_to_ktime(wait->timeout_ns));
+
+	wait->seen = atomic_read(&s->events);
+	WRITE_ONCE(s->reported, wait->seen);
+	if (vgpu_session_over(s))
+		return -EPIPE;
+	if (wait->seen != seen)
+		return 0;
+	return err == -ETIME ? -ETIMEDOUT : -EINTR;
+}
+
+/* --- pages ---------------------------------------------------------------------------------------------------- */
+
+static struct vgpu_extent *find_extent(struct vgpu_session *s, unsigned long pgoff)
+{
+	struct vgpu_extent *extent;
+
+	list_for_each_entry(extent, &s->extents, node)
+		if (pgoff >= extent->first && pgoff - extent->first < extent->nr)
+			return extent;
+	return NULL;
+}
+
+static vm_fault_t session_fault(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct vgpu_session *s = vma->vm_private_data;
+	unsigned long first, end, n;
+	struct vgpu_extent *extent;
+	vm_fault_t ret;
+	int err;
+
+	mutex_lock(&s->map_lock);
+	if (s->revoked) {
+		vmf->page = vmf->pgoff ? s->scratch : s->tombstone;
+		get_page(vmf->page);
+		ret = 0;
+		goto out;
+	}
+	ret = VM_FAULT_SIGBUS;
+	extent = find_extent(s, vmf->pgoff);
+	if (!extent)
+		goto out;
+
+	first = max3(round_down(vmf->pgoff, FAULT_AROUND), extent->first, vma->vm_pgoff);
+	end = min3(round_down(vmf->pgoff, FAULT_AROUND) + FAULT_AROUND, extent->first + extent->nr,
+		   vma->vm_pgoff + vma_pages(vma));
+	n = end - first;
+	err = vm_insert_pages(vma, vma->vm_start + ((first - vma->vm_pgoff) << PAGE_SHIFT),
+			      &extent->pages[first - extent->first], &n);
+	if (err == -EBUSY)	/* some are there: at least the one wanted */
+		err = vm_insert_page(vma, vmf->address & PAGE_MASK, extent->pages[vmf->pgoff - extent->first]);
+	if (!err || err == -EBUSY)
+		ret = VM_FAULT_NOPAGE;
+	else if (err == -ENOMEM)
+		ret = VM_FAULT_OOM;
+out:
+	mutex_unlock(&s->map_lock);
+	return ret;
+}
+
+static const struct vm_operations_struct session_vm_ops = {
+	.fault = session_fault,
+};
+
+int vgpu_session_mmap(struct vgpu_session *s, struct vm_area_struct *vma)
+{
+	unsigned long total, end;
+
+	if (!(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EPERM;
+
+	mutex_lock(&s->map_lock);
+	total = (s->layout.arena_offset + s->arena_size) >> PAGE_SHIFT;
+	mutex_unlock(&s->map_lock);
+	if (check_add_overflow(vma->vm_pgoff, vma_pages(vma), &end) || end > total)
+		return -EINVAL;
+
+	vma->vm_flags |= VM_MIXEDMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP;
+	vma->vm_flags &= ~VM_MAYEXEC;
+	vma->vm_private_data = s;	/* the file, which the mapping holds, holds the session */
+	vma->vm_ops = &session_vm_ops;
+	return 0;
+}
+
+/* Take the pages out of the client, for good. Called with map_lock held. */
+static void revoke(struct vgpu_session *s)
+{
+	struct idm_session *stone = page_address(s->tombstone);
+
+	s->revoked = true;
+	if (s->page0 && !s->migrated)
+		memcpy(stone, s->page0, sizeof(*stone));
+	if (stone->state != IDM_STATE_ENDED || !stone->reason[0]) {
+		strscpy(stone->reason, s->migrated ? "the pod was moved or restored; GPU sessions do not move along" :
+			"the connection to the driver domain was lost", sizeof(stone->reason));
+		stone->state = IDM_STATE_ENDED;
+	}
+	stone->reason[IDM_REASON_MAX - 1] = '\0';
+
+	spin_lock(&s->lock);
+	s->page0 = NULL;
+	spin_unlock(&s->lock);
+	if (s->mapping)
+		unmap_mapping_range(s->mapping, 0, 0, 1);
+}
+
+static void queue_session_work(struct vgpu_session *s, unsigned long delay)
+{
+	kref_get(&s->ref);
+	if (!queue_delayed_work(vgpu_wq, &s->work, delay))
+		session_put(s);
+}
+
+/* The session is over for this side: unmap everything, as soon as nobody uses it. */
+static void session_work(struct work_struct *work)
+{
+	struct vgpu_session *s = container_of(to_delayed_work(work), struct vgpu_session, work);
+	struct vgpu_extent *extent, *next;
+	bool busy;
+
+	mutex_lock(&s->map_lock);
+	if (!s->revoked)
+		revoke(s);
+	list_for_each_entry_safe(extent, next, &s->extents, node) {
+		list_del(&extent->node);
+		if (s->migrated)
+			vgpu_extent_forget(extent);
+		else if (!vgpu_extent_unmap(extent))
+			list_add_tail(&extent->node, &next->node);
+	}
+	busy = !list_empty(&s->extents);
+	mutex_unlock(&s->map_lock);
+
+	if (busy) {
+		s->delay = min(s->delay * 2, (unsigned long)RETRY_MAX);
+		queue_session_work(s, s->delay);
+	}
+	session_put(s);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------- */
+
+static void mark_over(struct vgpu_session *s)
+{
+	spin_lock(&s->lock);
+	s->over = true;
+	spin_unlock(&s->lock);
+	wake_up_all(&s->wq);
+}
+
+/**
+ * vgpu_session_lose() - the backend has gone
+ * @s:	      session, just taken out of vgpu_front.sessions, whose reference is given up here
+ * @migrated: the grants are not even there any more
+ */
+void vgpu_session_lose(struct vgpu_session *s, bool migrated)
+{
+	if (migrated)
+		WRITE_ONCE(s->migrated, true);
+	mark_over(s);
+	close_event_channel(s);
+	vgpu_count(sessions_lost, 1);
+	queue_session_work(s, 0);
+	session_put(s);
+}
+
+/**
+ * vgpu_session_orphan() - the client has died, even if a child of it still holds the file
+ * @s: session
+ *
+ * The backend is told at once, so that the worker goes, and gets its memory back as soon as it is unmapped here.
+ */
+void vgpu_session_orphan(struct vgpu_session *s)
+{
+	struct vgpu_front *front = s->front;
+	bool listed;
+
+	mutex_lock(&front->lock);
+	listed = !list_empty(&s->node);
+	list_del_init(&s->node);
+	mutex_unlock(&front->lock);
+
+	mark_over(s);
+	if (listed) {
+		if (s->number)
+			vgpu_control_close_session(front, s->number);
+		session_put(s);
+	}
+	close_event_channel(s);
+	queue_session_work(s, 0);
+}
+
+/* The file goes, or the session was never finished. No mapping of the file exists any more. */
+void vgpu_session_release(struct vgpu_session *s)
+{
+	mutex_lock(&s->map_lock);
+	s->mapping = NULL;
+	mutex_unlock(&s->map_lock);
+	vgpu_session_orphan(s);
+	session_put(s);
+}
+
+static int status_to_errno(const struct vgpu_session *s, const char *what, s32 status)
+{
+	switch (status) {
+	case VGPUIF_OKAY:
+		return 0;
+	case VGPUIF_NO_SPACE:
+		return -ENOSPC;
+	case VGPUIF_NO_MEMORY:
+		return -ENOMEM;
+	case VGPUIF_NO_SESSION:
+		return -EPIPE;
+	default:
+		pr_warn_ratelimited("vgpu-front: %s: %s was refused by domain %u with status %d; its log says why\n",
+				    s->front->name, what, s->front->backend_zone, status);
+		return -EIO;
+	}
+}
+
+/* Map what a response lent and add it to the session's end, @have bytes from its start. */
+static int add_extent(struct vgpu_session *s, const struct vgpuif_response *rsp, u64 have, u64 arena_size)
+{
+	struct vgpu_extent *extent;
+	int err = 0;
+
+	if (rsp->arena_size != arena_size ||
+	    rsp->nr_pages != (s->layout.arena_offset + arena_size - have) >> PAGE_SHIFT) {
+		pr_err_ratelimited("vgpu-front: %s: domain %u lent something else than it was asked for\n",
+				   s->front->name, s->front->backend_zone);
+		vgpu_count(protocol_errors, 1);
+		return -EIO;
+	}
+
+	extent = vgpu_extent_map(s->front->backend_zone, rsp->directory, rsp->nr_pages, have >> PAGE_SHIFT);
+	if (IS_ERR(extent))
+		return PTR_ERR(extent);
+
+	mutex_lock(&s->map_lock);
+	list_add_tail(&extent->node, &s->extents);
+	if (s->revoked) {
+		queue_session_work(s, 0);	/* lost meanwhile: unmap this one too */
+		err = -ECONNRESET;
+	} else {
+		s->arena_size = arena_size;
+		if (!extent->first) {
+			spin_lock(&s->lock);
+			s->page0 = page_address(extent->pages[0]);
+			spin_unlock(&s->lock);
+		}
+	}
+	mutex_unlock(&s->map_lock);
+	return err;
+}
+
+static struct vgpu_session *session_alloc(struct vgpu_file *file)
+{
+	struct vgpu_session *s = kzalloc(sizeof(*s), GFP_KERNEL);
+
+	if (!s)
+		return NULL;
+	kref_init(&s->ref);
+	kref_get(&file->front->ref);
+	s->front = file->front;
+	INIT_LIST_HEAD(&s->node);
+	mutex_init(&s->map_lock);
+	INIT_LIST_HEAD(&s->extents);
+	INIT_DELAYED_WORK(&s->work, session_work);
+	s->delay = RETRY_MIN;
+	s->can_grow = true;
+	s->mapping = &file->mapping;
+	spin_lock_init(&s->lock);
+	init_waitqueue_head(&s->wq);
+	s->mm = current->mm;
+	mmgrab(s->mm);
+	s->owner = current->files;
+	s->tombstone = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	s->scratch = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	vgpu_count(sessions, 1);
+	if (!s->tombstone || !s->scratch) {
+		session_put(s);
+		return NULL;
+	}
+	return s;
+}
+
+static int wait_for_backend(struct vgpu_front *front, u32 timeout_ms)
+{
+	long left;
+
+	left = wait_event_interruptible_timeout(front->connect_wq,
+						READ_ONCE(front->connected) || !READ_ONCE(front->xendev),
+						msecs_to_jiffies(timeout_ms));
+	if (left < 0)
+		return -EINTR;
+	return READ_ONCE(front->connected) ? 0 : -ENODEV;
+}
+
+/**
+ * vgpu_session_open() - VGPU_IOC_SESSION
+ * @file:   that will own the session
+ * @params: as from the client; results are filled in
+ *
+ * Return: the session with a reference for the file, or an ERR_PTR.
+ */
+struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_session_params *params)
+{
+	struct vgpuif_request req = { .op = VGPUIF_OP_OPEN };
+	struct vgpu_front *front = file->front;
+	struct vgpuif_response rsp;
+	struct vgpu_layout layout;
+	struct vgpu_session *s;
+	evtchn_port_t port;
+	u64 arena_size;
+	int err;
+
+	if (!vgpu_layout_init(&layout, params->request_size, params->reply_size) ||
+	    params->arena_size > IDM_ARENA_SLOT_SIZE)
+		return ERR_PTR(-EINVAL);
+	arena_size = PAGE_ALIGN(params->arena_size);
+
+	err = wait_for_backend(front, params->timeout_ms);
+	if (err)
+		return ERR_PTR(err);
+	if (!vgpu_arena_size_valid(arena_size, front->max_arena))
+		return ERR_PTR(-EINVAL);
+
+	s = session_alloc(file);
+	if (!s)
+		return ERR_PTR(-ENOMEM);
+	s->layout = layout;
+
+	/* Listed before the request is sent, so that a backend that goes away meanwhile takes this session along. */
+	mutex_lock(&front->lock);
+	err = front->connected ? open_event_channel(s, &port) : -ECONNRESET;
+	if (!err) {
+		kref_get(&s->ref);
+		list_add_tail(&s->node, &front->sessions);
+	}
+	mutex_unlock(&front->lock);
+	if (err)
+		goto err;
+
+	req.u.open.event_channel = port;
+	req.u.open.request_size = layout.request_size;
+	req.u.open.reply_size = layout.reply_size;
+	req.u.open.arena_size = arena_size;
+	err = vgpu_control_call(front, &req, &rsp);
+	if (err)
+		goto err;
+	err = status_to_errno(s, "a session", rsp.status);
+	if (err)
+		goto err;
+	s->number = rsp.session;
+	err = add_extent(s, &rsp, 0, arena_size);
+	if (err)
+		goto err;
+
+	vgpu_count(sessions_opened, 1);
+	params->session = s->number;
+	params->arena_size = s->arena_size;
+	params->request_offset = layout.request_offset;
+	params->reply_offset = layout.reply_offset;
+	params->arena_offset = layout.arena_offset;
+	return s;
+
+err:
+	vgpu_session_release(s);
+	return ERR_PTR(err);
+}
+
+/**
+ * vgpu_session_grow() - VGPU_IOC_GROW
+ * @s:		session; the caller keeps others from growing it at the same time
+ * @arena_size: in: bytes wanted in total; out: bytes there are
+ *
+ * Return: 0 or -errno.
+ */
+int vgpu_session_grow(struct vgpu_session *s, u64 *arena_size)
+{
+	struct vgpuif_request req = { .op = VGPUIF_OP_GROW };
+	struct vgpuif_response rsp;
+	u64 want;
+	int err;
+
+	if (vgpu_session_over(s))
+		return -EPIPE;
+	if (*arena_size > IDM_ARENA_SLOT_SIZE)
+		return -ENOSPC;
+	want = PAGE_ALIGN(*arena_size);
+	if (want > s->arena_size) {
+		if (!vgpu_arena_size_valid(want, s->front->max_arena) || !s->can_grow)
+			return -ENOSPC;
+		req.u.grow.session = s->number;
+		req.u.grow.arena_size = want;
+		err = vgpu_control_call(s->front, &req, &rsp);
+		if (!err)
+			err = status_to_errno(s, "a longer arena", rsp.status);
+		else if (err == -EINTR)
+			s->can_grow = false;	/* the backend may have lent pages that we know nothing of */
+		else if (err == -ECONNRESET)
+			err = -EPIPE;
+		if (err)
+			return err;
+		err = add_extent(s, &rsp, s->layout.arena_offset + s->arena_size, want);
+		if (err) {
+			s->can_grow = false;
+			return err == -ECONNRESET ? -EPIPE : err;
+		}
+	}
+	*arena_size = s->arena_size;
+	return 0;
+}
