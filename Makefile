@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# xen-vgpu. Both install what they need first:
+# `make demo`	boots real Xen and runs CUDA programs in two pods
+# `make check`	runs every test
+# Every folder below userspace/ describes itself in a *.mk file named after it; products go to build/.
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xen-vgpu
+CUDA  ?= $(CACHE)/cuda
+B     := build
+
+CC	  ?= gcc
+CFLAGS	  ?= -O2 -g
+WARN	  := -Wall -Wextra -Werror -Wno-unused-parameter -Wmissing-prototypes -Wstrict-prototypes -Wvla
+CPPFLAGS_ := -D_GNU_SOURCE -Iuapi -Iuserspace/idm -Iuserspace/cuda -I$(B)/gen -isystem $(CUDA)/include
+CFLAGS_	  := -std=gnu11 -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN) $(CFLAGS)
+ASAN	  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
+TSAN	  := -fsanitize=thread -fno-omit-frame-pointer -O1
+
+# The first thing make does: see that all it needs is installed (scripts/deps, a moment when it is).
+ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
+include $(CACHE)/deps.mk
+$(CACHE)/deps.mk: scripts/deps
+	@scripts/deps
+endif
+
+.PHONY: all
+all:
+
+# What each *.mk adds to:
+#   PRODUCTS	what `make all` builds
+#   UNIT_TESTS	programs that run on this machine, print TAP and exit non-zero on failure (sanitizers inside)
+PRODUCTS   :=
+UNIT_TESTS :=
+
+-include $(wildcard userspace/*/*.mk selftests/*/*.mk)
+-include drivers/drivers.mk
+
+# The rule for ordinary objects: build/<path>.o from <path>.c; depends on the generated headers.
+GENERATED ?=
+$(B)/%.o: %.c | $(GENERATED)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(CFLAGS-$(*D)) -MMD -MP -c -o $@ $<
+
+# The same with sanitizers, for unit tests.
+$(B)/asan/%.o: %.c | $(GENERATED)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(CFLAGS-$(*D)) $(ASAN) -MMD -MP -c -o $@ $<
+$(B)/tsan/%.o: %.c | $(GENERATED)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(CFLAGS-$(*D)) $(TSAN) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# ---- What is built
+
+# For Debian's kernel by drivers/drivers.mk; for the pods' own kernel, if that is there, by the same rules.
+POD_KERNEL = $(shell minimal-kernel/build --if-ready)
+.PHONY: products drivers-pod pod-kernel lab
+products: $(PRODUCTS)
+drivers-pod:
+	@$(if $(POD_KERNEL),$(MAKE) --no-print-directory drivers KDIR=$(POD_KERNEL)/build DRIVERS_OUT=$(B)/drivers-pod)
+pod-kernel:
+	@minimal-kernel/build >/dev/null
+
+LAB_PROGRAMS := $(B)/lab/agent $(B)/lab/podexec
+lab: $(LAB_PROGRAMS)
+# Static: they run in dom0 and in pods, whatever libraries are there.
+$(LAB_PROGRAMS): $(B)/lab/%: scripts/lab/%.c scripts/lab/frames.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 $(WARN) -static -o $@ $< -lxenvchan -lxenstore -lxengnttab -lxenevtchn -lxentoolcore -lxentoollog
+
+all: products drivers drivers-pod lab
+
+# ---- What it is for
+
+.PHONY: demo check check-unit lint help clean
+demo:
+	@scripts/demo
+
+# Everything that is tested, in steps: `scripts/check STEP…` runs single ones.
+check:
+	@scripts/check
+
+check-unit: $(UNIT_TESTS)
+	@scripts/check --programs $(UNIT_TESTS)
+
+.PHONY: test-programs list-unit-tests
+test-programs: $(UNIT_TESTS) $(BENCH_PROGRAMS) selftest-programs driver-tests
+list-unit-tests:
+	@echo $(UNIT_TESTS)
+
+lint:
+	@scripts/lint
+
+help:
+	@echo 'make demo           boots real Xen and runs CUDA programs in two pods'
+	@echo 'make check          runs every test (scripts/check has its steps)'
+	@echo 'make                builds everything into $(B)/'
+	@echo 'make check-unit, check-local, check-xen, check-drivers, lint     single steps'
+	@echo 'make bench, bench-counts, pod-kernel, clean'
+
+clean:
+	rm -rf $(B)
