@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The CUDA programs, built as a user would build them: with nvcc, once with the static runtime and once with the
+# shared one, into build/tests/cuda/{static,shared}. Driver API programs link libcuda.so.1 and are in static/ only.
+
+CUDA_TESTS_DIR := selftests/cuda
+CUDA_TESTS     := $(B)/tests/cuda
+CUDA_RUNTIME_TESTS := vectoradd matmul reduce histogram softmax structparam streams threads handoff printf ptds \
+		      copies attributes errors managed graphs
+CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_batch
+# The same source in other clothes: fatbin without compression, with LZ4, PTX for debugging, PTX of a newer target,
+# and one without PTX, which only a GPU of that kind can run.
+CUDA_VARIANTS := vectoradd-plain vectoradd-lz4 matmul-debug reduce-sm120 vectoradd-noptx
+
+NVCC	  = PATH="$(CUDA)/nvvm/bin:$(CUDA)/bin:$$PATH" $(CUDA)/bin/nvcc
+NVCCFLAGS = -O2 -ccbin $(or $(shell command -v g++),c++) -I$(CUDA_TESTS_DIR) -I$(CUDA)/include
+# An installed toolkit has lib64, NVIDIA's wheels have lib.
+CUDA_LIBDIR = $(firstword $(wildcard $(CUDA)/lib64) $(CUDA)/lib)
+
+NVCCFLAGS-ptds		   := --default-stream per-thread
+NVCCFLAGS-vectoradd-plain  := --compress-mode=none
+NVCCFLAGS-vectoradd-lz4	   := --compress-mode=speed
+NVCCFLAGS-matmul-debug	   := -G
+NVCCFLAGS-reduce-sm120	   := -arch=compute_120
+NVCCFLAGS-vectoradd-noptx  := -gencode arch=compute_75,code=sm_75
+
+CUDA_TEST_PROGRAMS := $(foreach k,static shared,$(CUDA_RUNTIME_TESTS:%=$(CUDA_TESTS)/$k/%)) \
+		      $(addprefix $(CUDA_TESTS)/static/,$(CUDA_DRIVER_TESTS) $(CUDA_VARIANTS))
+
+.PHONY: cuda-tests
+cuda-tests: $(CUDA_TEST_PROGRAMS)
+
+CUDA_TEST_HEADERS := $(wildcard $(CUDA_TESTS_DIR)/*.h)
+
+# nvcc leaves nothing behind when it fails half-way, but writes in place: hence the rename.
+$(CUDA_RUNTIME_TESTS:%=$(CUDA_TESTS)/obj/%.o): $(CUDA_TESTS)/obj/%.o: $(CUDA_TESTS_DIR)/%.cu $(CUDA_TEST_HEADERS)
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS) $(NVCCFLAGS-$*) -c -o $@.tmp.o $< && mv $@.tmp.o $@
+
+define CUDA_VARIANT
+$(CUDA_TESTS)/obj/$(1).o: $(CUDA_TESTS_DIR)/$(firstword $(subst -, ,$(1))).cu $(CUDA_TEST_HEADERS)
+	@mkdir -p $$(@D)
+	$$(NVCC) $$(NVCCFLAGS) $$(NVCCFLAGS-$(1)) -c -o $$@.tmp.o $$< && mv $$@.tmp.o $$@
+endef
+$(foreach v,$(CUDA_VARIANTS),$(eval $(call CUDA_VARIANT,$v)))
+
+# What `nvcc -cudart static` and `-cudart shared` do; the wheel lacks the libcudart.so link that the latter wants.
+$(CUDA_TESTS)/static/%: $(CUDA_TESTS)/obj/%.o
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $< -L$(CUDA_LIBDIR) -lcudart_static -lpthread -ldl -lrt
+
+$(CUDA_TESTS)/shared/%: $(CUDA_TESTS)/obj/%.o
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $< -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -l:libcudart.so.13 -lpthread
+
+$(CUDA_DRIVER_TESTS:%=$(CUDA_TESTS)/obj/%.o): $(CUDA_TESTS)/obj/%.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -isystem $(CUDA)/include -c -o $@ $<
+
+# A libcuda.so to link with, as the toolkit's stub: the names these programs use, and the soname.
+$(CUDA_TESTS)/stub/libcuda.so: $(CUDA_DRIVER_TESTS:%=$(CUDA_TESTS)/obj/%.o)
+	@mkdir -p $(@D)
+	nm -u $^ | sed -n 's/^ *U \(cu[A-Z].*\)/void \1(void); void \1(void) {}/p' | sort -u | \
+		$(CC) -shared -x c -Wl,-soname,libcuda.so.1 -o $@ -
+
+$(CUDA_DRIVER_TESTS:%=$(CUDA_TESTS)/static/%): $(CUDA_TESTS)/static/%: $(CUDA_TESTS)/obj/%.o $(CUDA_TESTS)/stub/libcuda.so
+	@mkdir -p $(@D)
+	$(CC) -o $@ $< -L$(CUDA_TESTS)/stub -lcuda -lpthread

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Host functions: run once each, in stream order, and while the program's own threads wait. */
+#include <pthread.h>
+#include <unistd.h>
+
+#include "driver.h"
+
+#define MANY	300
+
+static const char ptx[] =
+	".version 7.0\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".visible .entry add(.param .u64 where, .param .u32 value)\n"
+	"{\n"
+	"	.reg .b64 %rd<2>;\n"
+	"	.reg .b32 %r<3>;\n"
+	"	ld.param.u64 %rd1, [where];\n"
+	"	ld.param.u32 %r1, [value];\n"
+	"	ld.global.u32 %r2, [%rd1];\n"
+	"	add.u32 %r2, %r2, %r1;\n"
+	"	st.global.u32 [%rd1], %r2;\n"
+	"	ret;\n"
+	"}\n";
+
+struct look {
+	volatile unsigned int *at;
+	unsigned int seen;
+	int calls;
+	pthread_t thread;
+	CUresult inside;
+};
+
+static CUstream stream;
+
+static void look_and_double(void *data)
+{
+	struct look *l = data;
+
+	l->seen = *l->at;
+	*l->at *= 2;
+	l->calls++;
+	l->thread = pthread_self();
+	l->inside = cuStreamSynchronize(stream);
+}
+
+static int order[MANY], next_order;
+
+static void note(void *data)
+{
+	order[next_order++] = (int)(intptr_t)data;
+}
+
+static void slow(void *data)
+{
+	usleep(30000);
+	*(volatile int *)data = 1;
+}
+
+static CUresult told;
+static CUstream told_stream;
+
+static void CUDA_CB after(CUstream s, CUresult status, void *data)
+{
+	told = status;
+	told_stream = s;
+	*(volatile int *)data = 1;
+}
+
+/* A function in one stream that waits for a function in another, without the GPU. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static int flag;
+
+static void set_flag(void *data)
+{
+	pthread_mutex_lock(&lock);
+	flag = data == NULL;
+	pthread_cond_signal(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+static void *waiter(void *ctx)
+{
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuStreamSynchronize(stream));
+	return NULL;
+}
+
+int main(void)
+{
+	unsigned int *pinned, one = 1, n;
+	volatile int done = 0;
+	struct look l = { 0 };
+	void *params[2];
+	CUdeviceptr d;
+	CUfunction add;
+	CUmodule module;
+	CUstream other;
+	CUcontext ctx;
+	CUdevice dev;
+	pthread_t t[3];
+	bool good = true;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuModuleLoadData(&module, ptx));
+	CU(cuModuleGetFunction(&add, module, "add"));
+	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+	CU(cuMemAlloc(&d, 4));
+	CU(cuMemHostAlloc((void **)&pinned, 4096, 0));
+	params[0] = &d;
+	params[1] = &one;
+
+	/* Kernel, copy out, function, copy in, kernel, copy out: each sees what the one before left. */
+	CU(cuMemsetD32Async(d, 20, 1, stream));
+	CU(cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, stream, params, NULL));
+	CU(cuMemcpyDtoHAsync(pinned, d, 4, stream));
+	l.at = pinned;
+	CU(cuLaunchHostFunc(stream, look_and_double, &l));
+	CU(cuMemcpyHtoDAsync(d, pinned, 4, stream));
+	CU(cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, stream, params, NULL));
+	CU(cuMemcpyDtoHAsync(pinned + 1, d, 4, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(l.calls == 1 && l.seen == 21, "a host function sees what the stream did before it: %u", l.seen);
+	ok(pinned[1] == 43, "and the stream goes on with what it left: %u", pinned[1]);
+	ok(!pthread_equal(l.thread, pthread_self()), "it runs in a thread of its own");
+	ok(l.inside == CUDA_ERROR_NOT_PERMITTED, "in which waiting for the GPU is not permitted: %s", cu_name(l.inside));
+
+	for (int i = 0; i < MANY; i++)
+		CU(cuLaunchHostFunc(stream, note, (void *)(intptr_t)i));
+	CU(cuStreamSynchronize(stream));
+	for (int i = 0; i < MANY; i++)
+		good &= order[i] == i;
+	ok(good && next_order == MANY, "%d functions run once each, in order", next_order);
+
+	CU(cuLaunchHostFunc(stream, slow, (void *)&done));
+	CU(cuMemsetD32Async(d, 0, 1, stream));
+	for (int i = 0; i < 3000; i++)	/* more than a stream holds at a time */
+		CU(cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, stream, params, NULL));
+	CU(cuMemcpyDtoHAsync(pinned, d, 4, stream));
+	n = cuStreamQuery(stream);
+	ok(n == CUDA_ERROR_NOT_READY || done, "while a function runs, the stream is busy");
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], NULL, waiter, ctx);
+	CU(cuCtxSynchronize());
+	ok(done && pinned[0] == 3000, "what is queued behind a slow function waits for it: %u", pinned[0]);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	ok(true, "threads that wait for the stream come back");
+
+	done = 0;
+	told = CUDA_ERROR_UNKNOWN;
+	CU(cuStreamAddCallback(other, after, (void *)&done, 0));
+	CU(cuStreamSynchronize(other));
+	ok(done && told == CUDA_SUCCESS && told_stream == other, "a stream callback is told its stream and how it went");
+	CU(cuLaunchHostFunc(NULL, set_flag, NULL));
+	pthread_mutex_lock(&lock);
+	while (!flag)
+		pthread_cond_wait(&changed, &lock);
+	pthread_mutex_unlock(&lock);
+	ok(true, "a function runs although no thread waits for the GPU");
+
+	GIVES(cuLaunchHostFunc(stream, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "no function");
+	GIVES(cuStreamAddCallback(stream, after, NULL, 1), CUDA_ERROR_INVALID_VALUE, "flags, of which there are none");
+	CU(cuStreamDestroy(other));
+	GIVES(cuLaunchHostFunc(other, note, NULL), CUDA_ERROR_INVALID_HANDLE, "a stream that is gone");
+
+	done = 0;
+	CU(cuLaunchHostFunc(stream, slow, (void *)&done));
+	CU(cuDevicePrimaryCtxRelease(dev));
+	ok(done, "a context does not end before its functions have run");
+	return tap_done();
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+/* cuLibrary*, cuKernel*, cuGetProcAddress: how newer programs load code and find functions. */
+#include "driver.h"
+
+static const char ptx[] =
+	".version 7.0\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".visible .global .align 8 .u64 total;\n"
+	".visible .entry add_all(.param .u64 value)\n"
+	"{\n"
+	"	.reg .b64 %rd<3>;\n"
+	"	ld.param.u64 %rd1, [value];\n"
+	"	atom.global.add.u64 %rd2, [total], %rd1;\n"
+	"	ret;\n"
+	"}\n"
+	".visible .entry sized(.param .align 8 .b8 s[24], .param .u8 c)\n"
+	"{\n"
+	"	ret;\n"
+	"}\n";
+
+int main(void)
+{
+	unsigned long long value = 7, total = 0;
+	void *params[] = { &value };
+	CUdriverProcAddressQueryResult found;
+	CUresult (*get_version)(int *) = NULL;
+	size_t offset, size;
+	CUdeviceptr global;
+	CUlibrary library;
+	CUfunction f, g;
+	CUkernel kernel, sized;
+	CUmodule module;
+	CUcontext ctx;
+	CUdevice dev;
+	unsigned int count = 0;
+	int driver = 0, threads;
+	const char *name = NULL;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+
+	CU(cuLibraryLoadData(&library, ptx, NULL, NULL, 0, NULL, NULL, 0));
+	CU(cuLibraryGetKernel(&kernel, library, "add_all"));
+	CU(cuLibraryGetKernel(&sized, library, "sized"));
+	GIVES(cuLibraryGetKernel(&sized, library, "nothing"), CUDA_ERROR_NOT_FOUND, "a kernel that is not there");
+	CU(cuLibraryGetKernel(&sized, library, "sized"));
+	CU(cuLibraryGetKernelCount(&count, library));
+	ok(count == 2, "%u kernels in the library", count);
+	CU(cuKernelGetFunction(&f, kernel));
+	CU(cuKernelGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, kernel, dev));
+	ok(threads >= 256, "a kernel's attribute: up to %d threads", threads);
+	CU(cuKernelGetName(&name, kernel));
+	ok(name && !strcmp(name, "add_all"), "a kernel knows its name");
+	CU(cuKernelGetParamInfo(sized, 0, &offset, &size));
+	ok(offset == 0 && size == 24, "first parameter: %zu bytes at %zu", size, offset);
+	CU(cuKernelGetParamInfo(sized, 1, &offset, &size));
+	ok(offset == 24 && size == 1, "second parameter: %zu bytes at %zu", size, offset);
+	GIVES(cuKernelGetParamInfo(sized, 2, &offset, &size), CUDA_ERROR_INVALID_VALUE, "a third parameter");
+
+	CU(cuLaunchKernel((CUfunction)kernel, 10, 1, 1, 32, 1, 1, 0, NULL, params, NULL));
+	CU(cuLaunchKernel(f, 1, 1, 1, 5, 1, 1, 0, NULL, params, NULL));
+	CU(cuLibraryGetGlobal(&global, &size, library, "total"));
+	CU(cuMemcpyDtoH(&total, global, sizeof(total)));
+	ok(size == 8 && total == 325 * 7, "launched by kernel and by function: %llu", total);
+	CU(cuLibraryGetModule(&module, library));
+	CU(cuModuleGetFunction(&g, module, "add_all"));
+	CU(cuLaunchKernel(g, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
+	CU(cuMemcpyDtoH(&total, global, sizeof(total)));
+	ok(total == 326 * 7, "launched by way of the library's module");
+	CU(cuLibraryUnload(library));
+	GIVES(cuLaunchKernel((CUfunction)kernel, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL), CUDA_ERROR_INVALID_HANDLE,
+	      "a kernel of an unloaded library");
+	GIVES(cuLibraryUnload(library), CUDA_ERROR_INVALID_HANDLE, "unload a second time");
+
+	CU(cuGetProcAddress("cuDriverGetVersion", (void **)&get_version, 13000, CU_GET_PROC_ADDRESS_DEFAULT, &found));
+	ok(get_version && !get_version(&driver) && driver >= 13000 && found == CU_GET_PROC_ADDRESS_SUCCESS,
+	   "cuGetProcAddress finds cuDriverGetVersion: %d", driver);
+	ok(cuGetProcAddress("cuNoSuchThing", (void **)&get_version, 13000, CU_GET_PROC_ADDRESS_DEFAULT, &found) !=
+		   CUDA_SUCCESS || found == CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND, "and does not find what is not there");
+	CU(cuDevicePrimaryCtxRelease(dev));
+	return tap_done();
+}

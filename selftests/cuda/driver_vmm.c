@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Reserved addresses, physical memory and mappings; memory pools of the program's own. */
+#include "driver.h"
+
+static const char ptx[] =
+	".version 7.0\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".visible .entry fill(.param .u64 where, .param .u32 value)\n"
+	"{\n"
+	"	.reg .b64 %rd<4>;\n"
+	"	.reg .b32 %r<6>;\n"
+	"	ld.param.u64 %rd1, [where];\n"
+	"	ld.param.u32 %r1, [value];\n"
+	"	mov.u32 %r2, %ctaid.x;\n"
+	"	mov.u32 %r3, %ntid.x;\n"
+	"	mov.u32 %r4, %tid.x;\n"
+	"	mad.lo.s32 %r5, %r2, %r3, %r4;\n"
+	"	mul.wide.u32 %rd2, %r5, 4;\n"
+	"	add.s64 %rd3, %rd1, %rd2;\n"
+	"	add.u32 %r1, %r1, %r5;\n"
+	"	st.global.u32 [%rd3], %r1;\n"
+	"	ret;\n"
+	"}\n";
+
+static CUfunction fill;
+static CUmemAllocationProp prop = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+				    .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 } };
+static CUmemAccessDesc both = { .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 },
+				.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+
+/* @n words at @d that count up from @first? */
+static bool counts(CUdeviceptr d, unsigned int n, unsigned int first)
+{
+	unsigned int *p = malloc(n * 4ul);
+	bool good = true;
+
+	CU(cuMemcpyDtoH(p, d, n * 4ul));
+	for (unsigned int i = 0; i < n && good; i++)
+		good = p[i] == first + i;
+	free(p);
+	return good;
+}
+
+static void launch(CUdeviceptr d, unsigned int n, unsigned int first)
+{
+	void *params[] = { &d, &first };
+
+	CU(cuLaunchKernel(fill, n / 256, 1, 1, 256, 1, 1, 0, NULL, params, NULL));
+}
+
+static void mappings(void)
+{
+	CUmemGenericAllocationHandle a, b, again;
+	CUmemAllocationProp told;
+	size_t granule = 0, before, during, after, total;
+	unsigned long long flags = 0;
+	unsigned int n, mark = 77, zero = 1;
+	CUdeviceptr va = 0, other, base;
+
+	CU(cuMemGetInfo(&before, &total));
+	CU(cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+	ok(granule && !(granule & (granule - 1)), "memory comes in pieces of %zu bytes", granule);
+	n = granule / 2;	/* words in two pieces */
+	CU(cuMemAddressReserve(&va, 16 * granule, 0, 0, 0));
+	CU(cuMemCreate(&a, granule, &prop, 0));
+	CU(cuMemCreate(&b, granule, &prop, 0));
+	CU(cuMemGetInfo(&during, &total));
+	ok(before - during >= 2 * granule, "physical memory counts, addresses do not: %zu bytes", before - during);
+	GIVES(cuMemMap(va + granule, granule, granule, a, 0), CUDA_ERROR_INVALID_VALUE, "more than there is of it");
+	GIVES(cuMemMap(0x7000000000, granule, 0, a, 0), CUDA_ERROR_INVALID_VALUE, "a mapping where nothing is reserved");
+	CU(cuMemMap(va, granule, 0, a, 0));
+	CU(cuMemMap(va + granule, granule, 0, b, 0));
+	GIVES(cuMemMap(va, granule, 0, b, 0), CUDA_ERROR_INVALID_VALUE, "a mapping where there is one");
+	CU(cuMemSetAccess(va, 2 * granule, &both, 1));
+	CU(cuMemGetAccess(&flags, &both.location, va + granule + 5));
+	ok(flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE, "access as it was set");
+	launch(va, n, 1000);
+	ok(counts(va, n, 1000), "a kernel and a copy go across two pieces");
+	CU(cuMemGetAddressRange(&base, NULL, va + 100));
+	ok(base == va, "the range an address lies in");
+
+	/* The second piece moves, and keeps what is in it. */
+	CU(cuMemUnmap(va + granule, granule));
+	CU(cuMemMap(va + 8 * granule, granule, 0, b, 0));
+	CU(cuMemSetAccess(va + 8 * granule, granule, &both, 1));
+	ok(counts(va + 8 * granule, n / 2, 1000 + n / 2), "a piece mapped elsewhere has its contents");
+	GIVES(cuMemcpyHtoD(va + granule, &mark, 4), CUDA_ERROR_INVALID_VALUE, "a copy to where nothing is any more");
+
+	CU(cuMemRetainAllocationHandle(&again, (void *)(uintptr_t)(va + 8 * granule)));
+	CU(cuMemGetAllocationPropertiesFromHandle(&told, again));
+	ok(again == b && told.location.id == 0 && told.type == CU_MEM_ALLOCATION_TYPE_PINNED, "a handle found by address");
+	CU(cuMemRelease(again));
+	CU(cuMemRelease(b));
+	ok(counts(va + 8 * granule, n / 2, 1000 + n / 2), "memory without a handle lives as long as its mapping");
+	GIVES(cuMemAddressFree(va, 16 * granule), CUDA_ERROR_INVALID_VALUE, "addresses that are in use");
+	CU(cuMemUnmap(va + 8 * granule, granule));
+	CU(cuMemUnmap(va, granule));
+	CU(cuMemRelease(a));
+	GIVES(cuMemRelease(a), CUDA_ERROR_INVALID_VALUE, "release a second time");
+
+	/* What one had is not what the next one gets. */
+	CU(cuMemCreate(&a, granule, &prop, 0));
+	CU(cuMemMap(va + granule, granule, 0, a, 0));
+	CU(cuMemSetAccess(va + granule, granule, &both, 1));
+	CU(cuMemcpyDtoH(&zero, va + granule, 4));
+	ok(zero == 0, "new memory holds nothing of old: %u", zero);
+	CU(cuMemUnmap(va + granule, granule));
+	CU(cuMemRelease(a));
+	GIVES(cuMemCreate(&a, (total / granule + 1) * granule, &prop, 0), CUDA_ERROR_OUT_OF_MEMORY, "more than there is");
+	CU(cuMemAddressReserve(&other, granule, 0, 0, 0));
+	CU(cuMemAddressFree(other, granule));
+	CU(cuMemAddressFree(va, 16 * granule));
+	GIVES(cuMemUnmap(va, granule), CUDA_ERROR_INVALID_VALUE, "nothing to unmap");
+	CU(cuMemGetInfo(&after, &total));
+	ok(before == after, "all memory is free again: %zu of %zu bytes", after, before);
+}
+
+static void pools(void)
+{
+	CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+				 .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 } };
+	CUmemoryPool pool, standard, now;
+	CUmemAccess_flags access = 0;
+	cuuint64_t threshold = 1 << 20, got = 0;
+	CUdeviceptr a, b;
+	CUstream stream;
+
+	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	CU(cuDeviceGetDefaultMemPool(&standard, 0));
+	CU(cuMemPoolCreate(&pool, &props));
+	ok(pool != standard, "a pool of our own");
+	CU(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
+	CU(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &got));
+	ok(got == threshold, "its attribute");
+	CU(cuMemPoolGetAccess(&access, pool, &props.location));
+	ok(access == CU_MEM_ACCESS_FLAGS_PROT_READWRITE, "its device may use it");
+	CU(cuMemAllocFromPoolAsync(&a, 1 << 20, pool, stream));
+	CU(cuDeviceSetMemPool(0, pool));
+	CU(cuDeviceGetMemPool(&now, 0));
+	ok(now == pool, "it becomes the device's");
+	CU(cuMemAllocAsync(&b, 1 << 20, stream));
+	CU(cuMemsetD32Async(a, 5, 1 << 18, stream));
+	CU(cuMemcpyDtoDAsync(b, a, 1 << 20, stream));
+	CU(cuMemFreeAsync(a, stream));
+	CU(cuStreamSynchronize(stream));
+	launch(b, 1 << 18, 9);
+	ok(counts(b, 1 << 18, 9), "memory from it is memory");
+	CU(cuMemFreeAsync(b, stream));
+	CU(cuStreamSynchronize(stream));
+	CU(cuMemPoolTrimTo(pool, 0));
+	CU(cuMemPoolDestroy(pool));
+	CU(cuDeviceGetMemPool(&now, 0));
+	ok(now == standard, "without it the device has its default pool again");
+	GIVES(cuMemAllocFromPoolAsync(&a, 100, pool, stream), CUDA_ERROR_INVALID_VALUE, "a pool that is gone");
+	GIVES(cuMemPoolDestroy(standard), CUDA_ERROR_INVALID_VALUE, "destroy the default pool");
+	CU(cuStreamDestroy(stream));
+}
+
+int main(void)
+{
+	CUmodule module;
+	CUcontext ctx;
+	CUdevice dev;
+	int vmm = 0;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuModuleLoadData(&module, ptx));
+	CU(cuModuleGetFunction(&fill, module, "fill"));
+	CU(cuDeviceGetAttribute(&vmm, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, dev));
+	ok(vmm == 1, "the device has virtual memory management");
+	mappings();
+	pools();
+	CU(cuDevicePrimaryCtxRelease(dev));
+	return tap_done();
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// printf and assert in kernels: the text arrives at the client's own stdout and stderr.
+#include <assert.h>
+
+#include "capture.h"
+#include "runtime.h"
+
+__global__ void hello(int base)
+{
+	printf("block %d thread %d of %s: %5.2f %#x %c %llu\n", blockIdx.x, threadIdx.x, "hello", threadIdx.x * 1.5,
+	       base + threadIdx.x, 'a' + threadIdx.x, 1ull << 40);
+}
+
+__global__ void checked(const int *x)
+{
+	assert(x[threadIdx.x] != 3);
+}
+
+int main(void)
+{
+	char text[8192], line[256];
+	int missing = 0, x[8] = { 0, 1, 2, 4, 5, 6, 7, 8 }, *dx;
+
+	show_device("printf and assert");
+	CUDA(cudaMalloc(&dx, sizeof(x)));
+	CUDA(cudaMemcpy(dx, x, sizeof(x), cudaMemcpyHostToDevice));
+
+	capture_begin();
+	hello<<<2, 4>>>(256);
+	cudaError_t err = cudaDeviceSynchronize();
+	size_t n = capture_end(text, sizeof(text));
+	ok(err == cudaSuccess, "a kernel that prints: %s", cudaGetErrorName(err));
+	size_t want = 0;
+	for (int b = 0; b < 2; b++) {
+		for (int t = 0; t < 4; t++) {
+			want += snprintf(line, sizeof(line), "block %d thread %d of hello: %5.2f %#x %c %llu\n", b, t,
+					 t * 1.5, 256 + t, 'a' + t, 1ull << 40);
+			missing += !strstr(text, line);
+		}
+	}
+	ok(!missing && n == want, "all 8 lines arrived by the time of the synchronisation (%d missing, %zu of %zu bytes)",
+	   missing, n, want);
+	if (missing)
+		printf("# got: %.2000s\n", text);
+
+	checked<<<1, 8>>>(dx);
+	GIVES(cudaDeviceSynchronize(), cudaSuccess, "an assertion that holds");
+	x[5] = 3;
+	CUDA(cudaMemcpy(dx, x, sizeof(x), cudaMemcpyHostToDevice));
+	capture_begin();
+	checked<<<1, 8>>>(dx);
+	err = cudaDeviceSynchronize();
+	capture_end(text, sizeof(text));
+	ok(err == cudaErrorAssert, "an assertion that fails: %s", cudaGetErrorName(err));
+	ok(strstr(text, "Assertion `x[threadIdx.x] != 3` failed") && strstr(text, "thread: [5,0,0]"),
+	   "its message names condition and thread");
+	if (!strstr(text, "Assertion"))
+		printf("# got: %.500s\n", text);
+	GIVES(cudaMemcpy(x, dx, sizeof(x), cudaMemcpyDeviceToHost), cudaErrorAssert, "the context stays broken");
+	return tap_done();
+}

@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Test Anything Protocol for the runners. One line per promise; what a failed one said follows as comments.
+#
+#	check "PROMISE" COMMAND…	the command must exit with 0
+#	check_fails "PROMISE" COMMAND…	the command must not
+#	pass / fail "PROMISE" [FILE]	for what was decided elsewhere; FILE explains
+#	wait_for SECONDS COMMAND…	until it succeeds, at most so long
+#	finish				the plan; the exit status
+
+tap_count=0
+tap_failed=0
+tap_log=$(mktemp)
+TAP_TIMEOUT=${TAP_TIMEOUT:-120}
+
+pass() { tap_count=$((tap_count + 1)); printf 'ok %d - %s\n' "$tap_count" "$1"; }
+
+fail() {
+	tap_count=$((tap_count + 1))
+	tap_failed=$((tap_failed + 1))
+	printf 'not ok %d - %s\n' "$tap_count" "$1"
+	if [ -n "${2:-}" ]; then
+		# All failures inside, or else the end.
+		{ grep -aE -A3 '^(not ok|Bail out)' "$2" || tail -n 15 "$2"; } | head -n 40 | sed 's/^/# /'
+	fi
+}
+
+# A command that is a function runs without a time limit: it must have its own.
+tap_run() {
+	if [ "$(type -t "$1")" = function ]; then "$@"; else timeout --kill-after=5 "$TAP_TIMEOUT" "$@"; fi >"$tap_log" 2>&1
+}
+
+check() {
+	local promise=$1 status=0
+	shift
+	tap_run "$@" || status=$?
+	if [ $status = 0 ]; then
+		pass "$promise"
+	elif [ $status = 124 ]; then
+		fail "$promise (not done within $TAP_TIMEOUT s)" "$tap_log"
+	else
+		fail "$promise (exit status $status)" "$tap_log"
+	fi
+}
+
+check_fails() {
+	local promise=$1
+	shift
+	if tap_run "$@"; then fail "$promise" "$tap_log"; else pass "$promise"; fi
+}
+
+wait_for() {
+	local tries=$(($1 * 20))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || return 1
+		sleep 0.05
+	done
+}
+
+finish() {
+	rm -f "$tap_log"
+	printf '1..%d\n' "$tap_count"
+	if [ "$tap_failed" -gt 0 ] || [ "$tap_count" = 0 ]; then
+		printf '# FAIL: %d of %d\n' "$tap_failed" "$tap_count"
+		return 1
+	fi
+	printf '# PASS\n'
+}
