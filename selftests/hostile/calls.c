@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Lies in well-formed messages. Handles and addresses that are not the session's are refused and the session goes on;
+ * names for new objects that cannot be end it.
+ */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "hostile.h"
+
+static const char ptx[] =
+	".version 7.0\n.target sm_75\n.address_size 64\n"
+	".visible .global .align 8 .u64 count;\n"
+	".visible .entry bump()\n{\n"
+	"	.reg .b64 %rd<2>;\n"
+	"	atom.global.add.u64 %rd1, [count], 1;\n"
+	"	ret;\n}\n";
+
+#define MINE(type, index) VGPU_HANDLE(0x51, VGPU_H_##type, index)
+
+static struct raw r;
+
+/* Sent with an answer wanted, so that the refusal is seen at once. */
+static int result(uint16_t type, const void *q, size_t len)
+{
+	struct idm_response rp;
+
+	if (raw_call(&r, type, q, len, &rp, NULL, 0) != 1) {
+		static int told;
+
+		if (!told++)
+			printf("# no answer to message %#x: %s\n", type, raw_reason(&r));
+		return -1;
+	}
+	return rp.latched ? rp.latched : rp.cu_result;
+}
+
+/*
+ * Refusals by the dozen, sent in one go: in an emulated pod a wake-up is dear. Each is expected to give @want.
+ */
+#define BATCH 256
+static struct { uint64_t seq; uint16_t type; int want; } batch[BATCH];
+static unsigned int batched;
+
+static int refusals(void)
+{
+	struct idm_response rp;
+	unsigned int i, n, left = batched;
+	int wrong = 0;
+
+	raw_publish(&r);
+	for (n = 0; n < batched; n++) {
+		uint64_t seq;
+
+		if (raw_receive_seq(&r, &rp, &seq) != 1)
+			break;
+		for (i = 0; i < batched && batch[i].seq != seq; i++)
+			;
+		if (i == batched || rp.cu_result != batch[i].want || rp.latched) {
+			printf("# message %#x: CUresult %d, latched %d, instead of %d\n", i < batched ? batch[i].type : 0,
+			       rp.cu_result, rp.latched, i < batched ? batch[i].want : 0);
+			wrong++;
+		}
+		left--;
+	}
+	if (left)
+		printf("# %u answers are missing: %s\n", left, raw_reason(&r));
+	batched = 0;
+	return wrong + left;
+}
+
+/* @return what was wrong with earlier ones, if there was no room left */
+static int refused(int want, uint16_t type, const void *q, size_t len)
+{
+	int wrong = batched == BATCH ? refusals() : 0;
+	struct idm_header h = raw_header(&r, type, 0, len);
+
+	raw_write(&r, &h, sizeof(h));
+	raw_write(&r, q, len);
+	raw_align(&r);
+	batch[batched].seq = h.seq;
+	batch[batched].type = type;
+	batch[batched++].want = want;
+	return wrong;
+}
+
+#define NO(result_, name, ...) \
+	refused(result_, VGPU_MSG_##name, &(struct vgpu_rq_##name){ .call = RAW_CALL, ##__VA_ARGS__ }, \
+		sizeof(struct vgpu_rq_##name))
+
+#define ASK(name, ...) \
+	result(VGPU_MSG_##name, &(struct vgpu_rq_##name){ .call = RAW_CALL, ##__VA_ARGS__ }, sizeof(struct vgpu_rq_##name))
+
+static struct vgpu_launch launch_of(uint64_t function, uint64_t stream)
+{
+	return (struct vgpu_launch){ .call = RAW_CALL, .function = function, .stream = stream, .grid = { 1, 1, 1 },
+				     .block = { 1, 1, 1 } };
+}
+
+static int launch(uint64_t function, uint64_t stream)
+{
+	struct vgpu_launch l = launch_of(function, stream);
+
+	return result(VGPU_MSG_cuLaunchKernel, &l, sizeof(l));
+}
+
+static int no_launch(uint64_t function, uint64_t stream)
+{
+	struct vgpu_launch l = launch_of(function, stream);
+
+	return refused(CUDA_ERROR_INVALID_HANDLE, VGPU_MSG_cuLaunchKernel, &l, sizeof(l));
+}
+
+struct bump {
+	struct vgpu_get_kernel k;
+	char name[8];
+};
+
+static struct bump bump_of(uint64_t parent, uint64_t handle)
+{
+	return (struct bump){ { .call = RAW_CALL, .parent = parent, .handle = handle, .name_len = 4 }, "bump" };
+}
+
+static int get_kernel(uint64_t parent, uint64_t handle)
+{
+	struct bump q = bump_of(parent, handle);
+
+	return result(VGPU_MSG_cuModuleGetFunction, &q, sizeof(q));
+}
+
+static int no_kernel(uint64_t parent, uint64_t handle)
+{
+	struct bump q = bump_of(parent, handle);
+
+	return refused(CUDA_ERROR_INVALID_HANDLE, VGPU_MSG_cuModuleGetFunction, &q, sizeof(q));
+}
+
+static int load(uint64_t handle)
+{
+	struct { struct vgpu_load l; char text[sizeof(ptx)]; } q = {
+		{ .call = RAW_CALL, .handle = handle, .image = { VGPU_DATA_INLINE, sizeof(ptx) } }, "" };
+
+	memcpy(q.text, ptx, sizeof(ptx));
+	return result(VGPU_MSG_cuModuleLoadData, &q, offsetof(__typeof__(q), text) + sizeof(ptx));
+}
+
+static int no_h2d(uint64_t dst, uint64_t offset, uint64_t size, uint32_t async)
+{
+	struct vgpu_copy_h2d c = { .call = RAW_CALL, .dst = dst, .src = { offset, size }, .async = async };
+
+	return refused(CUDA_ERROR_INVALID_VALUE, VGPU_MSG_cuMemcpyHtoD_v2, &c, sizeof(c));
+}
+
+static int no_d2h(uint64_t src, uint64_t offset, uint64_t size, uint32_t async)
+{
+	struct vgpu_copy_d2h c = { .call = RAW_CALL, .src = src, .dst = { offset, size }, .async = async };
+
+	return refused(CUDA_ERROR_INVALID_VALUE, VGPU_MSG_cuMemcpyDtoH_v2, &c, sizeof(c));
+}
+
+static uint64_t alloc(uint64_t size)
+{
+	struct vgpu_rq_cuMemAlloc_v2 q = { .call = RAW_CALL, .bytesize = size };
+	struct vgpu_rp_cuMemAlloc_v2 rp = { 0 };
+	struct idm_response rs;
+
+	return raw_call(&r, VGPU_MSG_cuMemAlloc_v2, &q, sizeof(q), &rs, &rp, sizeof(rp)) == 1 && !rs.error ? rp.dptr : 0;
+}
+
+/* The arena as the transport lent it; without this the local one has none yet, and every offset is outside. */
+static bool use_arena(void)
+{
+	struct vgpu_arena_grown g = { r.l.arena_size };
+
+	return !result(IDM_ARENA_GROWN, &g, sizeof(g));
+}
+
+static bool start(void)
+{
+	return raw_open(&r, true) && use_arena() && raw_context(&r) && !ASK(cuStreamCreate, .phStream = MINE(STREAM, 1)) &&
+	       !ASK(cuEventCreate, .phEvent = MINE(EVENT, 2)) && !load(MINE(MODULE, 3)) && !load(MINE(LIBRARY, 4)) &&
+	       !get_kernel(MINE(MODULE, 3), MINE(FUNCTION, 5)) && !get_kernel(MINE(LIBRARY, 4), MINE(KERNEL, 6)) &&
+	       !ASK(cuCtxCreate_v2, .pctx = MINE(CTX, 7));
+}
+
+/* Every call that takes a handle of that type says INVALID_HANDLE to @h. @return how many did not, so far */
+static int unaccepted(enum vgpu_handle_type type, uint64_t h)
+{
+	const int no = CUDA_ERROR_INVALID_HANDLE;
+
+	switch (type) {
+	case VGPU_H_STREAM:
+		return NO(no, cuStreamQuery, .hStream = h) + NO(no, cuStreamSynchronize, .hStream = h) +
+		       NO(no, cuStreamWaitEvent, .hStream = h, .hEvent = MINE(EVENT, 2)) +
+		       NO(no, cuEventRecord, .hEvent = MINE(EVENT, 2), .hStream = h) + no_launch(MINE(FUNCTION, 5), h) +
+		       NO(no, cuMemAllocAsync, .bytesize = 64, .hStream = h) + NO(no, cuStreamDestroy_v2, .hStream = h);
+	case VGPU_H_EVENT:
+		return NO(no, cuEventQuery, .hEvent = h) + NO(no, cuEventSynchronize, .hEvent = h) +
+		       NO(no, cuEventRecord, .hEvent = h) + NO(no, cuStreamWaitEvent, .hEvent = h) +
+		       NO(no, cuEventElapsedTime, .hStart = h, .hEnd = MINE(EVENT, 2)) +
+		       NO(no, cuEventDestroy_v2, .hEvent = h);
+	case VGPU_H_MODULE:
+		return no_kernel(h, MINE(FUNCTION, 9)) + NO(no, cuModuleGetFunctionCount, .mod = h) +
+		       NO(no, cuModuleUnload, .hmod = h);
+	case VGPU_H_LIBRARY:
+		return no_kernel(h, MINE(KERNEL, 9)) + NO(no, cuLibraryGetKernelCount, .lib = h) +
+		       NO(no, cuLibraryUnload, .library = h);
+	case VGPU_H_FUNCTION:
+		return no_launch(h, 0) + NO(no, cuFuncSetAttribute, .hfunc = h);
+	case VGPU_H_KERNEL:
+		return no_launch(h, 0) + NO(no, cuKernelSetAttribute, .kernel = h);
+	case VGPU_H_CTX:
+		return NO(no, cuCtxDestroy_v2, .ctx = h) +
+		       refused(no, VGPU_MSG_cuMemGetInfo_v2,
+			       &(struct vgpu_rq_cuMemGetInfo_v2){ .call = { .ctx = h, .thread = 1 } },
+			       sizeof(struct vgpu_rq_cuMemGetInfo_v2));
+	default:
+		return 1;
+	}
+}
+
+static bool means_nothing(enum vgpu_handle_type type, uint64_t h)
+{
+	int wrong = unaccepted(type, h);
+
+	return !(wrong + refusals());
+}
+
+static const struct {
+	const char *name;
+	enum vgpu_handle_type type;
+	uint64_t mine;
+} kinds[] = {
+	{ "stream", VGPU_H_STREAM, MINE(STREAM, 1) },	    { "event", VGPU_H_EVENT, MINE(EVENT, 2) },
+	{ "module", VGPU_H_MODULE, MINE(MODULE, 3) },	    { "library", VGPU_H_LIBRARY, MINE(LIBRARY, 4) },
+	{ "function", VGPU_H_FUNCTION, MINE(FUNCTION, 5) }, { "kernel", VGPU_H_KERNEL, MINE(KERNEL, 6) },
+	{ "context", VGPU_H_CTX, MINE(CTX, 7) },
+};
+
+static void forged_handles(void)
+{
+	size_t i, k;
+
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		uint64_t h = kinds[i].mine;
+		const uint64_t forged[] = {
+			h + (1ull << 40), h - (1ull << 40), h + 1, h ^ 1ull << 63, h | 0xffffff0000000000ull,
+			VGPU_HANDLE(0x51, VGPU_H_TYPES, VGPU_HANDLE_INDEX(h)),
+			VGPU_HANDLE(0x51, kinds[i].type, VGPU_HANDLES_MAX - 1), VGPU_HANDLE(0x51, kinds[i].type, UINT32_MAX),
+			VGPU_HANDLE(0x51, kinds[i].type, 0), 0x7fffdeadbeefull, UINT64_MAX,
+			kinds[i].type == VGPU_H_STREAM ? MINE(EVENT, 2) : MINE(STREAM, 1),
+		};
+		int wrong = 0;
+
+		for (k = 0; k < sizeof(forged) / sizeof(forged[0]); k++)
+			wrong += unaccepted(kinds[i].type, forged[k]);
+		wrong += refusals();
+		report(!wrong, "a %s by a wrong generation, index, type or address is refused by every call",
+		       kinds[i].name);
+	}
+	report(means_nothing(VGPU_H_STREAM, neighbour_stream()) && means_nothing(VGPU_H_EVENT, neighbour_event()),
+	       "the neighbour's own handles mean nothing here");
+}
+
+static void stale_handles(void)
+{
+	bool good;
+
+	good = !ASK(cuEventDestroy_v2, .hEvent = MINE(EVENT, 2)) && means_nothing(VGPU_H_EVENT, MINE(EVENT, 2)) &&
+	       !ASK(cuStreamDestroy_v2, .hStream = MINE(STREAM, 1));
+	report(good && !ASK(cuEventCreate, .phEvent = MINE(EVENT, 2)) && means_nothing(VGPU_H_STREAM, MINE(STREAM, 1)),
+	       "destroyed streams and events are gone");
+	good = !ASK(cuModuleUnload, .hmod = MINE(MODULE, 3)) && means_nothing(VGPU_H_MODULE, MINE(MODULE, 3)) &&
+	       means_nothing(VGPU_H_FUNCTION, MINE(FUNCTION, 5));
+	report(good, "an unloaded module takes its functions along");
+	good = !ASK(cuLibraryUnload, .library = MINE(LIBRARY, 4)) && means_nothing(VGPU_H_KERNEL, MINE(KERNEL, 6));
+	report(good, "an unloaded library takes its kernels along");
+	good = !ASK(cuCtxDestroy_v2, .ctx = MINE(CTX, 7)) && means_nothing(VGPU_H_CTX, MINE(CTX, 7));
+	report(good, "a destroyed context is gone");
+}
+
+static void wild_addresses(void)
+{
+	uint64_t mine = alloc(8192), other = alloc(8192), wild[] = {
+		1, 4096, 0x7fff00000000ull, UINT64_MAX, UINT64_MAX - 4095, mine - 1, mine + 8192 - 63,
+		IDM_ARENA_SLOT(1) + (1ull << 39), 0xffff800000000000ull,
+	};
+	const int no = CUDA_ERROR_INVALID_VALUE;
+	int wrong = !mine || !other;
+	size_t i;
+
+	for (i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
+		uint64_t a = wild[i];
+
+		wrong += no_h2d(a, 0, 64, 0) + no_h2d(a, 0, 64, 1) + no_d2h(a, 0, 64, 0) +
+			 no_d2h(a, VGPU_DATA_INLINE, 64, 0) + NO(no, cuMemcpyDtoD_v2, a, mine, 64) +
+			 NO(no, cuMemcpyDtoD_v2, mine, a, 64) + NO(no, cuMemsetD8_v2, a, 1, 64) +
+			 NO(no, cuMemsetD32Async, a, 1, 16) + NO(no, cuMemFree_v2, a) +
+			 NO(no, cuMemsetD2D8_v2, a, 8, 1, 8, 8);
+	}
+	wrong += refusals();
+	report(!wrong, "copies, memsets and frees of addresses that are not the session's are refused");
+
+	wrong = NO(no, cuMemsetD32_v2, mine, 1, UINT64_MAX / 2) + NO(no, cuMemsetD32_v2, mine, 1, 1ull << 62) +
+		NO(no, cuMemcpyDtoD_v2, mine, mine, UINT64_MAX) + no_h2d(mine, 0, 8193, 0) +
+		NO(no, cuMemsetD2D32_v2, mine, 1ull << 33, 0, 4, 1ull << 31) +
+		NO(no, cuMemsetD2D8_v2, mine, UINT64_MAX, 0, 1, 3) + refusals();
+	report(!wrong, "lengths that leave an allocation or wrap are refused");
+
+	wrong = NO(no, cuMemFree_v2, mine + 256) + NO(0, cuMemFree_v2, mine) + NO(no, cuMemFree_v2, mine) +
+		no_h2d(mine, 0, 64, 0);
+	wrong += refusals();
+	report(!wrong, "freed memory can neither be freed nor copied to again");
+	ASK(cuMemFree_v2, other);
+}
+
+static void wild_offsets(void)
+{
+	uint64_t mine = alloc(65536), wild[] = { 1ull << 40, UINT64_MAX - 1, UINT64_MAX - 63, 1ull << 63,
+						 r.l.arena_size, r.l.arena_size - 3 };
+	const int no = CUDA_ERROR_INVALID_VALUE;
+	struct vgpu_load l = { .call = RAW_CALL, .handle = MINE(MODULE, 20) };
+	struct vgpu_host_func f = { .call = RAW_CALL, .ticket = 1 };
+	int wrong = !mine;
+	size_t i;
+
+	for (i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
+		struct vgpu_copy_2d c = { .call = RAW_CALL, .src_type = CU_MEMORYTYPE_HOST, .dst_type = CU_MEMORYTYPE_DEVICE,
+					  .src = wild[i], .dst = mine, .src_pitch = 64, .dst_pitch = 64, .width = 64,
+					  .height = 2 };
+
+		wrong += no_h2d(mine, wild[i], 64, 0) + no_h2d(mine, wild[i], 64, 1) + no_d2h(mine, wild[i], 64, 0) +
+			 refused(no, VGPU_MSG_cuMemcpy2D_v2, &c, sizeof(c));
+		l.image = (struct vgpu_data){ wild[i], 64 };
+		wrong += refused(CUDA_ERROR_INVALID_IMAGE, VGPU_MSG_cuModuleLoadData, &l, sizeof(l));
+		f.ack = wild[i];
+		wrong += refused(no, VGPU_MSG_cuLaunchHostFunc, &f, sizeof(f));
+	}
+	wrong += refusals();
+	report(!wrong, "offsets outside the arena are refused by copies, loads and host functions");
+
+	wrong = 0;
+	for (i = 0; i < 6; i++) {
+		struct vgpu_copy_2d c = { .call = RAW_CALL, .src_type = CU_MEMORYTYPE_HOST, .dst_type = CU_MEMORYTYPE_DEVICE,
+					  .dst = mine, .src_pitch = 64, .dst_pitch = 64, .width = 64, .height = 2 };
+
+		*(uint64_t *[]){ &c.width, &c.height, &c.src_y, &c.dst_y, &c.src_x, &c.dst_x }[i] = UINT64_MAX - i;
+		wrong += refused(no, VGPU_MSG_cuMemcpy2D_v2, &c, sizeof(c));
+	}
+	for (i = 0; i < 2; i++) {
+		struct vgpu_copy_2d c = { .call = RAW_CALL, .src_type = CU_MEMORYTYPE_HOST, .dst_type = CU_MEMORYTYPE_DEVICE,
+					  .dst = mine, .src_pitch = i * 64, .dst_pitch = !i * 64, .width = 64,
+					  .height = 1024 };
+
+		wrong += refused(no, VGPU_MSG_cuMemcpy2D_v2, &c, sizeof(c));
+	}
+	wrong += refusals();
+	report(!wrong, "2D copies whose extent wraps, or that claim to need no pitch, are refused");
+	ASK(cuMemFree_v2, mine);
+}
+
+/* A free that the driver refuses must not count as one: what is still there would not be in the quota any more. */
+static void refused_free(void)
+{
+	struct vgpu_rq_cuMemFree_v2 f = { .call = { .thread = 1 }, .dptr = alloc(65536) };
+	int wrong = !result(VGPU_MSG_cuMemFree_v2, &f, sizeof(f));
+
+	wrong += NO(0, cuMemsetD8_v2, f.dptr, 1, 65536) + refusals();
+	report(!wrong && !ASK(cuMemFree_v2, f.dptr), "memory whose free was refused still belongs to the session");
+}
+
+/* Device memory that is not allocated by name: it must come out of the quota all the same. */
+static void greedy_limits(void)
+{
+	struct vgpu_rq_cuMemGetInfo_v2 ask = { .call = RAW_CALL };
+	struct vgpu_rp_cuMemGetInfo_v2 before = { 0 }, after = { 0 };
+	struct idm_response rp;
+	bool good;
+
+	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &before, sizeof(before));
+	good = ASK(cuCtxSetLimit, .limit = CU_LIMIT_MALLOC_HEAP_SIZE, .value = 1ull << 50) == CUDA_ERROR_OUT_OF_MEMORY &&
+	       !ASK(cuCtxSetLimit, .limit = CU_LIMIT_MALLOC_HEAP_SIZE, .value = 24 << 20);
+	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &after, sizeof(after));
+	good = good && before.free - after.free == 16 << 20 &&
+	       !ASK(cuCtxSetLimit, .limit = CU_LIMIT_MALLOC_HEAP_SIZE, .value = 8 << 20);
+	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &after, sizeof(after));
+	report(good && before.free == after.free, "a context's limits take of the quota, and no more than there is");
+}
+
+static uint64_t ask_later(uint16_t type, const void *q, size_t len)
+{
+	raw_send(&r, type, 0, q, len);
+	return r.seq;
+}
+
+#define LATER(name, ...) \
+	ask_later(VGPU_MSG_##name, &(struct vgpu_rq_##name){ __VA_ARGS__ }, sizeof(struct vgpu_rq_##name))
+#define POST(name, ...) \
+	raw_send(&r, VGPU_MSG_##name, IDM_FLAG_POSTED, &(struct vgpu_rq_##name){ __VA_ARGS__ }, sizeof(struct vgpu_rq_##name))
+
+/* Everything that is being waited for is destroyed meanwhile, the context last. */
+static void ends_during_waits(void)
+{
+	const uint64_t ctx = MINE(CTX, 41), stream = MINE(STREAM, 42), event = MINE(EVENT, 43);
+	const struct vgpu_call in = { .ctx = ctx, .thread = 1 };
+	struct vgpu_host_func f = { .call = in, .stream = stream, .id = 1, .ticket = 1 };
+	uint32_t *ack = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, r.l.fd, r.l.arena_offset);
+	uint64_t seq, wanted[4];
+	unsigned int i, answered = 0;
+	struct idm_response rp;
+
+	if (ack == MAP_FAILED || ASK(cuCtxCreate_v2, .pctx = ctx)) {
+		report(false, "a context and a word of the arena");
+		return;
+	}
+	*ack = 0;
+	POST(cuStreamCreate, .call = in, .phStream = stream);
+	POST(cuEventCreate, .call = in, .phEvent = event);
+	raw_send(&r, VGPU_MSG_cuLaunchHostFunc, IDM_FLAG_POSTED, &f, sizeof(f));
+	POST(cuEventRecord, .call = in, .hEvent = event, .hStream = stream);
+	/* From a context that stays, so that a wait is looked at as long as possible. */
+	wanted[0] = LATER(cuEventSynchronize, .call = RAW_CALL, .hEvent = event);
+	wanted[1] = LATER(cuStreamSynchronize, .call = { .ctx = VGPU_PRIMARY_CTX(0), .thread = 2 }, .hStream = stream);
+	wanted[2] = LATER(cuStreamSynchronize, .call = in, .hStream = stream);
+	POST(cuEventDestroy_v2, .call = in, .hEvent = event);
+	POST(cuStreamDestroy_v2, .call = in, .hStream = stream);
+	POST(cuCtxDestroy_v2, .call = RAW_CALL, .ctx = ctx);
+	wanted[3] = LATER(cuCtxSynchronize, .call = RAW_CALL);
+	nanosleep(&(struct timespec){ .tv_nsec = 30000000 }, NULL);
+	__atomic_store_n(ack, 1, __ATOMIC_RELEASE);
+	/* One more message is the host function's. */
+	for (i = 0; i < 5 && raw_receive_seq(&r, &rp, &seq) == 1; i++)
+		answered += (seq == wanted[0] || seq == wanted[1] || seq == wanted[2] || seq == wanted[3]) && !rp.error;
+	munmap(ack, 4096);
+	if (answered != 4)
+		printf("# %u answers of 4: %s\n", answered, raw_reason(&r));
+	report(answered == 4 && means_nothing(VGPU_H_CTX, ctx),
+	       "what is waited for may be destroyed meanwhile, and every wait is answered");
+}
+
+/* Images that claim to be longer than they are: the driver would read on. */
+static void lying_images(void)
+{
+	struct { struct vgpu_load l; unsigned char image[256]; } q = {
+		{ .call = RAW_CALL, .handle = MINE(MODULE, 21), .image = { VGPU_DATA_INLINE, 256 } }, { 0 } };
+	static const struct { uint32_t magic; uint16_t version, header; uint64_t size; } fatbin = {
+		0xBA55ED50u, 1, 16, 1ull << 40 };
+	static const unsigned char elf[64] = { 0x7f, 'E', 'L', 'F', 2, 1, 1, [40] = 0xff, 0xff, 0xff, 0xff, 0xff,
+					       [58] = 64, [60] = 0xff, 0xff };
+	const uint64_t wrapper[3] = { 0x1466243B1ull, 0x7fff00000000ull, 0 };
+	int wrong = 0;
+
+	memcpy(q.image, &fatbin, sizeof(fatbin));
+	wrong += result(VGPU_MSG_cuModuleLoadData, &q, sizeof(q)) != CUDA_ERROR_INVALID_IMAGE;
+	memcpy(q.image, elf, sizeof(elf));
+	wrong += result(VGPU_MSG_cuModuleLoadData, &q, sizeof(q)) != CUDA_ERROR_INVALID_IMAGE;
+	memcpy(q.image, wrapper, sizeof(wrapper));
+	wrong += result(VGPU_MSG_cuModuleLoadData, &q, sizeof(q)) != CUDA_ERROR_INVALID_IMAGE;
+	memset(q.image, 'x', sizeof(q.image));
+	wrong += !result(VGPU_MSG_cuModuleLoadData, &q, sizeof(q));
+	report(!wrong, "images longer than what came, and wrappers with addresses, are refused");
+}
+
+static void launches(void)
+{
+	struct { struct vgpu_launch l; CUlaunchAttribute a[1]; } q = {
+		{ .call = RAW_CALL, .function = MINE(FUNCTION, 5), .grid = { 1, 1, 1 }, .block = { 1, 1, 1 }, .nattrs = 1 },
+		{ { 0 } } };
+	int wrong = 0;
+
+	_Static_assert(offsetof(__typeof__(q), a) == sizeof(struct vgpu_launch), "no hole");
+	q.a[0].id = 4711;
+	wrong += result(VGPU_MSG_cuLaunchKernel, &q, sizeof(q)) != CUDA_ERROR_NOT_SUPPORTED;
+	q.a[0].id = CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE;
+	wrong += result(VGPU_MSG_cuLaunchKernel, &q, sizeof(q)) != CUDA_ERROR_NOT_SUPPORTED;
+	q.a[0].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT;
+	q.a[0].value.programmaticEvent.event = (CUevent)0x7fffdeadbeefull;
+	wrong += result(VGPU_MSG_cuLaunchKernel, &q, sizeof(q)) != CUDA_ERROR_INVALID_HANDLE;
+	wrong += ASK(cuStreamSetAttribute, .hStream = MINE(STREAM, 1), .attr = CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT,
+		     .param.launchCompletionEvent.event = (CUevent)0x7fffdeadbeefull) != CUDA_ERROR_NOT_SUPPORTED;
+	report(!wrong, "launch and stream attributes that are unknown or hold foreign events are refused");
+
+	/* The ordinary launch works after all that. */
+	report(!launch(MINE(FUNCTION, 5), MINE(STREAM, 1)) && !ASK(cuStreamSynchronize, .hStream = MINE(STREAM, 1)),
+	       "and an honest launch still runs");
+}
+
+static void impossible_names(void)
+{
+	static const struct { const char *what; uint64_t h; } names[] = {
+		{ "in use", MINE(EVENT, 1) },
+		{ "with index 0", MINE(EVENT, 0) },
+		{ "beyond the table", MINE(EVENT, VGPU_HANDLES_MAX) },
+		{ "of another type", MINE(STREAM, 30) },
+		{ "of no type", VGPU_HANDLE(1, 200, 30) },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		bool good = raw_open(&r, true);
+
+		if (good) {
+			struct vgpu_rq_cuEventCreate q = { .call = RAW_CALL, .phEvent = names[i].h };
+
+			good = raw_context(&r) && !ASK(cuStreamCreate, .phStream = MINE(STREAM, 1));
+			raw_send(&r, VGPU_MSG_cuEventCreate, IDM_FLAG_POSTED, &q, sizeof(q));
+			good = good && raw_ended(&r, "names a new object");
+			raw_close(&r);
+		}
+		report(good, "a new object by a name %s ends the session", names[i].what);
+	}
+}
+
+void attack_calls(void)
+{
+	if (!start()) {
+		report(false, "a session with one object of each kind");
+		return;
+	}
+	launches();
+	forged_handles();
+	wild_addresses();
+	wild_offsets();
+	refused_free();
+	greedy_limits();
+	lying_images();
+	ends_during_waits();
+	stale_handles();
+	report(!ASK(cuCtxSynchronize), "after all that the attacker's session still serves honest calls");
+	raw_close(&r);
+	impossible_names();
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Chance. Well-formed headers around payloads that are nearly right: every message type, fields with interesting
+ * values. A session may end of it, also by its worker's death; others may not.
+ */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "hostile.h"
+
+#define MESSAGES 200
+
+static uint64_t interesting(struct raw *r, uint64_t memory)
+{
+	switch (rand() % 13) {
+	case 0:
+		return 0;
+	case 1:
+		return 1;
+	case 2:
+		return UINT64_MAX >> rand() % 64;
+	case 3:
+		return 1ull << rand() % 64;
+	case 4:
+		return VGPU_HANDLE(1, 1 + rand() % 8, rand() % MESSAGES);
+	case 5:
+		return VGPU_DATA_INLINE;
+	case 6:
+		return neighbour_memory() + rand() % 65536;
+	case 7:
+		return VGPU_PRIMARY_CTX(rand() % 3);
+	case 8:
+	case 9:
+	case 10:
+		return memory + rand() % 8192;
+	default:
+		return rand() % 4096;
+	}
+}
+
+#define S(name) { VGPU_MSG_##name, sizeof(struct vgpu_rq_##name) }
+#define T(name, type) { VGPU_MSG_##name, sizeof(struct type) }
+
+static const struct shape {
+	uint16_t type;
+	uint16_t len;
+} shapes[] = {
+	S(cuDevicePrimaryCtxRetain), S(cuDevicePrimaryCtxRelease_v2), S(cuDevicePrimaryCtxReset_v2), S(cuCtxCreate_v2),
+	S(cuCtxDestroy_v2), S(cuCtxSynchronize), S(cuCtxSetLimit), S(cuCtxGetLimit), S(cuModuleUnload),
+	S(cuModuleGetFunctionCount), S(cuLibraryUnload), S(cuLibraryGetKernelCount), S(cuLibraryGetModule),
+	S(cuKernelSetAttribute), S(cuMemGetInfo_v2), S(cuMemAlloc_v2), S(cuMemAllocPitch_v2), S(cuMemFree_v2),
+	S(cuMemcpyDtoD_v2), S(cuMemcpyDtoDAsync_v2), S(cuMemsetD8_v2), S(cuMemsetD32_v2), S(cuMemsetD2D8_v2),
+	S(cuMemsetD2D32_v2), S(cuMemsetD8Async), S(cuMemsetD16Async), S(cuMemsetD2D16Async), S(cuMemFreeAsync),
+	S(cuMemAllocAsync), S(cuStreamCreate), S(cuStreamCreateWithPriority), S(cuStreamWaitEvent), S(cuStreamQuery),
+	S(cuStreamSynchronize), S(cuStreamDestroy_v2), S(cuStreamCopyAttributes), S(cuStreamGetAttribute),
+	S(cuStreamSetAttribute), S(cuStreamAttachMemAsync), S(cuStreamWriteValue32_v2), S(cuEventCreate), S(cuEventRecord),
+	S(cuEventRecordWithFlags), S(cuEventQuery), S(cuEventSynchronize), S(cuEventDestroy_v2), S(cuEventElapsedTime),
+	S(cuFuncSetAttribute), S(cuFuncSetCacheConfig), S(cuDeviceCanAccessPeer), S(cuCtxEnablePeerAccess),
+	S(cuDeviceGetP2PAttribute), S(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags),
+	T(cuMemcpyHtoD_v2, vgpu_copy_h2d), T(cuMemcpyDtoH_v2, vgpu_copy_d2h), T(cuMemcpy2D_v2, vgpu_copy_2d),
+	T(cuModuleLoadData, vgpu_load), T(cuModuleGetFunction, vgpu_get_kernel), T(cuModuleGetGlobal_v2, vgpu_get_global),
+	T(cuLibraryGetManaged, vgpu_get_global), T(cuLaunchKernel, vgpu_launch),
+	{ IDM_GPU_GET_INFO, sizeof(struct vgpu_call) }, { IDM_GPU_GET_PROPS, sizeof(struct vgpu_props_request) },
+};
+
+static uint64_t some_memory(struct raw *r)
+{
+	struct vgpu_rq_cuMemAlloc_v2 q = { .call = RAW_CALL, .bytesize = 8192 };
+	struct vgpu_rp_cuMemAlloc_v2 rp = { 0 };
+	struct idm_response rs;
+
+	return raw_call(r, VGPU_MSG_cuMemAlloc_v2, &q, sizeof(q), &rs, &rp, sizeof(rp)) == 1 ? rp.dptr : 0;
+}
+
+/* Names for new objects and lengths that are fine, else no session would live long. */
+static void name_it(uint16_t type, uint64_t *args, uint32_t index)
+{
+	switch (type) {
+	case VGPU_MSG_cuStreamCreate:
+	case VGPU_MSG_cuStreamCreateWithPriority:
+		args[0] = VGPU_HANDLE(1, VGPU_H_STREAM, index);
+		break;
+	case VGPU_MSG_cuEventCreate:
+		args[0] = VGPU_HANDLE(1, VGPU_H_EVENT, index);
+		break;
+	case VGPU_MSG_cuCtxCreate_v2:
+		args[0] = VGPU_HANDLE(1, VGPU_H_CTX, index);
+		break;
+	case VGPU_MSG_cuModuleLoadData:
+		args[1] %= 65536;
+		/* fall through */
+	case VGPU_MSG_cuLibraryGetModule:
+		args[0] = VGPU_HANDLE(1, VGPU_H_MODULE, index);
+		break;
+	case VGPU_MSG_cuModuleGetFunction:
+		args[1] = VGPU_HANDLE(1, VGPU_H_FUNCTION, index);
+		args[2] = 0;
+		break;
+	case VGPU_MSG_cuModuleGetGlobal_v2:
+	case VGPU_MSG_cuLibraryGetManaged:
+		args[1] = 0;
+		break;
+	case VGPU_MSG_cuLaunchKernel:
+		args[6] = 0;
+		break;
+	case VGPU_MSG_cuMemcpyHtoD_v2:
+		if (args[2] == VGPU_DATA_INLINE)
+			args[3] = 0;
+		break;
+	case VGPU_MSG_cuMemcpyDtoH_v2:
+		if (args[2] == VGPU_DATA_INLINE)
+			args[3] %= 16384;
+		break;
+	}
+}
+
+static void one_session(unsigned int *ended, unsigned int *sent)
+{
+	struct idm_response rs;
+	uint64_t memory;
+	struct raw r;
+	int i;
+
+	if (!raw_open(&r, true))
+		return;
+	memory = raw_context(&r) ? some_memory(&r) : 0;
+	for (i = 0; i < MESSAGES; i++) {
+		struct { struct vgpu_call call; uint64_t args[30]; } q = { .call = RAW_CALL };
+		const struct shape *s = &shapes[rand() % (sizeof(shapes) / sizeof(shapes[0]))];
+		uint16_t type = rand() % 1024 ? s->type : rand();
+		size_t len = rand() % 1024 ? s->len : rand() % sizeof(q), k;
+		int rc;
+
+		for (k = 0; k < 30; k++)
+			q.args[k] = interesting(&r, memory);
+		if (rand() % 512)
+			name_it(type, q.args, 1 + i);
+		if (rand() % 16 == 0)
+			q.call.ctx = interesting(&r, memory);
+		++*sent;
+		rc = raw_call(&r, type, &q, len, &rs, NULL, 0);
+		if (rc < 0) {
+			if (++*ended <= 8)
+				printf("# ended: %s\n", raw_reason(&r));
+			break;
+		}
+		/* A wait for an event that never comes is a wait. */
+		if (!rc)
+			break;
+	}
+	raw_close(&r);
+}
+
+void attack_by_chance(unsigned int sessions)
+{
+	unsigned int i, ended = 0, sent = 0;
+	bool good = true;
+
+	srand(20261120);
+	for (i = 0; i < sessions && good; i++) {
+		one_session(&ended, &sent);
+		if (i % 8 == 7)
+			good = neighbour_well();
+	}
+	printf("# %u of %u sessions were ended for what they sent; %u messages\n", ended, sessions, sent);
+	report(good, "%u sessions of up to %d messages by chance", sessions, MESSAGES);
+}
