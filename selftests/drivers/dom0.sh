@@ -1,0 +1,71 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs in the lab's dom0, without a broker: the drivers' own tests, each in a pod that is made for it. TAP.
+
+count=0
+failed=0
+result() {
+	count=$((count + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $count $2"
+	else
+		failed=1
+		echo "not ok $count $2"
+	fi
+}
+gauge() { awk -v name="$1" '$1 == name { print $2 }' /sys/kernel/debug/vgpu-back/counters; }
+nothing_held() {
+	tries=0
+	for name in devices sessions sessions_accepted pages_lent pages_returning grants event_channels events_queued; do
+		until [ "$(gauge $name)" = 0 ]; do
+			tries=$((tries + 1))
+			[ $tries -lt 100 ] || { echo "# $name is $(gauge $name)"; return 1; }
+			sleep 0.1
+		done
+	done
+}
+complaints() { dmesg | grep -E 'WARNING|BUG:|Bad page|Call Trace|vgpu.*leak'; }
+
+drivers-server --action /lab/script/dom0-action >>/run/drivers-server.log 2>&1 &
+
+pod_create 1 none || exit 1
+sh /lab/script/attach "$(pod_domid 1)"
+# shellcheck disable=SC2016 # expanded in the pod
+pod_run 1 sh -c 'exec session_test /lab/modules/$(uname -r)/vgpu-front.ko' </dev/null
+result $? "sessions: what a pod may expect"
+pod_run 1 dmesg </dev/null | grep -E 'WARNING|BUG:|Bad page|Call Trace' && result 1 "the pod's kernel has complaints"
+
+# Destroyed while it has sessions with their memory mapped and talks through them.
+pod_run 1 busy_sessions </dev/null &
+tries=0
+until [ "$(gauge sessions_accepted)" -ge 4 ] || [ $tries -gt 300 ]; do
+	tries=$((tries + 1))
+	sleep 0.1
+done
+echo "# $(gauge sessions_accepted) sessions, $(gauge pages_lent) pages lent when the pod is destroyed"
+[ "$(gauge sessions_accepted)" -ge 4 ] && pod_destroy 1 && nothing_held
+result $? "a pod that is destroyed gives everything back"
+xenstore-rm /local/domain/0/backend/vgpu 2>/dev/null
+
+pod_create 2 none || exit 1
+pod_run 2 rmmod vgpu_front </dev/null
+pod_run 2 sh -c 'insmod /lab/script/xen-gntalloc.ko 2>/dev/null; test -e /dev/xen/gntalloc' </dev/null
+for device in 0 1 2 3 4 5 6 7 8; do
+	sh /lab/script/attach "$(pod_domid 2)" $device
+done
+pod_run 2 hostile_test </dev/null 2>/dev/null	# libxengnttab speaks of the mappings that must fail
+result $? "a frontend that lies loses its device and nothing else"
+pod_destroy 2
+nothing_held
+result $? "and everything is given back when its pod is destroyed"
+
+# shellcheck disable=SC2046 # there may be several
+kill -9 $(pidof drivers-server)
+sleep 0.5
+rmmod vgpu_back && insmod /lab/modules/vgpu-back.ko
+result $? "vgpu-back can be unloaded and loaded"
+complaints && result 1 "dom0's kernel has complaints"
+echo "1..$count"
+[ $failed = 0 ] || { cat /run/dom0-action.log; tail -n 20 /run/drivers-server.log; }
+exit $failed

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# build/selftests/drivers/layout_test is a unit test.
+# make check-drivers-xen: the drivers' own tests in the lab (selftests/drivers/run).
+
+DRIVER_TESTS := $(addprefix $(B)/selftests/drivers/,drivers-server session_test hostile_test busy_sessions)
+DRIVER_TESTS_CC = $(CC) -static -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -Iuapi -I$(KSELFTEST) -o $@ $<
+
+$(B)/selftests/drivers/drivers-server: selftests/drivers/server.c selftests/drivers/session.h
+	@mkdir -p $(@D)
+	$(DRIVER_TESTS_CC)
+
+$(B)/selftests/drivers/busy_sessions: selftests/drivers/busy_sessions.c selftests/drivers/session.h
+	@mkdir -p $(@D)
+	$(DRIVER_TESTS_CC)
+
+$(B)/selftests/drivers/session_test: selftests/drivers/session_test.c selftests/drivers/client.c $(addprefix selftests/drivers/,client.h session.h) \
+		$(CACHE)/kselftest/kselftest_harness.h
+	@mkdir -p $(@D)
+	$(DRIVER_TESTS_CC) $(word 2,$^)
+
+$(B)/selftests/drivers/hostile_test: selftests/drivers/hostile_test.c $(CACHE)/kselftest/kselftest_harness.h
+	@mkdir -p $(@D)
+	$(DRIVER_TESTS_CC) -lxenstore -lxengnttab -lxenevtchn -lxentoolcore -lxentoollog
+
+# What the modules share that needs neither a kernel nor Xen.
+$(B)/selftests/drivers/layout_test: selftests/drivers/layout_test.c drivers/layout.h uapi/xen/io/vgpuif.h \
+		$(CACHE)/kselftest/kselftest_harness.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(ASAN) -I. -Iuapi -I$(KSELFTEST) -o $@ $<
+
+UNIT_TESTS += $(B)/selftests/drivers/layout_test
+
+.PHONY: driver-tests check-drivers-xen
+driver-tests: $(DRIVER_TESTS)
+
+check-drivers-xen: all drivers driver-tests
+	selftests/drivers/run
