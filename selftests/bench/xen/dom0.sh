@@ -1,0 +1,72 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs in the lab's dom0 under -icount (scripts/xenlab script --icount): what one call costs through Xen, counted.
+# N and 2N calls are made; the difference belongs to N calls. TAP.
+#
+#	awake	both sides spin long enough never to sleep: no notification, no system call
+#	asleep	neither side spins: every call puts both to sleep, one notification each way
+
+N=500
+
+counter() { sed -n 's/^notifications_sent //p'; }
+front() { stats_front 1 | counter; }
+back() { stats_back | counter; }
+bench() { pod_run 1 env VGPU_SPIN_US="$spin" /lab/bin/bench count "$1" "$2" </dev/null; }
+
+# Under strace: the sum of the column "calls".
+syscalls() {
+	pod_run 1 sh -c "VGPU_SPIN_US=$spin /lab/bin/strace -f -c -qq -o /tmp/strace /lab/bin/bench count $1 $2 >/dev/null && cat /tmp/strace" </dev/null |
+		awk '$NF != "total" && $4 ~ /^[0-9]+$/ { n += $4 } END { print n + 0 }'
+}
+
+per() { awk -v a="$1" -v b="$2" -v n="$N" 'BEGIN { printf "%.3f", (b - a) / n }'; }
+
+number=0
+check() {
+	number=$((number + 1))
+	if awk -v v="$1" -v max="$2" 'BEGIN { exit !(v <= max) }'; then
+		echo "ok $number - $3"
+	else
+		echo "not ok $number - $3 (at most $2)"
+	fi
+}
+
+measure() {
+	mode=$1 op=$2 most=$3
+	bench "$op" 50 >/dev/null
+	f0=$(front) b0=$(back)
+	bench "$op" $N >/dev/null
+	f1=$(front) b1=$(back)
+	insn=$(bench "$op" $((2 * N)) | sed -n 's/^ns_per_call \([0-9]*\).*/\1/p')
+	f2=$(front) b2=$(back)
+	if [ "$mode" = awake ]; then
+		f=$(per $((f1 - f0)) $((f2 - f1)))
+		b=$(per $((b1 - b0)) $((b2 - b1)))
+	else
+		# Now and then a side is still awake: the difference of two runs could exceed what either had per call.
+		f=$(per 0 $(((f2 - f1) / 2)))
+		b=$(per 0 $(((b2 - b1) / 2)))
+	fi
+	check "$(printf '%s\n%s\n' "$f" "$b" | sort -g | tail -n 1)" "$most" \
+		"$mode, $op: $f notifications per call by the pod, $b by the worker, $insn instructions per call"
+}
+
+for mode in awake asleep; do
+	spin=0
+	[ "$mode" = awake ] && spin=1000
+	export VGPU_SPIN_US=$spin
+	broker_restart || exit 1
+	# Opening a session costs some, too.
+	if [ "$mode" = awake ]; then most=0.02; else most=1.05; fi
+	for op in sync alloc launch; do
+		measure "$mode" "$op" "$most"
+	done
+	if [ "$mode" = awake ]; then
+		for op in sync launch; do
+			s=$(per "$(syscalls $op $N)" "$(syscalls $op $((2 * N)))")
+			check "$s" 0.02 "awake, $op: $s system calls per call in the pod"
+		done
+	fi
+done
+echo "1..$number"
