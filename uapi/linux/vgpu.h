@@ -13,8 +13,8 @@
  *	close(fd);					the worker is killed, everything is given back
  *
  * What the memory holds is said in idm.h. A mapping keeps the session's memory until munmap(), also past close().
- * The memory is the driver domain's; after the session has ended or the driver domain has gone, a touch of
- * it raises SIGBUS at worst.
+ * The memory is the driver domain's. When that or the device goes away, vgpu-front puts ordinary pages in its place and
+ * page 0 says IDM_STATE_ENDED with the reason: the client may be anywhere in its ring code, and no signal is raised.
  *
  * poll(): EPOLLIN when a notification has come since the last VGPU_IOC_WAIT, EPOLLHUP when the session is over.
  * A session does not survive fork(): the child may only close the file.
@@ -56,6 +56,9 @@ struct vgpu_info {
  * @request_offset: out: file offset of the request ring (page 0 is at offset 0)
  * @reply_offset:   out: file offset of the reply ring
  * @arena_offset:   out: file offset of the arena, the end of the rings
+ *
+ * Success does not say that a broker has taken the session. One that is rejected, or that none takes within 10 seconds,
+ * ends: page 0 has the reason, VGPU_IOC_WAIT and _KICK fail with EPIPE.
  *
  * Errors: ENODEV no backend within the time limit; ENOSPC the zone's session or memory quota is used up;
  * EINVAL a size out of range; EBUSY this file has a session already; ECONNRESET the backend went away meanwhile.
