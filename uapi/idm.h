@@ -53,6 +53,7 @@
 #define IDM_GPU_SYNC		0x0021
 #define IDM_GPU_GET_INFO	0x0030
 #define IDM_GPU_GET_PROPS	0x0031
+#define IDM_GPU_GET_ZONE	0x0032
 #define IDM_HELLO		0x0040	/* first message of a session: version, table hash, arena address */
 #define IDM_ARENA_GROWN		0x0041	/* the transport has lent more arena: map it */
 #define IDM_RESPONSE_OK		0x00F0

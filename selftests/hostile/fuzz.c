@@ -61,6 +61,7 @@ static const struct shape {
 	T(cuModuleLoadData, vgpu_load), T(cuModuleGetFunction, vgpu_get_kernel), T(cuModuleGetGlobal_v2, vgpu_get_global),
 	T(cuLibraryGetManaged, vgpu_get_global), T(cuLaunchKernel, vgpu_launch),
 	{ IDM_GPU_GET_INFO, sizeof(struct vgpu_call) }, { IDM_GPU_GET_PROPS, sizeof(struct vgpu_props_request) },
+	{ IDM_GPU_GET_ZONE, sizeof(struct vgpu_zone_request) },
 };
 
 static uint64_t some_memory(struct raw *r)

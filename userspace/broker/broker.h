@@ -128,6 +128,8 @@ struct device *device_add(bool xen, uint32_t zone, uint32_t id);
 struct device *device_find(bool xen, uint32_t zone, uint32_t id);
 void device_remove(struct device *d);
 uint64_t device_used(const struct device *d);
+/** The device's memory and its sessions for one of them, @asking, which is not listed; @first are left out. */
+void device_describe(const struct device *d, const struct session *asking, uint64_t first, struct vgpu_zone_reply *z);
 void device_log(struct device *d, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /** May a line be written that clients of @d can cause? @b: one of its buckets. Says how many were not, first. */
 bool device_may_log(struct device *d, struct log_bucket *b);

@@ -73,23 +73,41 @@ void device_remove(struct device *d)
 	later(d);
 }
 
+/* The worker's word about its own use counts only as far as it has a lease for it. */
+static uint64_t worker_used(const struct device *d, const struct worker *w)
+{
+	uint64_t used = __atomic_load_n(&w->stats->memory, __ATOMIC_RELAXED);
+
+	return d->memory && used > w->holder.leased ? w->holder.leased : used;
+}
+
 uint64_t device_used(const struct device *d)
 {
 	const struct worker *w;
 	uint64_t sum = 0;
 
-	for (w = broker.workers; w; w = w->next) {
-		uint64_t used;
-
-		if (!w->session || w->session->device != d)
-			continue;
-		used = __atomic_load_n(&w->stats->memory, __ATOMIC_RELAXED);
-		/* The worker's word counts only as far as it has a lease for it. */
-		if (d->memory && used > w->holder.leased)
-			used = w->holder.leased;
-		sum += used;
-	}
+	for (w = broker.workers; w; w = w->next)
+		if (w->session && w->session->device == d)
+			sum += worker_used(d, w);
 	return sum;
+}
+
+void device_describe(const struct device *d, const struct session *asking, uint64_t first, struct vgpu_zone_reply *z)
+{
+	const struct worker *w;
+
+	*z = (struct vgpu_zone_reply){ .limit = d->memory, .used = device_used(d) };
+	for (w = broker.workers; w; w = w->next) {
+		if (!w->session || w->session->device != d || w->session == asking)
+			continue;
+		if (z->sessions++ < first || z->count == VGPU_ZONE_SESSIONS)
+			continue;
+		z->session[z->count++] = (struct vgpu_zone_session){
+			.pid = __atomic_load_n(&w->stats->client_pid, __ATOMIC_RELAXED),
+			.handles = __atomic_load_n(&w->stats->handles, __ATOMIC_RELAXED),
+			.memory = worker_used(d, w),
+		};
+	}
 }
 
 bool device_may_log(struct device *d, struct log_bucket *b)

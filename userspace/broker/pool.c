@@ -160,6 +160,15 @@ static void handle(struct worker *w, struct worker_msg *m)
 		r.a = r.a < s->device->memory ? s->device->memory - r.a : 0;
 		worker_send(w, &r, NULL, 0);
 		return;
+	case WORKER_ZONE:
+		if (!s) {
+			bad = -EINVAL;
+			break;
+		}
+		r.type = BROKER_ZONE;
+		device_describe(s->device, s, m->a, &r.u.zone);
+		worker_send(w, &r, NULL, 0);
+		return;
 	default:
 		bad = -EINVAL;
 	}

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "idm.h"
+#include "wire.h"
 
 #define WORKER_FD_CONTROL	3	/* this protocol */
 #define WORKER_FD_STATS		4	/* memfd of struct worker_stats */
@@ -28,6 +29,7 @@ enum worker_msg_type {
 	WORKER_LEASE,		/* a: bytes needed, b: bytes welcome; answered by BROKER_LEASED */
 	WORKER_RETURN,		/* a: bytes given back; b: 1 if it answers BROKER_RECLAIM */
 	WORKER_MEMINFO,		/* answered by BROKER_MEMINFO */
+	WORKER_ZONE,		/* a: sessions to leave out; answered by BROKER_ZONE */
 
 	/* broker -> worker */
 	BROKER_ASSIGN = 64,	/* u.assign; fds: session, and for a local one its life socket */
@@ -35,6 +37,7 @@ enum worker_msg_type {
 	BROKER_RECLAIM,		/* give back what is leased and not used */
 	BROKER_MEMINFO,		/* a: bytes of the quota not used by any session of the device */
 	BROKER_END,		/* text: end the session for this reason */
+	BROKER_ZONE,		/* u.zone */
 };
 
 /** struct worker_assign - the session a worker gets. */
@@ -55,6 +58,7 @@ struct worker_msg {
 	union {
 		char text[WORKER_TEXT_MAX];
 		struct worker_assign assign;
+		struct vgpu_zone_reply zone;
 	} u;
 };
 

@@ -74,7 +74,7 @@ struct vgpu_arena_grown {
 struct vgpu_info_reply {
 	int32_t driver_version;	/* cuDriverGetVersion of the library the worker loaded, at least 13000 */
 	uint32_t devices;
-	uint64_t reserved[2];
+	char driver[16];	/* version of the GPU's kernel driver, "" if unknown */
 };
 
 /* IDM_GPU_GET_PROPS: one device's snapshot */
@@ -93,6 +93,25 @@ struct vgpu_props_reply {
 	int32_t attributes[VGPU_ATTRIBUTES_MAX];	/* index = CUdevice_attribute */
 	int32_t attribute_result[VGPU_ATTRIBUTES_MAX];	/* CUresult of each */
 	uint32_t reserved;
+};
+
+/* IDM_GPU_GET_ZONE: the device's memory and its sessions, as the broker counts them. Asked by the NVML shim. */
+struct vgpu_zone_request {
+	struct vgpu_call call;
+	uint32_t first;		/* how many sessions to leave out */
+	uint32_t reserved;
+};
+#define VGPU_ZONE_SESSIONS	24	/* in one reply */
+struct vgpu_zone_reply {
+	uint64_t limit;		/* bytes of device memory, 0: no quota */
+	uint64_t used;		/* of it, by all sessions */
+	uint32_t sessions;	/* there are; the asking one is not among them */
+	uint32_t count;		/* in this reply */
+	struct vgpu_zone_session {
+		uint32_t pid;		/* as the client told it: in its own namespace, untrusted */
+		uint32_t handles;	/* objects it has, contexts among them */
+		uint64_t memory;	/* bytes of device memory it has */
+	} session[VGPU_ZONE_SESSIONS];
 };
 
 /* IDM_GPU_COPY_H2D and the asynchronous one: cuMemcpyHtoD[Async]_v2. Inline data follows. */
@@ -312,6 +331,7 @@ struct vgpu_global_reply {
 };
 
 _Static_assert(sizeof(struct vgpu_call) == 16, "vgpu_call");
+_Static_assert(sizeof(struct vgpu_zone_reply) == 24 + 16 * VGPU_ZONE_SESSIONS, "vgpu_zone_reply");
 _Static_assert(sizeof(struct vgpu_launch) == 72, "vgpu_launch");
 _Static_assert(sizeof(struct vgpu_graph_node) % 8 == 0, "vgpu_graph_node");
 _Static_assert(sizeof(struct vgpu_props_reply) % 8 == 0, "vgpu_props_reply");

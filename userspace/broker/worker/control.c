@@ -20,9 +20,10 @@ static struct {
 	pthread_cond_t answer;
 	uint64_t leased, used;
 	bool gone;		/* no broker any more: the lease is what it is */
-	bool leased_answer, meminfo_answer;
+	bool leased_answer, meminfo_answer, zone_answer;
 	uint64_t granted, meminfo;
-} lease = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, false, false, false, 0, 0 };
+	struct vgpu_zone_reply zone;
+} lease = { .lock = PTHREAD_MUTEX_INITIALIZER, .answer = PTHREAD_COND_INITIALIZER };
 
 void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text)
 {
@@ -105,6 +106,11 @@ static void *listen_to_broker(void *arg)
 		case BROKER_MEMINFO:
 			lease.meminfo = m.a;
 			lease.meminfo_answer = true;
+			pthread_cond_broadcast(&lease.answer);
+			break;
+		case BROKER_ZONE:
+			lease.zone = m.u.zone;
+			lease.zone_answer = true;
 			pthread_cond_broadcast(&lease.answer);
 			break;
 		case BROKER_END:
@@ -193,4 +199,21 @@ uint64_t lease_free(struct worker *w)
 	}
 	pthread_mutex_unlock(&lease.lock);
 	return bytes;
+}
+
+bool lease_zone(uint64_t first, struct vgpu_zone_reply *out)
+{
+	bool ok = false;
+
+	pthread_mutex_lock(&lease.lock);
+	if (!lease.gone) {
+		lease.zone_answer = false;
+		control_tell(WORKER_ZONE, first, 0, NULL);
+		while (!lease.zone_answer && !lease.gone)
+			pthread_cond_wait(&lease.answer, &lease.lock);
+		ok = lease.zone_answer;
+		*out = lease.zone;
+	}
+	pthread_mutex_unlock(&lease.lock);
+	return ok;
 }

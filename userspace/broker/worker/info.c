@@ -18,6 +18,7 @@ void worker_hand_get_info(struct worker *w, const struct idm_message *m)
 	if (!payload_is(w, m, sizeof(*q)))
 		return;
 	r = D.cuDriverGetVersion(&rp.driver_version);
+	memcpy(rp.driver, w->driver_version, sizeof(rp.driver));
 	worker_reply(w, &m->header, q, 0, r, &rp, sizeof(rp));
 }
 
@@ -68,4 +69,18 @@ void worker_hand_get_props(struct worker *w, const struct idm_message *m)
 		priorities(w, dev, &rp);
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, &rp, sizeof(rp));
+}
+
+void worker_hand_get_zone(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_zone_request *q = m->payload;
+	struct vgpu_zone_reply rp;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	/* Without a broker nobody knows the other sessions. */
+	if (lease_zone(q->first, &rp))
+		worker_reply(w, &m->header, &q->call, 0, 0, &rp, sizeof(rp));
+	else
+		worker_reply(w, &m->header, &q->call, 0, CUDA_ERROR_SYSTEM_NOT_READY, NULL, 0);
 }

@@ -328,6 +328,21 @@ static void init_driver(const char *path)
 		     r == CUDA_ERROR_NO_DEVICE ? " (no GPU; is NVIDIA's kernel driver loaded?)" : "");
 }
 
+/* Read while there are files to read. The software GPU has a number of its own. */
+static void read_version(struct worker *w)
+{
+	FILE *f = w->soft ? NULL : fopen("/sys/module/nvidia/version", "re");
+
+	if (w->soft)
+		snprintf(w->driver_version, sizeof(w->driver_version), "0.1.0");
+	if (!f)
+		return;
+	if (!fgets(w->driver_version, sizeof(w->driver_version), f))
+		w->driver_version[0] = '\0';
+	w->driver_version[strcspn(w->driver_version, "\n")] = '\0';
+	fclose(f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -379,6 +394,7 @@ int main(int argc, char **argv)
 	if (rc)
 		fail("cannot redirect standard output: %s", strerror(-rc));
 
+	read_version(w);
 	load_driver(driver);
 	/* NVIDIA's library opens device nodes, and is to do so as the user it will stay. */
 	if (box.soft)

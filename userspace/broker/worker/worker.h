@@ -99,6 +99,7 @@ struct worker {
 	struct worker_assign assign;
 	struct worker_stats *stats;
 	bool soft;
+	char driver_version[16];		/* of the kernel driver, for people */
 
 	unsigned int ndevices;
 	int ordinals[VGPU_DEVICES_MAX];		/* the driver's numbers of the session's devices */
@@ -161,6 +162,9 @@ bool lease_charge(struct worker *w, uint64_t bytes);
 void lease_uncharge(struct worker *w, uint64_t bytes);
 /** Bytes of the device's quota that no session uses. */
 uint64_t lease_free(struct worker *w);
+
+/** The sessions of the device, as the broker knows them. @return false if there is no broker any more. */
+bool lease_zone(uint64_t first, struct vgpu_zone_reply *out);
 
 /* context.c */
 struct wctx *context_new(uint64_t handle, CUcontext real, int device);

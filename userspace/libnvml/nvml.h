@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libnvidia-ml.so.1 for a zone: what there is to know about its devices comes from the broker through a session of its own.
+ * No table of functions is kept by hand here: nvml.tbl names them all, gen.py makes the refusing ones.
+ *
+ *	session.c	nvmlInit, the session, fork
+ *	system.c	versions, error texts, processes' names
+ *	device.c	handles, identity, attributes
+ *	memory.c	memory and processes
+ *	internal.c	the private table nvidia-smi asks for
+ *	refuse.c	all the rest
+ *
+ * The session that nvmlInit opens ends at once: programs call nvmlInit to count devices and stay for days. Asking for
+ * memory or processes opens one that stays until nvmlShutdown.
+ */
+#ifndef LIBNVML_NVML_H
+#define LIBNVML_NVML_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libidm.h"
+#include "nvml_abi.h"
+#include "wire.h"
+
+struct nvml_device {
+	unsigned int index;
+	struct vgpu_props_reply props;
+	char uuid[41];			/* GPU-8-4-4-4-12 */
+	unsigned int domain, bus, slot;
+};
+
+/** struct nvml - the process's state. All but the devices, which never change once there, under @lock. */
+extern struct nvml {
+	pthread_mutex_t lock;
+	unsigned int inits;
+	unsigned int ndevices;
+	struct nvml_device devices[VGPU_DEVICES_MAX];
+	struct vgpu_info_reply info;
+	struct idm_client *client;
+} nvml;
+
+/** @return NVML_SUCCESS if nvmlInit() was called and @d (NULL: none needed) is one of its devices. */
+int nvml_check(const struct nvml_device *d);
+
+/** All sessions of the zone's device, @cap of them in @list. @return enum nvml_return; the counts are in *@z. */
+int nvml_zone(struct vgpu_zone_reply *z, struct vgpu_zone_session *list, unsigned int cap);
+
+/** An attribute of the device (CUdevice_attribute). @return false if the driver did not say. */
+bool nvml_attribute(const struct nvml_device *d, unsigned int attribute, int *value);
+
+/** Copy a string to the caller. @return NVML_SUCCESS, _INVALID_ARGUMENT, _INSUFFICIENT_SIZE */
+int nvml_string(char *out, unsigned int length, const char *text);
+
+/** A function without a device behind it here: NVML_ERROR_NOT_SUPPORTED, named once if VGPU_TRACE is set. */
+int nvml_refuse(const char *name, int *told);
+
+#endif /* LIBNVML_NVML_H */
