@@ -271,6 +271,19 @@ struct vgpu_kernel_reply {
 	struct { uint32_t offset, size; } params[];
 };
 
+/* cuModuleEnumerateFunctions, cuLibraryEnumerateKernels: the names from number @first on, as many as fit into @room */
+struct vgpu_enumerate {
+	struct vgpu_call call;
+	uint64_t parent;	/* module or library */
+	uint32_t first;
+	uint32_t room;		/* bytes of the reply */
+};
+/* reply: then @bytes of @names names, each with its NUL */
+struct vgpu_enumerate_reply {
+	uint32_t names, bytes;
+};
+#define VGPU_ENUMERATE_MAX	16384	/* bytes of one reply */
+
 /* IDM_GPU_LAUNCH_KERNEL: every kind of launch. nattrs CUlaunchAttribute (72 bytes each), then param_bytes follow. */
 struct vgpu_launch {
 	struct vgpu_call call;

@@ -219,6 +219,29 @@ static void *context_table[SLOTS_CONTEXT] = {
 	[0] = (void *)sizeof(context_table), [1 ... SLOTS_CONTEXT - 1] = unsupported,
 };
 
+/* --- modules as cuFFT asks for them: it looks for the one kernel in a module by having all named --- */
+
+/* The answer is how many there were. */
+static uint64_t module_functions(CUcontext ctx, CUmodule module,
+				 void (*each)(void *arg, CUfunction function, CUmodule module), void *arg)
+{
+	CUfunction *functions = NULL;
+	unsigned int n = 0, told = 0;
+
+	if (each && cuModuleGetFunctionCount(&n, module) == CUDA_SUCCESS && n)
+		functions = calloc(n, sizeof(CUfunction));
+	if (functions && cuModuleEnumerateFunctions(functions, n, module) == CUDA_SUCCESS)
+		for (; told < n; told++)
+			each(arg, functions[told], module);
+	free(functions);
+	return told;
+}
+
+static void *module_table[SLOTS_UNKNOWN] = {
+	[0] = (void *)sizeof(module_table), [1 ... 6] = unsupported, [7] = module_functions,
+	[8 ... SLOTS_UNKNOWN - 1] = unsupported,
+};
+
 static void *unknown_table[SLOTS_UNKNOWN] = {
 	[0] = (void *)sizeof(unknown_table), [1 ... SLOTS_UNKNOWN - 1] = unsupported,
 };
@@ -240,6 +263,7 @@ static const struct {
 	{ "\xd4\x08\x20\x55\xbd\xe6\x70\x4b\x8d\x34\xba\x12\x3c\x66\xe1\xf2", NULL },
 #endif
 	{ "\x21\x31\x8c\x60\x97\x14\x32\x48\x8c\xa6\x41\xff\x73\x24\xc8\xf2", context_table },
+	{ "\x6e\x16\x3f\xbe\xb9\x58\x44\x4d\x83\x5c\xe1\x82\xaf\xf1\x99\x1e", module_table },
 };
 
 static void fill_once(void)

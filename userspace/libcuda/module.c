@@ -334,7 +334,7 @@ static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, 
 	return CUDA_SUCCESS;
 }
 
-static CUresult get_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out)
+CUresult module_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out)
 {
 	CUresult r = session_check();
 	struct object *o;
@@ -359,12 +359,12 @@ static CUresult get_kernel(struct object *parent, enum vgpu_handle_type type, co
 
 VGPU_EXPORT CUresult CUDAAPI cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const char *name)
 {
-	return get_kernel(object_get(hmod, VGPU_H_MODULE), VGPU_H_FUNCTION, name, (struct object **)hfunc);
+	return module_kernel(object_get(hmod, VGPU_H_MODULE), VGPU_H_FUNCTION, name, (struct object **)hfunc);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name)
 {
-	return get_kernel(object_get(library, VGPU_H_LIBRARY), VGPU_H_KERNEL, name, (struct object **)pKernel);
+	return module_kernel(object_get(library, VGPU_H_LIBRARY), VGPU_H_KERNEL, name, (struct object **)pKernel);
 }
 
 /* --- variables --- */

@@ -8,4 +8,7 @@
 CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,
 		     const CUjit_option *options, void **values, struct object **out);
 
+/** The kernel or function @name of a library or module, looked up once. */
+CUresult module_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out);
+
 #endif

@@ -15,6 +15,7 @@
  *	pool.c		memory pools
  *	copy.c		copies
  *	image.c		modules, libraries, their kernels and variables
+ *	enumerate.c	what kernels there are in one
  *	link.c		the linker
  *	launch.c	launches
  *	graph.c		stream capture, graphs
