@@ -298,19 +298,13 @@ def emit_shim_header(entries, prototypes):
     for e in entries:
         if e.generated and e.shim and not e.internal:
             out.append(f"CUresult call_{e.name}({c_params(prototypes[e.name])});")
-    out.append("\n/** The name of a message type, for traces. */\nconst char *call_name(unsigned int type);")
     out.append("\n#endif")
     return "\n".join(out) + "\n"
 
 
 def emit_names(entries, results):
-    """Names: of messages, and of CUresult values."""
-    out = [HEAD, '#include <stddef.h>\n#include <string.h>\n\n#include "errors.h"\n#include "shim_gen.h"\n',
-           "const char *call_name(unsigned int type)\n{\n\tswitch (type) {"]
-    for e in entries:
-        if e.klass in CARRIED:
-            out.append(f'\tcase {e.number:#06x}: return "{e.key}";')
-    out.append('\t}\n\treturn "?";\n}\n')
+    """Names of CUresult values."""
+    out = [HEAD, '#include <stddef.h>\n\n#include "errors.h"\n']
     out.append("/* The words of a name are its text, but where CUDA programs know it by another one. */")
     own = {"CUDA_SUCCESS": "no error", "CUDA_ERROR_INVALID_VALUE": "invalid argument",
            "CUDA_ERROR_INVALID_HANDLE": "invalid resource handle",

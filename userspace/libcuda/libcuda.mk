@@ -10,12 +10,21 @@ SHIM_NAMES += integrity
 CFLAGS-userspace/libcuda := -DVGPU_INTEGRITY
 endif
 SHIM_OBJS := $(SHIM_NAMES:%=$(B)/userspace/libcuda/%.o) \
-	     $(addprefix $(B)/gen/,shim_gen.o refused_gen.o resolve_gen.o names_gen.o)
+	     $(addprefix $(B)/gen/,shim_gen.o refused_gen.o names_gen.o)
 
-$(B)/lib/libcuda.so.1: $(SHIM_OBJS) $(B)/libidm.a
+# Between a program's call and the shim's function is the export that can trace it: see gen_trace.py.
+$(B)/gen/trace_gen.c $(B)/gen/trace.syms &: $(CUDA_TBL) userspace/cuda/gen_trace.py userspace/cuda/gen.py $(CUDA)/include/cuda.h
+	PYTHONDONTWRITEBYTECODE=1 python3 userspace/cuda/gen_trace.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $(B)/gen --cc "$(CC)"
+$(B)/gen/shim.o: $(SHIM_OBJS) $(B)/gen/trace.syms
+	ld -r -o $@.tmp $(SHIM_OBJS)
+	objcopy --redefine-syms=$(B)/gen/trace.syms $@.tmp $@
+	@rm -f $@.tmp
+
+SHIM_EXPORTS := $(B)/gen/shim.o $(addprefix $(B)/gen/,trace_gen.o resolve_gen.o)
+$(B)/lib/libcuda.so.1: $(SHIM_EXPORTS) $(B)/libidm.a userspace/libcuda/exports.map
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic \
-		-Wl,--exclude-libs,ALL -o $@ $(SHIM_OBJS) $(B)/libidm.a
+		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_EXPORTS) $(B)/libidm.a
 	ln -sf libcuda.so.1 $(B)/lib/libcuda.so
 
 PRODUCTS += $(B)/lib/libcuda.so.1

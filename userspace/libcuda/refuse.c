@@ -11,7 +11,6 @@ int refuse(struct refused_call *call)
 
 	if (__atomic_fetch_add(&call->count, 1, __ATOMIC_RELAXED) == 0 && !(log && log[0] == '0'))
 		fprintf(stderr, "vgpu: %s is not carried (%s): CUDA_ERROR_NOT_SUPPORTED\n", call->name, call->reason);
-	if (tracing)
-		trace_refused(call->name, call->count);
+	thread_self()->refused++;
 	return CUDA_ERROR_NOT_SUPPORTED;
 }

@@ -44,6 +44,7 @@ struct thread {
 	int latched;		/* an asynchronous error that came with an answer that had to succeed */
 	CUstreamCaptureMode capture_mode;
 	bool in_callback;	/* runs a host function, which may not wait for the GPU */
+	uint32_t posted, waited, refused;	/* counts for trace.c */
 	void *scratch;		/* VGPU_PARAM_BYTES_MAX bytes, once a launch needed them */
 	struct thread *next;
 };
@@ -110,13 +111,6 @@ CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply,
  * lost; an asynchronous error of earlier calls then waits for the next answer.
  */
 CUresult call_result(struct thread *t, const struct idm_response *response, bool results);
-
-/* trace.c: VGPU_TRACE=FILE */
-extern bool tracing;
-void trace_init(void);
-void trace_message(uint16_t type, const char *how, CUresult r, uint64_t start_ns);
-void trace_refused(const char *name, unsigned int count);
-uint64_t trace_now(void);
 
 /* fork.c */
 void fork_init(void);

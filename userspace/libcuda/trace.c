@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-/* VGPU_TRACE=FILE: one line for each message. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "errors.h"
 #include "shim.h"
-#include "shim_gen.h"
+#include "trace.h"
+
+#define TEXT_MAX	48	/* of a name or other text among the arguments */
 
 bool tracing;
 static FILE *file;
 
-void trace_init(void)
+/* Before any call, and no call is a good place for it: many come before cuInit. */
+static void __attribute__((constructor)) open_file(void)
 {
 	const char *path = getenv("VGPU_TRACE");
 
-	if (file || !path || !*path)
+	if (!path || !*path)
 		return;
 	file = fopen(path, "ae");
 	if (!file) {
@@ -28,7 +31,7 @@ void trace_init(void)
 	tracing = true;
 }
 
-uint64_t trace_now(void)
+static uint64_t now_ns(void)
 {
 	struct timespec t;
 
@@ -36,17 +39,48 @@ uint64_t trace_now(void)
 	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-void trace_message(uint16_t type, const char *how, CUresult r, uint64_t start_ns)
+void trace_begin(struct trace_call *t)
 {
-	const char *name, *text;
+	const struct thread *self = thread_self();
 
-	if (!error_text(r, &name, &text))
-		name = "?";
-	fprintf(file, "pid=%d thread=%u call=%s type=%#06x %s result=%s ns=%llu\n", getpid(), thread_self()->number,
-		call_name(type), type, how, name, (unsigned long long)(trace_now() - start_ns));
+	*t = (struct trace_call){ .posted = self->posted, .waited = self->waited, .refused = self->refused };
+	t->start_ns = now_ns();
 }
 
-void trace_refused(const char *name, unsigned int count)
+static void show(char *out, size_t room, char kind, uint64_t value)
 {
-	fprintf(file, "pid=%d thread=%u call=%s refused count=%u\n", getpid(), thread_self()->number, name, count);
+	const char *text = (const char *)(uintptr_t)value;
+
+	if (kind == 's' && text)
+		snprintf(out, room, "\"%.*s\"", TEXT_MAX, text);
+	else if (kind == 'd')
+		snprintf(out, room, "%d", (int)value);
+	else if (kind == 'u')
+		snprintf(out, room, "%llu", (unsigned long long)value);
+	else
+		snprintf(out, room, "%#llx", (unsigned long long)value);
+}
+
+void trace_end(const struct trace_call *t, CUresult r, const char *name, const char *kinds, const uint64_t *arguments)
+{
+	uint64_t ns = now_ns() - t->start_ns;
+	const struct thread *self = thread_self();
+	uint32_t posted = self->posted - t->posted, waited = self->waited - t->waited;
+	const char *how = self->refused != t->refused ? "refused" : waited ? "waited" : posted ? "posted" : "local";
+	const char *result, *text;
+	char line[1024], *at = line;
+
+	if (!error_text(r, &result, &text))
+		result = "?";
+	line[0] = '\0';
+	for (; *kinds; kinds++, arguments++) {
+		char one[TEXT_MAX + 8];
+
+		show(one, sizeof(one), *kinds, *arguments);
+		if ((size_t)(line + sizeof(line) - at) < strlen(one) + 3)
+			break;
+		at += sprintf(at, "%s%s", at == line ? "" : ", ", one);
+	}
+	fprintf(file, "pid=%d thread=%u ns=%llu how=%s posted=%u waited=%u result=%s %s(%s)\n", getpid(), self->number,
+		(unsigned long long)ns, how, posted, waited, result, name, line);
 }
