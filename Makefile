@@ -21,8 +21,8 @@ CFLAGS_	  := -std=gnu11 -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread 
 ASAN	  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
 TSAN	  := -fsanitize=thread -fno-omit-frame-pointer -O1
 
-# The first thing make does: see that all it needs is installed (scripts/deps, a moment when it is).
-ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
+# The first thing make does: see that all it needs is installed (scripts/deps, a moment when it is). NO_DEPS=1: not.
+ifneq ($(and $(if $(NO_DEPS),,1),$(filter-out clean help gpu-check,$(or $(MAKECMDGOALS),all))),)
 include $(CACHE)/deps.mk
 $(CACHE)/deps.mk: scripts/deps
 	@scripts/deps
@@ -97,11 +97,17 @@ list-unit-tests:
 lint:
 	@scripts/lint
 
+# On a machine with an NVIDIA GPU: no Xen, no network.
+.PHONY: gpu-check
+gpu-check:
+	@scripts/gpu-check $(GPU_CHECK)
+
 help:
 	@echo 'make demo           boots real Xen and runs CUDA programs in two pods'
 	@echo 'make check          runs every test (scripts/check has its steps)'
 	@echo 'make                builds everything into $(B)/'
 	@echo 'make check-unit, check-local, check-xen, check-drivers, lint     single steps'
+	@echo 'make gpu-check      on a machine with an NVIDIA GPU: everything natively and through xen-vgpu'
 	@echo 'make bench, bench-counts, pod-kernel, clean'
 
 clean:
