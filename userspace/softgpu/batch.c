@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Calls that are several others in one. */
 #include "both.h"
-#include "softgpu.h"
+#include "graph.h"
 
 static inline CUstream of(CUstream stream, bool ptds)
 {
@@ -69,14 +69,39 @@ BOTH(cuMemcpy3DPeerAsync, (const CUDA_MEMCPY3D_PEER *p, CUstream stream), (p, st
 	return cuMemcpy3DAsync_v2(&c, of(stream, ptds));
 }
 
+/* Captured, they are one node. */
+static CUresult capture_batch(struct sg_stream *s, unsigned int count, CUstreamBatchMemOpParams *ops)
+{
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_BATCH_MEM_OP };
+	struct sg_node *n = sg_node_new(p.type);
+	CUresult e;
+
+	if (!n)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	p.memOp.ctx = (CUcontext)s->ctx;
+	p.memOp.count = count;
+	p.memOp.paramArray = ops;
+	e = sg_node_set(n, &p, NULL);
+	if (e) {
+		sg_node_free(n);
+		return e;
+	}
+	return sg_capture_node(s, n);
+}
+
 BOTH(cuStreamBatchMemOp_v2, (CUstream stream, unsigned int count, CUstreamBatchMemOpParams *p, unsigned int flags),
      (stream, count, p, flags, ptds))
 {
 	CUstream s = of(stream, ptds);
+	struct sg_stream *to;
 	CUresult e = sg_devices ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
 
 	if (!e && (!p || !count || count > 256 || flags))
 		e = CUDA_ERROR_INVALID_VALUE;
+	if (!e)
+		e = sg_stream_of(stream, ptds, &to);
+	if (!e && count > 1 && sg_capturing(to))
+		return capture_batch(to, count, p);
 	for (; !e && count; count--, p++) {
 		switch (p->operation) {
 		case CU_STREAM_MEM_OP_WAIT_VALUE_32:

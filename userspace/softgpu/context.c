@@ -484,6 +484,9 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx)
 		return e;
 	if (sg_tls.in_callback)
 		return CUDA_ERROR_NOT_PERMITTED;
+	e = sg_capture_legacy(c, true);
+	if (e)
+		return e;
 	sg_queue_sync_ctx(c);
 	sg_print_flush();
 	return (CUresult)atomic_load(&c->fault);

@@ -101,9 +101,10 @@ static CUresult linear(uint64_t dst, bool dst_device, uint64_t src, bool src_dev
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!n)
 		return CUDA_SUCCESS;
-	if (async && pageable(dst, n))
+	/* In a graph pageable memory is read and written when the graph runs. */
+	if (async && !sg_capturing(s) && pageable(dst, n))
 		async = false;
-	if (async && pageable(src, n)) {
+	if (async && !sg_capturing(s) && pageable(src, n)) {
 		if (n <= STAGED_BYTES) {
 			queue_staged(s, &copy);
 			return CUDA_SUCCESS;
@@ -247,7 +248,7 @@ static CUresult box(struct side *dst, struct side *src, size_t width, size_t hei
 	/* Device to device is asynchronous even where the call is not. */
 	if (!async)
 		async = sg_in_heap(to) && sg_in_heap(from);
-	else if (pageable(to, 1) || pageable(from, 1))
+	else if (!sg_capturing(s) && (pageable(to, 1) || pageable(from, 1)))
 		async = false;
 	return queue_copy(s, &copy, async);
 }

@@ -47,6 +47,8 @@ static void destroy(struct sg_event *ev)
 	atomic_store(&ev->object.live, 0);
 	s = ev->stream;
 	ev->stream = NULL;
+	sg_tips_free(ev->tips);
+	ev->tips = NULL;
 	pthread_mutex_unlock(&ev->lock);
 	if (s)
 		sg_object_put(&sg_stream_table, s);
@@ -98,28 +100,11 @@ static struct sg_stream *pending(struct sg_event *ev, uint64_t *seq)
 	return s;
 }
 
-BOTH(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned int flags), (event, stream, flags, ptds))
+CUresult sg_event_record(struct sg_event *ev, struct sg_stream *s)
 {
-	struct sg_stream *s, *old = NULL;
-	struct sg_event *ev;
+	struct sg_stream *old = NULL;
 	struct sg_op *op;
-	CUresult e = enter(event, &ev);
 	uint64_t generation;
-
-	if (e)
-		return e;
-	e = sg_stream_of(stream, ptds, &s);
-	if (e)
-		return e;
-	if (flags)
-		return flags == CU_EVENT_RECORD_EXTERNAL ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
-	if (s->ctx != ev->ctx)
-		return CUDA_ERROR_INVALID_HANDLE;
-	pthread_mutex_lock(&ev->lock);
-	ev->capture = sg_capturing(s) ? sg_capture_id(s) : 0;
-	pthread_mutex_unlock(&ev->lock);
-	if (ev->capture)
-		return CUDA_SUCCESS;
 
 	if (sg_queue_lock_idle(s)) {
 		pthread_mutex_lock(&ev->lock);
@@ -157,9 +142,61 @@ BOTH(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned int flags
 	return CUDA_SUCCESS;
 }
 
+/* Recorded in a capture: @tips says behind what; or not any more. */
+static void captured(struct sg_event *ev, uint64_t capture, struct sg_tips *tips)
+{
+	struct sg_tips *old;
+
+	pthread_mutex_lock(&ev->lock);
+	ev->capture = capture;
+	old = ev->tips;
+	ev->tips = tips;
+	pthread_mutex_unlock(&ev->lock);
+	sg_tips_free(old);
+}
+
+BOTH(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned int flags), (event, stream, flags, ptds))
+{
+	struct sg_stream *s;
+	struct sg_event *ev;
+	struct sg_tips *tips;
+	CUresult e = enter(event, &ev);
+
+	if (e)
+		return e;
+	e = sg_stream_of(stream, ptds, &s);
+	if (e)
+		return e;
+	if (flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL || (flags && !sg_capturing(s)))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (s->ctx != ev->ctx)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (flags)
+		return sg_capture_event(s, ev, true);
+	if (sg_capturing(s)) {
+		tips = sg_capture_tips(s);
+		if (!tips)
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		captured(ev, sg_capture_id(s), tips);
+		return CUDA_SUCCESS;
+	}
+	if (unlikely(ev->capture))
+		captured(ev, 0, NULL);
+	return sg_event_record(ev, s);
+}
+
 BOTH(cuEventRecord, (CUevent event, CUstream stream), (event, stream, ptds))
 {
 	return cuEventRecordWithFlags_do(event, stream, 0, ptds);
+}
+
+/* An event of a capture has no state to ask for, and others not while captures forbid it. */
+static CUresult unsafe(struct sg_event *ev)
+{
+	if (likely(!ev->capture))
+		return sg_capture_unsafe();
+	sg_capture_invalidate_id(ev->capture);
+	return CUDA_ERROR_CAPTURED_EVENT;
 }
 
 CUresult cuEventQuery(CUevent event)
@@ -171,8 +208,9 @@ CUresult cuEventQuery(CUevent event)
 
 	if (e)
 		return e;
-	if (ev->capture)
-		return CUDA_ERROR_CAPTURED_EVENT;
+	e = unsafe(ev);
+	if (e)
+		return e;
 	s = pending(ev, &seq);
 	if (!s) {
 		sg_print_flush();
@@ -194,8 +232,9 @@ CUresult cuEventSynchronize(CUevent event)
 		return e;
 	if (sg_tls.in_callback)
 		return CUDA_ERROR_NOT_PERMITTED;
-	if (ev->capture)
-		return CUDA_ERROR_CAPTURED_EVENT;
+	e = unsafe(ev);
+	if (e)
+		return e;
 	s = pending(ev, &seq);
 	if (s) {
 		sg_queue_wait(s, seq);
@@ -237,12 +276,29 @@ CUresult cuEventElapsedTime(float *ms, CUevent start, CUevent end)
 	return cuEventElapsedTime_v2(ms, start, end);
 }
 
-BOTH(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags), (stream, event, flags, ptds))
+void sg_event_wait(struct sg_event *ev, struct sg_stream *s)
 {
-	struct sg_stream *s, *on;
-	struct sg_event *ev;
+	struct sg_stream *on;
 	struct sg_op *op;
 	uint64_t seq;
+
+	on = pending(ev, &seq);
+	if (!on)
+		return;
+	if (on == s) {
+		sg_object_put(&sg_stream_table, on);
+		return;
+	}
+	op = sg_queue_begin(s, SG_OP_WAIT, 0);
+	op->u.wait.stream = on;		/* with pending()'s reference */
+	op->u.wait.seq = seq;
+	sg_queue_end(s, op, false);
+}
+
+BOTH(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags), (stream, event, flags, ptds))
+{
+	struct sg_stream *s;
+	struct sg_event *ev;
 	CUresult e = enter(event, &ev);
 
 	if (e)
@@ -250,24 +306,16 @@ BOTH(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags), (s
 	e = sg_stream_of(stream, ptds, &s);
 	if (e)
 		return e;
-	if (flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL)
+	if (flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL || (flags && !sg_capturing(s)))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (flags)
+		return sg_capture_event(s, ev, false);
 	if (ev->capture)
-		return sg_capture_join(s, ev->capture);
+		return sg_capture_join(s, ev->capture, ev->tips);
 	if (sg_capturing(s)) {
 		sg_capture_invalidate(s);
 		return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
 	}
-	on = pending(ev, &seq);
-	if (!on)
-		return CUDA_SUCCESS;
-	if (on == s) {
-		sg_object_put(&sg_stream_table, on);
-		return CUDA_SUCCESS;
-	}
-	op = sg_queue_begin(s, SG_OP_WAIT, 0);
-	op->u.wait.stream = on;		/* with pending()'s reference */
-	op->u.wait.seq = seq;
-	sg_queue_end(s, op, false);
+	sg_event_wait(ev, s);
 	return CUDA_SUCCESS;
 }

@@ -141,6 +141,10 @@ void sg_execute(struct sg_stream *s, struct sg_op *op)
 		else
 			__atomic_store_n((uint64_t *)op->u.write.addr, op->u.write.value, __ATOMIC_RELEASE);
 		break;
+	case SG_OP_CALL:
+	case SG_OP_RELEASE:
+		op->u.call.fn(s, op->u.call.arg);
+		break;
 	case SG_OP_POLL:
 		poll_value(s, op);
 		break;

@@ -1,385 +1,319 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * Stream capture and graphs. A stream that captures hands its operations to a graph instead of its ring. The order in
- * which they are captured, over all streams that take part, is one that respects every dependency, so a graph is a list
- * and launching it means to queue all of the list in one stream.
- */
+/* Graphs and nodes as objects: made, joined by edges, copied, ended. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "both.h"
-#include "softgpu.h"
+#include "graph.h"
 
-#define SPARE_BYTES	(64u << 10)	/* for an operation for which there is no memory; staged copies are shorter */
+/* --- nodes ---------------------------------------------------------------------------------------------------------- */
 
-struct node {
-	struct node *next;
-	size_t bytes;
-	struct sg_op *op;
-};
-
-struct CUgraph_st {
-	bool executable;
-	struct node *first, **last;
-	size_t count;
-	struct CUgraph_st *next;	/* of all graphs */
-};
-
-/* struct sg_capture - while it lasts. @streams take part; the one where it began ends it. */
-struct sg_capture {
-	uint64_t id;
-	struct CUgraph_st *graph;
-	struct sg_stream *origin;
-	struct node *open;		/* between sg_capture_begin() and _end() */
-	struct sg_op *spare;
-	bool invalid;
-	pthread_mutex_t lock;		/* held between the two */
-	struct sg_capture *next;
-};
-
-static struct CUgraph_st *graphs;
-static struct sg_capture *captures;
-static uint64_t last_id;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static CUgraph graph_new(bool executable)
+struct sg_node *sg_node_new(CUgraphNodeType type)
 {
-	CUgraph g = calloc(1, sizeof(*g));
-
-	if (!g)
-		return NULL;
-	g->executable = executable;
-	g->last = &g->first;
-	pthread_mutex_lock(&lock);
-	g->next = graphs;
-	graphs = g;
-	pthread_mutex_unlock(&lock);
-	return g;
-}
-
-static void node_free(struct node *n)
-{
-	free(n->op);
-	free(n);
-}
-
-static void graph_free(CUgraph g)
-{
-	struct CUgraph_st **p;
-
-	pthread_mutex_lock(&lock);
-	for (p = &graphs; *p != g; p = &(*p)->next)
-		;
-	*p = g->next;
-	pthread_mutex_unlock(&lock);
-	while (g->first) {
-		struct node *n = g->first;
-
-		g->first = n->next;
-		node_free(n);
-	}
-	free(g);
-}
-
-/* @return @h if it is a graph (or an executable one), else NULL */
-static CUgraph check(const void *h, bool executable)
-{
-	CUgraph g;
-
-	pthread_mutex_lock(&lock);
-	for (g = graphs; g && (const void *)g != h; g = g->next)
-		;
-	pthread_mutex_unlock(&lock);
-	return g && g->executable == executable ? g : NULL;
-}
-
-static struct node *node_new(size_t bytes)
-{
-	struct node *n = calloc(1, sizeof(*n));
+	static _Atomic uint64_t ids;
+	struct sg_node *n = sg_object_new(&sg_node_table);
 
 	if (!n)
 		return NULL;
-	n->bytes = bytes;
-	n->op = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-	if (!n->op) {
-		free(n);
-		return NULL;
-	}
+	n->id = atomic_fetch_add(&ids, 1) + 1;
+	n->type = type;
+	n->params.type = type;
+	atomic_store_explicit(&n->object.live, sg_node_table.magic, memory_order_release);
 	return n;
 }
 
-static void append(CUgraph g, struct node *n)
+static void node_unlink(struct sg_node *n)
 {
+	struct sg_graph *g = n->graph;
+
+	if (!g)
+		return;
+	*n->prev = n->next;
+	if (n->next)
+		n->next->prev = n->prev;
+	else
+		g->last = n->prev;
+	g->count--;
+	g->memory_nodes -= n->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || n->type == CU_GRAPH_NODE_TYPE_MEM_FREE;
+	n->graph = NULL;
+}
+
+void sg_node_free(struct sg_node *n)
+{
+	node_unlink(n);
+	if (n->child)
+		sg_graph_free(n->child);
+	for (unsigned int i = 0; n->bodies && i < n->params.conditional.size; i++)
+		if (n->bodies[i])
+			sg_graph_free(n->bodies[i]);
+	if (n->memory)
+		sg_graph_memory_put(n->memory);
+	if (n->type == CU_GRAPH_NODE_TYPE_BATCH_MEM_OP)
+		free(n->params.memOp.paramArray);
+	if (n->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
+		free((void *)n->params.alloc.accessDescs);
+	free(n->bodies);
+	free(n->pointers);
+	free(n->attrs);
+	free(n->op);
+	free(n->in);
+	atomic_store(&n->object.live, 0);
+	sg_object_put(&sg_node_table, n);
+}
+
+void sg_node_append(struct sg_graph *g, struct sg_node *n)
+{
+	n->graph = g;
 	n->next = NULL;
+	n->prev = g->last;
 	*g->last = n;
 	g->last = &n->next;
 	g->count++;
+	g->memory_nodes += n->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || n->type == CU_GRAPH_NODE_TYPE_MEM_FREE;
 }
 
-static void copy_op(struct sg_op *to, const struct sg_op *from, size_t bytes)
+struct sg_edge *sg_node_edge(struct sg_node *n, const struct sg_node *from)
+{
+	for (size_t i = 0; i < n->nedges; i++)
+		if (n->in[i].from == from)
+			return &n->in[i];
+	return NULL;
+}
+
+bool sg_node_depend(struct sg_node *n, struct sg_node *on, const CUgraphEdgeData *data)
+{
+	struct sg_edge *grown;
+	size_t cap;
+
+	if (n->nedges == n->edges_cap) {
+		cap = n->edges_cap ? 2 * n->edges_cap : 4;
+		grown = realloc(n->in, cap * sizeof(*grown));
+		if (!grown)
+			return false;
+		n->in = grown;
+		n->edges_cap = cap;
+	}
+	n->in[n->nedges++] = (struct sg_edge){ .from = on, .data = data ? *data : (CUgraphEdgeData){ 0 } };
+	return true;
+}
+
+CUresult sg_deps_ok(struct sg_graph *g, const CUgraphNode *deps, const CUgraphEdgeData *edges, size_t n)
+{
+	static _Atomic uint32_t marks;
+	uint32_t mark = atomic_fetch_add(&marks, 1) + 1;
+
+	if (n && !deps)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; i < n; i++) {
+		struct sg_node *d = sg_node_check(deps[i]);
+		const CUgraphEdgeData *e = edges ? &edges[i] : NULL;
+
+		/* The same dependency twice, or one of another graph. */
+		if (!d || d->graph != g || d->mark == mark)
+			return CUDA_ERROR_INVALID_VALUE;
+		d->mark = mark;
+		if (!e)
+			continue;
+		if (e->to_port || e->type > CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC ||
+		    e->from_port > CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER ||
+		    (e->from_port && d->type != CU_GRAPH_NODE_TYPE_KERNEL) ||
+		    (e->type == CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC && !e->from_port))
+			return CUDA_ERROR_INVALID_VALUE;
+	}
+	return CUDA_SUCCESS;
+}
+
+void sg_copy_op(struct sg_op *to, const struct sg_op *from, size_t bytes)
 {
 	uint32_t size = to->size;	/* of the place, in a ring */
 
 	memcpy(to, from, bytes);
 	to->size = size;
-	/* A staged copy reads what stands behind it. */
-	if (from->type == SG_OP_COPY && from->u.copy.src == (const char *)(from + 1))
-		to->u.copy.src = (const char *)(to + 1);
 }
 
-static CUgraph graph_copy(CUgraph from, bool executable)
-{
-	CUgraph g = graph_new(executable);
-	struct node *n, *c;
+/* --- graphs --------------------------------------------------------------------------------------------------------- */
 
-	for (n = g ? from->first : NULL; n; n = n->next) {
-		c = node_new(n->bytes);
-		if (!c) {
-			graph_free(g);
-			return NULL;
-		}
-		c->op->size = 0;
-		copy_op(c->op, n->op, n->bytes);
-		append(g, c);
-	}
+static void graph_destroy(void *object)
+{
+	struct sg_graph *g = object;
+
+	while (g->first)
+		sg_node_free(g->first);
+	sg_users_drop(g);
+	sg_cond_forget(g);
+}
+
+struct sg_graph *sg_graph_new(void)
+{
+	struct sg_graph *g = sg_object_new(&sg_graph_table);
+
+	if (!g)
+		return NULL;
+	sg_graph_table.destroy = graph_destroy;
+	g->last = &g->first;
+	atomic_store_explicit(&g->object.live, sg_graph_table.magic, memory_order_release);
 	return g;
 }
 
-/* --- capture ------------------------------------------------------------------------------------------------------- */
-
-struct sg_op *sg_capture_begin(struct sg_capture *c, enum sg_op_type type, size_t bytes)
+void sg_graph_free(struct sg_graph *g)
 {
-	struct sg_op *op;
-
-	pthread_mutex_lock(&c->lock);
-	c->open = node_new(bytes);
-	op = c->open ? c->open->op : c->spare;
-	if (!c->open)
-		c->invalid = true;
-	op->type = type;
-	op->size = 0;
-	return op;
+	atomic_store(&g->object.live, 0);
+	sg_object_put(&sg_graph_table, g);
 }
 
-void sg_capture_end(struct sg_capture *c)
+static bool copy_node(struct sg_node *to, const struct sg_node *from, bool executable)
 {
-	if (c->open)
-		append(c->graph, c->open);
-	c->open = NULL;
-	pthread_mutex_unlock(&c->lock);
-}
-
-void sg_capture_invalidate(struct sg_stream *s)
-{
-	struct sg_capture *c;
-
-	pthread_mutex_lock(&lock);
-	c = atomic_load(&s->capture);
-	if (c)
-		c->invalid = true;
-	pthread_mutex_unlock(&lock);
-}
-
-uint64_t sg_capture_id(struct sg_stream *s)
-{
-	struct sg_capture *c;
-	uint64_t id;
-
-	pthread_mutex_lock(&lock);
-	c = atomic_load(&s->capture);
-	id = c ? c->id : 0;
-	pthread_mutex_unlock(&lock);
-	return id;
-}
-
-CUresult sg_capture_join(struct sg_stream *s, uint64_t id)
-{
-	CUresult e = CUDA_SUCCESS;
-	struct sg_capture *c;
-
-	pthread_mutex_lock(&lock);
-	for (c = captures; c && c->id != id; c = c->next)
-		;
-	if (!c)
-		e = CUDA_ERROR_CAPTURED_EVENT;
-	else if (s == s->ctx->legacy)
-		e = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
-	else if (!atomic_load(&s->capture))
-		atomic_store(&s->capture, c);
-	else if (atomic_load(&s->capture) != c)
-		e = CUDA_ERROR_STREAM_CAPTURE_MERGE;
-	pthread_mutex_unlock(&lock);
-	return e;
-}
-
-BOTH(cuStreamBeginCapture_v2, (CUstream stream, CUstreamCaptureMode mode), (stream, mode, ptds))
-{
-	struct sg_capture *c;
-	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
-
-	if (e)
-		return e;
-	if ((unsigned int)mode > CU_STREAM_CAPTURE_MODE_RELAXED)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (s == s->ctx->legacy)
-		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-	if (atomic_load(&s->capture))
-		return CUDA_ERROR_ILLEGAL_STATE;
-	c = calloc(1, sizeof(*c));
-	if (c) {
-		c->graph = graph_new(false);
-		c->spare = malloc(SPARE_BYTES);
+	if (!sg_node_clone_params(to, from))
+		return false;
+	to->disabled = from->disabled;
+	if (from->child) {
+		to->child = sg_graph_copy(from->child, executable);
+		if (!to->child)
+			return false;
+		to->child->owner = to;
+		to->params.graph.graph = (CUgraph)to->child;
 	}
-	if (!c || !c->graph || !c->spare) {
-		if (c && c->graph)
-			graph_free(c->graph);
-		if (c)
-			free(c->spare);
-		free(c);
-		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (from->bodies) {
+		to->cond = from->cond;
+		to->bodies = calloc(from->params.conditional.size, sizeof(*to->bodies));
+		if (!to->bodies)
+			return false;
+		to->params.conditional.phGraph_out = (CUgraph *)to->bodies;
+		for (unsigned int i = 0; i < from->params.conditional.size; i++) {
+			to->bodies[i] = sg_graph_copy(from->bodies[i], executable);
+			if (!to->bodies[i])
+				return false;
+			to->bodies[i]->owner = to;
+		}
 	}
-	c->origin = s;
-	pthread_mutex_init(&c->lock, NULL);
-	pthread_mutex_lock(&lock);
-	c->id = ++last_id;
-	c->next = captures;
-	captures = c;
-	atomic_store(&s->capture, c);
-	pthread_mutex_unlock(&lock);
-	return CUDA_SUCCESS;
+	if (from->memory) {
+		sg_graph_memory_get(from->memory);
+		to->memory = from->memory;
+	}
+	return true;
 }
 
-BOTH(cuStreamBeginCapture, (CUstream stream), (stream, ptds))
+struct sg_graph *sg_graph_copy(struct sg_graph *from, bool executable)
 {
-	return cuStreamBeginCapture_v2_do(stream, CU_STREAM_CAPTURE_MODE_GLOBAL, ptds);
+	struct sg_graph *g = sg_graph_new();
+	struct sg_node **copies, *n, *c;
+	uint32_t i = 0;
+
+	if (!g)
+		return NULL;
+	g->origin = from;
+	copies = malloc((from->count + 1) * sizeof(*copies));
+	if (!copies || !sg_users_copy(g, from))
+		goto fail;
+	for (n = from->first; n; n = n->next) {
+		c = sg_node_new(n->type);
+		if (!c)
+			goto fail;
+		sg_node_append(g, c);
+		c->origin = n->id;
+		n->mark = i;
+		copies[i++] = c;
+		if (!copy_node(c, n, executable))
+			goto fail;
+	}
+	for (n = from->first, i = 0; n; n = n->next, i++)
+		for (size_t k = 0; k < n->nedges; k++)
+			if (!sg_node_depend(copies[i], copies[n->in[k].from->mark], &n->in[k].data))
+				goto fail;
+	free(copies);
+	return g;
+fail:
+	free(copies);
+	sg_graph_free(g);
+	return NULL;
 }
 
-BOTH(cuStreamEndCapture, (CUstream stream, CUgraph *out), (stream, out, ptds))
+struct sg_node **sg_graph_order(struct sg_graph *g, struct sg_node **bad)
 {
-	struct sg_capture *c, **p;
-	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+	struct sg_node **order = malloc((g->count + 1) * sizeof(*order)), *n;
+	size_t *waits = calloc(g->count + 1, sizeof(*waits));
+	size_t *first = calloc(g->count + 2, sizeof(*first)), *next = NULL;
+	size_t edges = 0, done = 0, ready = 0;
+	uint32_t i = 0;
 
-	if (e)
-		return e;
-	if (!out)
-		return CUDA_ERROR_INVALID_VALUE;
-	*out = NULL;
-	pthread_mutex_lock(&lock);
-	c = atomic_load(&s->capture);
-	if (!c || c->origin != s) {
-		pthread_mutex_unlock(&lock);
-		return c ? CUDA_ERROR_STREAM_CAPTURE_UNMATCHED : CUDA_ERROR_ILLEGAL_STATE;
+	*bad = NULL;
+	if (!order || !waits || !first)
+		goto fail;
+	for (n = g->first; n; n = n->next) {
+		n->mark = i++;
+		edges += n->nedges;
 	}
-	for (p = &captures; *p != c; p = &(*p)->next)
-		;
-	*p = c->next;
-	/* A stream's lock is held while an operation is put together, and comes before the context's. */
-	for (struct sg_stream *o = s; o;) {
-		pthread_mutex_lock(&o->lock);
-		atomic_store(&o->capture, NULL);
-		pthread_mutex_unlock(&o->lock);
-		if (o != s)
-			sg_object_put(&sg_stream_table, o);
-		pthread_mutex_lock(&s->ctx->lock);
-		for (o = s->ctx->streams; o && atomic_load(&o->capture) != c; o = o->next)
+	/* Outgoing edges, by the node they leave: first[i] .. first[i + 1]. */
+	next = malloc((edges + 1) * sizeof(*next));
+	if (!next)
+		goto fail;
+	for (n = g->first; n; n = n->next)
+		for (size_t k = 0; k < n->nedges; k++)
+			first[n->in[k].from->mark + 2]++;
+	for (i = 2; i <= g->count; i++)
+		first[i] += first[i - 1];
+	{
+		struct sg_node **by_mark = malloc((g->count + 1) * sizeof(*by_mark));
+
+		if (!by_mark)
+			goto fail;
+		for (n = g->first; n; n = n->next) {
+			by_mark[n->mark] = n;
+			waits[n->mark] = n->nedges;
+			for (size_t k = 0; k < n->nedges; k++)
+				next[first[n->in[k].from->mark + 1]++] = n->mark;
+			if (!n->nedges)
+				order[ready++] = n;
+		}
+		while (done < ready) {
+			uint32_t m = order[done++]->mark;
+
+			for (size_t k = first[m]; k < first[m + 1]; k++)
+				if (!--waits[next[k]])
+					order[ready++] = by_mark[next[k]];
+		}
+		free(by_mark);
+	}
+	if (done != g->count) {
+		for (n = g->first; n && !waits[n->mark]; n = n->next)
 			;
-		if (o)
-			sg_object_get(o);
-		pthread_mutex_unlock(&s->ctx->lock);
+		*bad = n;
+		goto fail;
 	}
-	pthread_mutex_unlock(&lock);
-	if (c->invalid) {
-		graph_free(c->graph);
-		e = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-	} else {
-		*out = c->graph;
+	free(waits);
+	free(first);
+	free(next);
+	return order;
+fail:
+	free(order);
+	free(waits);
+	free(first);
+	free(next);
+	return NULL;
+}
+
+struct sg_node *sg_graph_find(struct sg_graph *g, const struct sg_node *original)
+{
+	struct sg_node *n, *in;
+
+	for (n = g->first; n; n = n->next) {
+		if (n->origin == original->id)
+			return n;
+		in = n->child ? sg_graph_find(n->child, original) : NULL;
+		for (unsigned int i = 0; !in && n->bodies && i < n->params.conditional.size; i++)
+			in = sg_graph_find(n->bodies[i], original);
+		if (in)
+			return in;
 	}
-	pthread_mutex_destroy(&c->lock);
-	free(c->spare);
-	free(c);
-	return e;
+	return NULL;
 }
 
-static CUresult info(CUstream stream, bool ptds, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph)
-{
-	struct sg_capture *c;
-	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+/* --- the calls ------------------------------------------------------------------------------------------------------ */
 
-	if (e)
-		return e;
-	if (!status)
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&lock);
-	c = atomic_load(&s->capture);
-	*status = !c ? CU_STREAM_CAPTURE_STATUS_NONE : c->invalid ? CU_STREAM_CAPTURE_STATUS_INVALIDATED :
-		  CU_STREAM_CAPTURE_STATUS_ACTIVE;
-	if (c && id)
-		*id = c->id;
-	if (c && graph)
-		*graph = c->graph;
-	pthread_mutex_unlock(&lock);
-	return CUDA_SUCCESS;
-}
-
-BOTH(cuStreamIsCapturing, (CUstream stream, CUstreamCaptureStatus *status), (stream, status, ptds))
-{
-	return info(stream, ptds, status, NULL, NULL);
-}
-
-BOTH(cuStreamGetCaptureInfo, (CUstream stream, CUstreamCaptureStatus *status, cuuint64_t *id),
-     (stream, status, id, ptds))
-{
-	return info(stream, ptds, status, id, NULL);
-}
-
-/* Each node depends on the one before it, as far as anybody could tell. */
-static CUresult frontier(CUstream stream, bool ptds, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
-			 const CUgraphNode **nodes, size_t *n)
-{
-	static __thread CUgraphNode tip __attribute__((tls_model("initial-exec")));
-	CUgraph g = NULL;
-	CUresult e = info(stream, ptds, status, id, &g);
-
-	if (e || !g)
-		return e;
-	if (graph)
-		*graph = g;
-	tip = g->count ? (CUgraphNode)((char *)g->last - offsetof(struct node, next)) : NULL;
-	if (nodes)
-		*nodes = &tip;
-	if (n)
-		*n = g->count != 0;
-	return CUDA_SUCCESS;
-}
-
-BOTH(cuStreamGetCaptureInfo_v2,
-     (CUstream stream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph, const CUgraphNode **nodes,
-      size_t *n),
-     (stream, status, id, graph, nodes, n, ptds))
-{
-	return frontier(stream, ptds, status, id, graph, nodes, n);
-}
-
-BOTH(cuStreamGetCaptureInfo_v3,
-     (CUstream stream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph, const CUgraphNode **nodes,
-      const CUgraphEdgeData **edges, size_t *n),
-     (stream, status, id, graph, nodes, edges, n, ptds))
-{
-	if (edges)
-		*edges = NULL;
-	return frontier(stream, ptds, status, id, graph, nodes, n);
-}
-
-/* --- graphs -------------------------------------------------------------------------------------------------------- */
-
-static CUresult enter(const void *h, bool executable, CUgraph *g)
+static CUresult enter(CUgraph h, struct sg_graph **g)
 {
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	*g = check(h, executable);
+	*g = sg_graph_check(h);
 	return *g ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -389,265 +323,129 @@ CUresult cuGraphCreate(CUgraph *out, unsigned int flags)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (!out || flags)
 		return CUDA_ERROR_INVALID_VALUE;
-	*out = graph_new(false);
+	*out = (CUgraph)sg_graph_new();
 	return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 CUresult cuGraphClone(CUgraph *out, CUgraph original)
 {
-	CUgraph g;
-	CUresult e = enter(original, false, &g);
+	struct sg_graph *g;
+	CUresult e = enter(original, &g);
 
 	if (e || !out)
 		return e ? e : CUDA_ERROR_INVALID_VALUE;
-	*out = graph_copy(g, false);
+	if (g->memory_nodes)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	*out = (CUgraph)sg_graph_copy(g, false);
 	return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 CUresult cuGraphDestroy(CUgraph graph)
 {
-	CUgraph g;
-	CUresult e = enter(graph, false, &g);
+	struct sg_graph *g;
+	CUresult e = enter(graph, &g);
 
-	if (!e)
-		graph_free(g);
-	return e;
-}
-
-CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *n)
-{
-	struct node *node;
-	size_t i = 0;
-	CUgraph g;
-	CUresult e = enter(graph, false, &g);
-
-	if (e || !n)
-		return e ? e : CUDA_ERROR_INVALID_VALUE;
-	for (node = g->first; nodes && node && i < *n; node = node->next)
-		nodes[i++] = (CUgraphNode)node;
-	while (nodes && i < *n)
-		nodes[i++] = NULL;
-	*n = g->count;
-	return CUDA_SUCCESS;
-}
-
-CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph graph, unsigned long long flags)
-{
-	CUgraph g;
-	CUresult e = enter(graph, false, &g);
-
-	if (e || !out)
-		return e ? e : CUDA_ERROR_INVALID_VALUE;
-	if (flags & ~(unsigned long long)(CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH |
-					  CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD | CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY))
-		return CUDA_ERROR_NOT_SUPPORTED;
-	*out = (CUgraphExec)graph_copy(g, true);
-	return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-}
-
-CUresult cuGraphInstantiate_v2(CUgraphExec *out, CUgraph graph, CUgraphNode *error, char *log, size_t size)
-{
-	if (error)
-		*error = NULL;
-	if (log && size)
-		log[0] = 0;
-	return cuGraphInstantiateWithFlags(out, graph, 0);
-}
-
-CUresult cuGraphInstantiate(CUgraphExec *out, CUgraph graph, CUgraphNode *error, char *log, size_t size)
-{
-	return cuGraphInstantiate_v2(out, graph, error, log, size);
-}
-
-BOTH(cuGraphInstantiateWithParams, (CUgraphExec *out, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params),
-     (out, graph, params, ptds))
-{
-	CUresult e;
-
-	if (!params)
+	if (e)
+		return e;
+	if (g->owner || g->capture)	/* its node's, or its capture's */
 		return CUDA_ERROR_INVALID_VALUE;
-	e = cuGraphInstantiateWithFlags(out, graph, params->flags);
-	params->hErrNode_out = NULL;
-	params->result_out = e ? CUDA_GRAPH_INSTANTIATE_ERROR : CUDA_GRAPH_INSTANTIATE_SUCCESS;
-	return e;
-}
-
-BOTH(cuGraphUpload, (CUgraphExec exec, CUstream stream), (exec, stream, ptds))
-{
-	struct sg_stream *s;
-	CUgraph g;
-	CUresult e = enter(exec, true, &g);
-
-	return e ? e : sg_stream_of(stream, ptds, &s);
-}
-
-BOTH(cuGraphLaunch, (CUgraphExec exec, CUstream stream), (exec, stream, ptds))
-{
-	struct sg_stream *s;
-	struct node *n;
-	CUgraph g;
-	CUresult e = enter(exec, true, &g);
-
-	if (!e)
-		e = sg_stream_of(stream, ptds, &s);
-	if (e)
-		return e;
-	for (n = g->first; n; n = n->next) {
-		struct sg_op *op = sg_queue_begin(s, (enum sg_op_type)n->op->type, n->bytes - sizeof(*op));
-
-		copy_op(op, n->op, n->bytes);
-		sg_queue_end(s, op, !n->next);
-	}
+	sg_graph_free(g);
 	return CUDA_SUCCESS;
 }
 
-CUresult cuGraphExecDestroy(CUgraphExec exec)
+CUresult cuGraphDestroyNode(CUgraphNode node)
 {
-	CUgraph g;
-	CUresult e = enter(exec, true, &g);
+	struct sg_node *n = sg_node_check(node), *o;
 
-	if (!e)
-		graph_free(g);
-	return e;
-}
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!n)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (n->graph->memory_nodes)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	for (o = n->graph->first; o; o = o->next) {
+		struct sg_edge *e = sg_node_edge(o, n);
 
-/* What changed does not matter: all operations are taken anew, if they are of the same kinds. */
-CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo *result)
-{
-	struct node *a, *b;
-	CUgraph old, g, fresh;
-	CUresult e = enter(exec, true, &old);
-
-	if (!e)
-		e = enter(graph, false, &g);
-	if (e || !result)
-		return e ? e : CUDA_ERROR_INVALID_VALUE;
-	*result = (CUgraphExecUpdateResultInfo){ .result = CU_GRAPH_EXEC_UPDATE_SUCCESS };
-	for (a = old->first, b = g->first; a && b && a->op->type == b->op->type; a = a->next, b = b->next)
-		;
-	if (a || b) {
-		result->result = CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
-		return CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+		if (e)
+			*e = o->in[--o->nedges];
 	}
-	fresh = graph_copy(g, true);
-	if (!fresh)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	a = old->first;
-	old->first = fresh->first;
-	old->last = fresh->first ? fresh->last : &old->first;
-	fresh->first = a;
-	graph_free(fresh);
+	sg_node_free(n);
 	return CUDA_SUCCESS;
 }
 
-/* --- explicit nodes: each is captured on its own ------------------------------------------------------------------- */
-
-struct recording {
-	struct sg_capture capture;
-	CUgraph graph;
-	size_t before;
-	CUstream stream;
-};
-
-static CUresult record_begin(struct recording *r, CUgraph h, const CUgraphNode *deps, size_t n, const void *params)
+static CUresult pairs_ok(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t n, struct sg_graph **g)
 {
-	CUresult e = enter(h, false, &r->graph);
+	CUresult e = enter(graph, g);
 
 	if (e)
 		return e;
-	if ((n && !deps) || !params)
+	if (n && (!from || !to))
 		return CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < n; i++) {
-		struct node *d;
+		struct sg_node *a = sg_node_check(from[i]), *b = sg_node_check(to[i]);
 
-		for (d = r->graph->first; d && (CUgraphNode)d != deps[i]; d = d->next)
-			;
-		if (!d)
+		if (!a || !b || a == b || a->graph != *g || b->graph != *g)
 			return CUDA_ERROR_INVALID_VALUE;
 	}
-	e = cuStreamCreate(&r->stream, CU_STREAM_NON_BLOCKING);
-	if (e)
-		return e;
-	r->before = r->graph->count;
-	r->capture = (struct sg_capture){ .graph = r->graph, .spare = malloc(SPARE_BYTES) };
-	if (!r->capture.spare) {
-		cuStreamDestroy_v2(r->stream);
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	pthread_mutex_init(&r->capture.lock, NULL);
-	atomic_store(&((struct sg_stream *)r->stream)->capture, &r->capture);
 	return CUDA_SUCCESS;
 }
 
-static CUresult record_end(struct recording *r, CUresult e, CUgraphNode *out)
+CUresult cuGraphAddDependencies_v2(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to,
+				   const CUgraphEdgeData *data, size_t n)
 {
-	atomic_store(&((struct sg_stream *)r->stream)->capture, NULL);
-	cuStreamDestroy_v2(r->stream);
-	free(r->capture.spare);
-	pthread_mutex_destroy(&r->capture.lock);
-	if (!e && (r->capture.invalid || r->graph->count != r->before + 1))
-		e = CUDA_ERROR_INVALID_VALUE;
-	if (!e)
-		*out = (CUgraphNode)((char *)r->graph->last - offsetof(struct node, next));
+	struct sg_graph *g;
+	CUresult e = pairs_ok(graph, from, to, n, &g);
+	size_t i;
+
+	for (i = 0; !e && i < n; i++) {
+		struct sg_node *a = sg_node_check(from[i]), *b = sg_node_check(to[i]);
+
+		e = sg_deps_ok(g, &from[i], data ? &data[i] : NULL, 1);
+		if (!e && sg_node_edge(b, a))
+			e = CUDA_ERROR_INVALID_VALUE;
+		else if (!e && !sg_node_depend(b, a, data ? &data[i] : NULL))
+			e = CUDA_ERROR_OUT_OF_MEMORY;
+		if (e)
+			break;
+	}
+	/* All of them or none. */
+	while (e && i-- > 0)
+		sg_node_check(to[i])->nedges--;
 	return e;
 }
 
-CUresult cuGraphAddKernelNode_v2(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t n,
-				 const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+CUresult cuGraphAddDependencies(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t n)
 {
-	struct recording r;
-	CUresult e = record_begin(&r, graph, deps, n, out ? p : NULL);
+	return cuGraphAddDependencies_v2(graph, from, to, NULL, n);
+}
+
+CUresult cuGraphRemoveDependencies_v2(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to,
+				      const CUgraphEdgeData *data, size_t n)
+{
+	struct sg_graph *g;
+	CUresult e = pairs_ok(graph, from, to, n, &g);
 
 	if (e)
 		return e;
-	e = cuLaunchKernel(p->func ? p->func : (CUfunction)p->kern, p->gridDimX, p->gridDimY, p->gridDimZ, p->blockDimX,
-			   p->blockDimY, p->blockDimZ, p->sharedMemBytes, r.stream, p->kernelParams, p->extra);
-	return record_end(&r, e, out);
-}
+	if (n && g->memory_nodes)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	for (size_t i = 0; i < n; i++) {
+		struct sg_edge *edge = sg_node_edge(sg_node_check(to[i]), sg_node_check(from[i]));
 
-CUresult cuGraphAddMemcpyNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t n,
-			      const CUDA_MEMCPY3D *p, CUcontext ctx)
-{
-	struct recording r;
-	CUresult e = record_begin(&r, graph, deps, n, out ? p : NULL);
-
-	return e ? e : record_end(&r, cuMemcpy3DAsync_v2(p, r.stream), out);
-}
-
-CUresult cuGraphAddMemsetNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t n,
-			      const CUDA_MEMSET_NODE_PARAMS *p, CUcontext ctx)
-{
-	struct recording r;
-	CUresult e = record_begin(&r, graph, deps, n, out ? p : NULL);
-
-	if (e)
-		return e;
-	switch (p->elementSize) {
-	case 1:
-		e = cuMemsetD2D8Async(p->dst, p->pitch, (unsigned char)p->value, p->width, p->height, r.stream);
-		break;
-	case 2:
-		e = cuMemsetD2D16Async(p->dst, p->pitch, (unsigned short)p->value, p->width, p->height, r.stream);
-		break;
-	case 4:
-		e = cuMemsetD2D32Async(p->dst, p->pitch, p->value, p->width, p->height, r.stream);
-		break;
-	default:
-		e = CUDA_ERROR_INVALID_VALUE;
+		if (!edge || memcmp(&edge->data, data ? &data[i] : &(CUgraphEdgeData){ 0 }, sizeof(edge->data)))
+			return CUDA_ERROR_INVALID_VALUE;
 	}
-	return record_end(&r, e, out);
+	for (size_t i = 0; i < n; i++) {
+		struct sg_node *b = sg_node_check(to[i]);
+		struct sg_edge *edge = sg_node_edge(b, sg_node_check(from[i]));
+
+		if (edge)
+			*edge = b->in[--b->nedges];
+	}
+	return CUDA_SUCCESS;
 }
 
-CUresult cuGraphAddEmptyNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t n)
+CUresult cuGraphRemoveDependencies(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t n)
 {
-	struct recording r;
-	struct sg_op *op;
-	CUresult e = record_begin(&r, graph, deps, n, out);
-
-	if (e)
-		return e;
-	op = sg_capture_begin(&r.capture, SG_OP_SET, sizeof(*op));
-	op->u.set = (struct sg_set){ .element = 1 };
-	sg_capture_end(&r.capture);
-	return record_end(&r, CUDA_SUCCESS, out);
+	return cuGraphRemoveDependencies_v2(graph, from, to, NULL, n);
 }

@@ -153,6 +153,8 @@ CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int flags)
 	CUresult e = sg_enter(&c);
 	void *p;
 
+	if (!e)
+		e = sg_capture_unsafe();
 	if (e)
 		return e;
 	if (!pp || !bytesize || bytesize > SIZE_MAX / 2 ||
@@ -182,6 +184,8 @@ CUresult cuMemFreeHost(void *p)
 	struct sg_ctx *c;
 	CUresult e = sg_enter(&c);
 
+	if (!e)
+		e = sg_capture_unsafe();
 	if (e)
 		return e;
 	if (!sg_host_info((uint64_t)p, &r) || !r.allocated || r.base != (uint64_t)p)

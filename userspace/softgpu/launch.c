@@ -110,6 +110,7 @@ static CUresult launch(CUfunction f, const struct config *g, void **params, void
 	memcpy(op->u.launch.block, g->block, sizeof(g->block));
 	op->u.launch.shared = g->shared;
 	op->u.launch.cooperative = g->cooperative;
+	op->u.launch.handle = k;
 	to = (char *)(op + 1);
 	if (buffer) {
 		memcpy(to, buffer, k->info.param_bytes);

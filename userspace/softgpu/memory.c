@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "both.h"
-#include "softgpu.h"
+#include "graph.h"
 
 static CUresult alloc(struct sg_ctx *c, CUdeviceptr *dptr, size_t size, unsigned int flags)
 {
@@ -23,6 +23,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t size)
 	struct sg_ctx *c;
 	CUresult e = sg_enter(&c);
 
+	if (!e)
+		e = sg_capture_unsafe();
 	return e ? e : alloc(c, dptr, size, 0);
 }
 
@@ -31,6 +33,9 @@ CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t size, unsigned int flags)
 	struct sg_ctx *c;
 	CUresult e = sg_enter(&c);
 
+	if (e)
+		return e;
+	e = sg_capture_unsafe();
 	if (e)
 		return e;
 	if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST)
@@ -51,7 +56,9 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size
 	p = (width + SG_PITCH_ALIGN - 1) & ~(size_t)(SG_PITCH_ALIGN - 1);
 	if (__builtin_mul_overflow(p, height, &size))
 		return CUDA_ERROR_INVALID_VALUE;
-	e = alloc(c, dptr, size, 0);
+	e = sg_capture_unsafe();
+	if (!e)
+		e = alloc(c, dptr, size, 0);
 	if (!e)
 		*pitch = p;
 	return e;
@@ -65,8 +72,13 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 
 	if (e)
 		return e;
-	if (!dptr)
-		return CUDA_SUCCESS;
+	e = sg_capture_unsafe();
+	if (e || !dptr)
+		return e;
+	if (sg_graph_memory_owns(dptr, &e)) {
+		sg_queue_sync_ctx(c);
+		return e;
+	}
 	/* Module variables have no context of their own here and are freed with their module. */
 	if (!sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -119,6 +131,48 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr dp
 
 /* --- stream-ordered allocation ------------------------------------------------------------------------------------- */
 
+/* Captured, they are nodes of the graph. */
+static CUresult capture_alloc(struct sg_stream *s, CUdeviceptr *dptr, size_t size)
+{
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEM_ALLOC };
+	struct sg_node *n;
+	CUresult e;
+
+	p.alloc.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+	p.alloc.poolProps.location = (CUmemLocation){ .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = s->ctx->device };
+	p.alloc.bytesize = size;
+	n = dptr ? sg_node_new(p.type) : NULL;
+	if (!n)
+		return dptr ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
+	e = sg_node_set(n, &p, NULL);
+	if (e) {
+		sg_node_free(n);
+		return e;
+	}
+	e = sg_capture_node(s, n);
+	if (!e)
+		*dptr = p.alloc.dptr;
+	return e;
+}
+
+static CUresult capture_free(struct sg_stream *s, CUdeviceptr dptr)
+{
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEM_FREE, .free = { dptr } };
+	struct sg_node *n = sg_node_new(p.type);
+	CUresult e;
+
+	if (!n)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	e = sg_node_set(n, &p, NULL);
+	if (e) {
+		/* Memory that the graph did not allocate. */
+		sg_node_free(n);
+		sg_capture_invalidate(s);
+		return e;
+	}
+	return sg_capture_node(s, n);
+}
+
 /* Memory is there at once, which is earlier than the order asks for; it goes in stream order. */
 BOTH(cuMemAllocAsync, (CUdeviceptr *dptr, size_t size, CUstream stream), (dptr, size, stream, ptds))
 {
@@ -128,7 +182,7 @@ BOTH(cuMemAllocAsync, (CUdeviceptr *dptr, size_t size, CUstream stream), (dptr, 
 	if (e)
 		return e;
 	if (sg_capturing(s))
-		return CUDA_ERROR_NOT_SUPPORTED;	/* a graph with memory of its own */
+		return capture_alloc(s, dptr, size);
 	e = alloc(s->ctx, dptr, size, SG_ALLOC_ASYNC);
 	if (e != CUDA_ERROR_OUT_OF_MEMORY)
 		return e;
@@ -146,10 +200,12 @@ BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
 
 	if (e)
 		return e;
+	if (sg_capturing(s))
+		return capture_free(s, dptr);
+	if (sg_graph_memory_owns(dptr, &e))
+		return e;
 	if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (sg_capturing(s))
-		return CUDA_ERROR_NOT_SUPPORTED;
 	if (sg_queue_lock_idle(s)) {
 		size_t size = sg_heap_free(dptr);
 

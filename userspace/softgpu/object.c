@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "softgpu.h"
+#include "graph.h"
 
 #define TABLE(name, bytes, n, m, fresh)                                                                     \
 	struct sg_table name = { .magic = (m), .size = (bytes), .max = (n), .reuse_after = (fresh),          \
@@ -16,11 +16,18 @@ TABLE(sg_event_table, 128, 1u << 20, 0x544e5645, 256);
 TABLE(sg_library_table, 512, 65536, 0x5242494c, 256);
 TABLE(sg_kernel_table, 256, 1u << 20, 0x4e52454b, 1024);
 TABLE(sg_pool_table, 128, 4096, 0x4c4f4f50, 64);
+TABLE(sg_graph_table, 128, 1u << 20, 0x48505247, 256);
+TABLE(sg_node_table, 512, 1u << 22, 0x45444f4e, 4096);
+TABLE(sg_exec_table, 128, 1u << 18, 0x43455845, 256);
+TABLE(sg_user_table, 64, 1u << 20, 0x52455355, 256);
 
 _Static_assert(sizeof(struct sg_ctx) <= 1024, "sg_ctx outgrew its slot");
 _Static_assert(sizeof(struct sg_stream) <= 512, "sg_stream outgrew its slot");
 _Static_assert(sizeof(struct sg_event) <= 128, "sg_event outgrew its slot");
 _Static_assert(sizeof(struct sg_library) <= 512, "sg_library outgrew its slot");
+_Static_assert(sizeof(struct sg_node) <= 512, "sg_node outgrew its slot");
+_Static_assert(sizeof(struct sg_graph) <= 128, "sg_graph outgrew its slot");
+_Static_assert(sizeof(struct sg_exec) <= 128, "sg_exec outgrew its slot");
 _Static_assert(sizeof(struct sg_kernel) <= 256, "sg_kernel outgrew its slot");
 
 static bool table_init(struct sg_table *t)
@@ -40,7 +47,9 @@ static bool table_init(struct sg_table *t)
 bool sg_tables_init(void)
 {
 	return table_init(&sg_ctx_table) && table_init(&sg_stream_table) && table_init(&sg_event_table) &&
-	       table_init(&sg_library_table) && table_init(&sg_kernel_table) && table_init(&sg_pool_table);
+	       table_init(&sg_library_table) && table_init(&sg_kernel_table) && table_init(&sg_pool_table) &&
+	       table_init(&sg_graph_table) && table_init(&sg_node_table) && table_init(&sg_exec_table) &&
+	       table_init(&sg_user_table);
 }
 
 void *sg_object_new(struct sg_table *t)

@@ -61,6 +61,7 @@ static void stream_destroy(void *object)
 	struct sg_stream *s = object;
 
 	munmap(s->ring, SG_RING_BYTES);
+	sg_tips_free(s->tips);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->wake_lock);
 }
@@ -352,7 +353,7 @@ struct sg_op *sg_queue_begin(struct sg_stream *s, enum sg_op_type type, size_t e
 
 	pthread_mutex_lock(&s->lock);
 	if (sg_capturing(s))
-		return sg_capture_begin(atomic_load(&s->capture), type, sizeof(*op) + extra);
+		return sg_capture_begin(s, type, sizeof(*op) + extra);
 	order(s);
 	op = reserve(s, op_bytes(extra));
 	op->type = type;
@@ -364,7 +365,7 @@ uint64_t sg_queue_end(struct sg_stream *s, struct sg_op *op, bool heavy)
 	uint64_t seq;
 
 	if (sg_capturing(s)) {
-		sg_capture_end(atomic_load(&s->capture));
+		sg_capture_end(s);
 		pthread_mutex_unlock(&s->lock);
 		return 0;
 	}

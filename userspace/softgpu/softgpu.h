@@ -90,6 +90,9 @@ static inline void *sg_object_check(const struct sg_table *t, const void *h)
 	return atomic_load_explicit(&((struct sg_object *)h)->live, memory_order_acquire) == t->magic ? (void *)h : NULL;
 }
 
+/** graph_memory.c: if @addr belongs to a graph, give it back, with *@e the answer. */
+bool sg_graph_memory_owns(CUdeviceptr addr, CUresult *e);
+
 extern struct sg_table sg_ctx_table, sg_stream_table, sg_event_table, sg_library_table, sg_kernel_table, sg_pool_table;
 bool sg_tables_init(void);
 
@@ -190,6 +193,7 @@ struct sg_tls {
 	unsigned int depth, cap;
 	struct sg_stream *own;		/* this thread's default streams, one per context */
 	bool driver_thread, in_callback;
+	CUstreamCaptureMode capture_mode;
 };
 extern __thread struct sg_tls sg_tls __attribute__((tls_model("initial-exec")));
 
@@ -217,9 +221,9 @@ void sg_ctx_fault(struct sg_ctx *c, CUresult fault, const char *text);
 /* --- queue.c: streams as queues ------------------------------------------------------------------------------------ */
 
 enum sg_op_type {
-	SG_OP_PAD, SG_OP_WAIT, SG_OP_EVENT, SG_OP_FREE,		/* done even in a faulted context */
+	SG_OP_PAD, SG_OP_WAIT, SG_OP_EVENT, SG_OP_FREE, SG_OP_RELEASE,	/* done even in a faulted context */
 	SG_OP_CALLBACK,						/* told the fault */
-	SG_OP_LAUNCH, SG_OP_COPY, SG_OP_SET, SG_OP_HOST, SG_OP_WRITE, SG_OP_POLL
+	SG_OP_LAUNCH, SG_OP_COPY, SG_OP_SET, SG_OP_HOST, SG_OP_WRITE, SG_OP_POLL, SG_OP_CALL
 };
 
 struct sg_copy2d {
@@ -256,6 +260,7 @@ struct sg_op {
 			uint32_t grid[3], block[3];
 			uint32_t shared;
 			uint32_t cooperative;
+			const void *handle;	/* what the program named */
 				/* parameters follow the operation */
 		} launch;
 		struct sg_copy2d copy;
@@ -271,6 +276,10 @@ struct sg_op {
 			uint32_t size;
 			uint32_t condition;	/* SG_OP_POLL: CUstreamWaitValue_flags */
 		} write;
+		struct {
+			void (*fn)(struct sg_stream *s, void *arg);	/* SG_OP_CALL, SG_OP_RELEASE */
+			void *arg;
+		} call;
 	} u;
 };
 
@@ -299,7 +308,8 @@ struct sg_stream {
 	pthread_mutex_t lock __attribute__((aligned(64)));
 	uint64_t tail;
 	_Atomic uint64_t enqueued;
-	struct sg_capture *_Atomic capture;	/* graph.c: its operations are recorded instead */
+	struct sg_capture *_Atomic capture;	/* its operations are recorded instead */
+	struct sg_tips *tips;		/* of its capture: what the next operation depends on */
 	uint64_t legacy_waited;		/* newest operation of the legacy stream this one waits for already */
 	uint64_t waited_by_legacy;	/* the other way round; under the legacy stream's lock */
 	_Atomic bool has_thread;
@@ -316,20 +326,52 @@ struct sg_stream {
 
 void sg_queue_init(void);
 
-/* --- graph.c: capture ---------------------------------------------------------------------------------------------- */
+/* --- capture.c ----------------------------------------------------------------------------------------------------- */
 
-/** The place for an operation of @bytes in a graph, and its end; as sg_queue_begin() and _end(). */
-struct sg_op *sg_capture_begin(struct sg_capture *c, enum sg_op_type type, size_t bytes);
-void sg_capture_end(struct sg_capture *c);
+/** The place for an operation of @bytes in a graph, and its end; as sg_queue_begin() and _end(), @s is locked. */
+struct sg_op *sg_capture_begin(struct sg_stream *s, enum sg_op_type type, size_t bytes);
+void sg_capture_end(struct sg_stream *s);
 
 /** @s was used as a capturing stream must not be. */
 void sg_capture_invalidate(struct sg_stream *s);
 
+/** The same for the capture that an event was recorded in. */
+void sg_capture_invalidate_id(uint64_t id);
+
 /** The capture that @s takes part in, 0 for none. */
 uint64_t sg_capture_id(struct sg_stream *s);
 
-/** @s waits for an event that was recorded in capture @id: it takes part from now on. */
-CUresult sg_capture_join(struct sg_stream *s, uint64_t id);
+/** What @s has captured last, for an event to remember. free()d by sg_tips_free(). */
+struct sg_tips;
+struct sg_tips *sg_capture_tips(struct sg_stream *s);
+void sg_tips_free(struct sg_tips *t);
+
+/** @s waits for an event that was recorded in capture @id behind @tips: it takes part from now on. */
+CUresult sg_capture_join(struct sg_stream *s, uint64_t id, const struct sg_tips *tips);
+
+/** An event's record or wait that belongs to each launch of the graph instead. */
+CUresult sg_capture_event(struct sg_stream *s, struct sg_event *ev, bool record);
+
+/** The handle of @s is about to go. */
+void sg_capture_stream_ends(struct sg_stream *s);
+
+/** How many captures there are; asked first, since the answer is nearly always none. */
+extern _Atomic unsigned int sg_captures;
+
+/** May this thread make a call that is not safe while streams capture? If not, those captures are over. */
+CUresult sg_capture_unsafe_slow(void);
+static inline CUresult sg_capture_unsafe(void)
+{
+	return unlikely(atomic_load_explicit(&sg_captures, memory_order_relaxed)) ? sg_capture_unsafe_slow() : CUDA_SUCCESS;
+}
+
+/** May the legacy stream of @c (all of @c, with @sync) be used? */
+CUresult sg_capture_legacy_slow(struct sg_ctx *c, bool sync, bool invalidate);
+static inline CUresult sg_capture_legacy(struct sg_ctx *c, bool sync)
+{
+	return unlikely(atomic_load_explicit(&sg_captures, memory_order_relaxed)) ? sg_capture_legacy_slow(c, sync, true) :
+										     CUDA_SUCCESS;
+}
 
 static inline bool sg_capturing(const struct sg_stream *s)
 {
@@ -408,6 +450,7 @@ struct sg_event {
 	uint64_t seq;
 	uint64_t generation;
 	uint64_t capture;	/* recorded in this capture last, 0: in a stream */
+	struct sg_tips *tips;
 	_Atomic uint64_t time;
 };
 
@@ -416,6 +459,12 @@ void sg_events_end_ctx(struct sg_ctx *c);
 
 /** The stream behind handle @h; @ptds: 0 is the calling thread's default stream. */
 CUresult sg_stream_of(CUstream h, bool ptds, struct sg_stream **out);
+/** The same for questions, which the legacy stream answers also while others capture. */
+CUresult sg_stream_ask(CUstream h, bool ptds, struct sg_stream **out);
+
+/** Record @ev in @s, or let @s wait for it; as the calls of that name. */
+CUresult sg_event_record(struct sg_event *ev, struct sg_stream *s);
+void sg_event_wait(struct sg_event *ev, struct sg_stream *s);
 
 /* --- print.c: what kernels print ----------------------------------------------------------------------------------- */
 

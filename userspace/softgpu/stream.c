@@ -41,7 +41,7 @@ static CUresult own_stream(struct sg_ctx *c, struct sg_stream **out)
 	return CUDA_SUCCESS;
 }
 
-CUresult sg_stream_of(CUstream h, bool ptds, struct sg_stream **out)
+CUresult sg_stream_ask(CUstream h, bool ptds, struct sg_stream **out)
 {
 	struct sg_ctx *c;
 	CUresult e;
@@ -61,6 +61,15 @@ CUresult sg_stream_of(CUstream h, bool ptds, struct sg_stream **out)
 		return own_stream(c, out);
 	*out = c->legacy;
 	return CUDA_SUCCESS;
+}
+
+CUresult sg_stream_of(CUstream h, bool ptds, struct sg_stream **out)
+{
+	CUresult e = sg_stream_ask(h, ptds, out);
+
+	if (unlikely(e) || likely(*out != (*out)->ctx->legacy))
+		return e;
+	return sg_capture_legacy((*out)->ctx, false);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
@@ -99,6 +108,8 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if ((uintptr_t)stream <= 2 || !s || s->per_thread || s->ctx->legacy == s)
 		return CUDA_ERROR_INVALID_HANDLE;
+	if (sg_capturing(s))
+		sg_capture_stream_ends(s);
 	sg_stream_drop(s);
 	return CUDA_SUCCESS;
 }
@@ -149,7 +160,7 @@ BOTH(cuStreamQuery, (CUstream stream), (stream, ptds))
 BOTH(cuStreamGetPriority, (CUstream stream, int *priority), (stream, priority, ptds))
 {
 	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+	CUresult e = sg_stream_ask(stream, ptds, &s);
 
 	if (e)
 		return e;
@@ -162,7 +173,7 @@ BOTH(cuStreamGetPriority, (CUstream stream, int *priority), (stream, priority, p
 BOTH(cuStreamGetFlags, (CUstream stream, unsigned int *flags), (stream, flags, ptds))
 {
 	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+	CUresult e = sg_stream_ask(stream, ptds, &s);
 
 	if (e)
 		return e;
@@ -175,7 +186,7 @@ BOTH(cuStreamGetFlags, (CUstream stream, unsigned int *flags), (stream, flags, p
 BOTH(cuStreamGetId, (CUstream stream, unsigned long long *id), (stream, id, ptds))
 {
 	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+	CUresult e = sg_stream_ask(stream, ptds, &s);
 
 	if (e)
 		return e;
@@ -188,7 +199,7 @@ BOTH(cuStreamGetId, (CUstream stream, unsigned long long *id), (stream, id, ptds
 BOTH(cuStreamGetCtx, (CUstream stream, CUcontext *ctx), (stream, ctx, ptds))
 {
 	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+	CUresult e = sg_stream_ask(stream, ptds, &s);
 
 	if (e)
 		return e;
@@ -210,7 +221,7 @@ BOTH(cuStreamGetCtx_v2, (CUstream stream, CUcontext *ctx, CUgreenCtx *green), (s
 BOTH(cuStreamGetDevice, (CUstream stream, CUdevice *device), (stream, device, ptds))
 {
 	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+	CUresult e = sg_stream_ask(stream, ptds, &s);
 
 	if (e)
 		return e;
@@ -250,6 +261,10 @@ BOTH(cuStreamAddCallback, (CUstream stream, CUstreamCallback callback, void *dat
 		return e;
 	if (!callback || flags)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (sg_capturing(s)) {
+		sg_capture_invalidate(s);
+		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+	}
 	op = sg_queue_begin(s, SG_OP_CALLBACK, 0);
 	op->u.host.callback = callback;
 	op->u.host.data = data;
@@ -258,25 +273,13 @@ BOTH(cuStreamAddCallback, (CUstream stream, CUstreamCallback callback, void *dat
 	return CUDA_SUCCESS;
 }
 
-/* --- capture: graph.c; this is a setting of the thread ------------------------------------------------------------ */
-
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
-{
-	static __thread CUstreamCaptureMode current __attribute__((tls_model("initial-exec")));
-	CUstreamCaptureMode old = current;
-
-	if (!mode || (unsigned int)*mode > CU_STREAM_CAPTURE_MODE_RELAXED)
-		return CUDA_ERROR_INVALID_VALUE;
-	current = *mode;
-	*mode = old;
-	return CUDA_SUCCESS;
-}
+/* --- attributes ---------------------------------------------------------------------------------------------------- */
 
 BOTH(cuStreamGetAttribute, (CUstream stream, CUstreamAttrID attr, CUstreamAttrValue *value),
      (stream, attr, value, ptds))
 {
 	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
+	CUresult e = sg_stream_ask(stream, ptds, &s);
 
 	if (e)
 		return e;

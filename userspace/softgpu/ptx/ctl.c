@@ -286,6 +286,20 @@ HANDLER(ctl_assertfail)
 	ptx_fault(w, in, first, FAULT_ASSERT, "assertion failed");
 }
 
+void (*ptx_set_conditional)(uint64_t handle, uint32_t value);
+
+HANDLER(ctl_set_conditional)
+{
+	const struct builtin *c = in->ext;
+
+	for (uint32_t m = w->mask; m && ptx_set_conditional; m &= m - 1) {
+		unsigned int i = __builtin_ctz(m);
+
+		ptx_set_conditional(area_value(w, i, c->arg[0], 8), area_value(w, i, c->arg[1], 4));
+	}
+	return in + 1;
+}
+
 HANDLER(ctl_nanosleep)
 {
 	warp_account(w, in);

@@ -39,6 +39,9 @@ const struct ptx_kernel *ptx_module_kernel_at(const struct ptx_module *m, size_t
 bool ptx_module_global(const struct ptx_module *m, const char *name, uint64_t *address, size_t *size);
 bool ptx_module_global_is_managed(const struct ptx_module *m, const char *name);
 
+/** What cudaGraphSetConditional() in a kernel calls; NULL: nothing. */
+extern void (*ptx_set_conditional)(uint64_t handle, uint32_t value);
+
 /** True if some kernel may print (vprintf) or assert. */
 bool ptx_module_prints(const struct ptx_module *m);
 

@@ -78,9 +78,10 @@ static bool call_builtin(struct tr *t, const char *name, const struct call *c)
 	} known[] = {
 		{ "vprintf", ctl_vprintf, 2, { 8, 8 } },
 		{ "__assertfail", ctl_assertfail, 5, { 8, 8, 4, 8, 8 } },
+		{ "cudaGraphSetConditional", ctl_set_conditional, 2, { 8, 4 } },
 	};
 
-	for (unsigned int i = 0; i < 2; i++) {
+	for (unsigned int i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		struct builtin *b;
 
 		if (strcmp(name, known[i].name))
@@ -96,7 +97,7 @@ static bool call_builtin(struct tr *t, const char *name, const struct call *c)
 		b->has_ret = c->nrets;
 		b->ret = c->nrets ? c->rets[0].offset : 0;
 		put(t, known[i].fn)->ext = b;
-		t->m->prints = true;
+		t->m->prints |= known[i].fn != ctl_set_conditional;
 		return true;
 	}
 	return false;
