@@ -2,9 +2,8 @@
 # vgpu-broker and vgpu-worker.
 
 BROKER_DIR := userspace/broker
-BROKER_SRC := $(addprefix $(BROKER_DIR)/,main.c device.c session.c pool.c local.c xen.c control.c quota.c log.c)
-WORKER_SRC := $(addprefix $(BROKER_DIR)/worker/,main.c sandbox.c control.c context.c fence.c block.c object.c info.c memory.c \
-		copy.c image.c enumerate.c link.c vmm.c pool.c graph.c launch.c callback.c sync.c output.c callback.c handles.c ranges.c latch.c) $(BROKER_DIR)/log.c
+BROKER_SRC := $(wildcard $(BROKER_DIR)/*.c)
+WORKER_SRC := $(wildcard $(BROKER_DIR)/worker/*.c) $(BROKER_DIR)/log.c
 
 $(B)/bin/vgpu-broker: $(BROKER_SRC:%.c=$(B)/%.o) $(B)/libidm.a
 	@mkdir -p $(@D)

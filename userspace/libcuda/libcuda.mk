@@ -3,8 +3,7 @@
 
 VGPU_INTEGRITY ?= 1
 
-SHIM_NAMES := session stats trace fork init device context object range reserve memory managed pinned memset staging copy copy2d batch \
-	      image jit module link kernel enumerate launch stream callback event capture graph graph_node pointer pool vmm occupancy export_tables export_hooks errors refuse resolve
+SHIM_NAMES := $(filter-out integrity,$(notdir $(basename $(wildcard userspace/libcuda/*.c))))
 ifneq ($(VGPU_INTEGRITY),0)
 SHIM_NAMES += integrity
 CFLAGS-userspace/libcuda := -DVGPU_INTEGRITY
