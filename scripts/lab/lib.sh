@@ -24,6 +24,7 @@ LAB_POD_CPUS=${LAB_POD_CPUS:-2}
 LAB_POD_KERNEL=${LAB_POD_KERNEL:-/lab/pod/kernel}
 LAB_POD_TYPE=${LAB_POD_TYPE:-pvh}
 LAB_BOOT_SECONDS=${LAB_BOOT_SECONDS:-120}
+LAB_CREATE=${LAB_CREATE:-vgpuctl create}	# makes a domain of the file that is added to it
 
 lab_say() { echo "lab: $*" >&2; }
 
@@ -62,7 +63,7 @@ pod_start() {
 		for lab_line in "$@"; do echo "$lab_line"; done
 	} >"$lab_cfg"
 	rm -f "/var/log/xen/console/guest-pod$lab_n.log" "/run/lab/pod$lab_n.up"
-	if ! vgpuctl create "$lab_cfg" >"/run/lab/pod$lab_n.create" 2>&1; then
+	if ! $LAB_CREATE "$lab_cfg" >"/run/lab/pod$lab_n.create" 2>&1; then
 		lab_say "pod$lab_n could not be created: $(cat "/run/lab/pod$lab_n.create")"
 		return 1
 	fi
