@@ -11,7 +11,7 @@ for part in tap counters isolation; do
 done
 stock=$(command -v xl)
 PATH=/lab/script/native/bin:$PATH
-LAB_CREATE="xl create"
+export LAB_CREATE="xl create"
 
 # Everything that a pod's device could leave behind in dom0.
 holdings() {
@@ -58,6 +58,7 @@ config_with() {
 refused_alike() {
 	config_with "$1"
 	check_fails "xl refuses $1" xl create /run/t/refused.cfg
+	# shellcheck disable=SC2154 # from tap.sh
 	words_of xl <"$tap_log" >/run/t/xl.said
 	vgpuctl create /run/t/refused.cfg 2>&1 | words_of vgpuctl >/run/t/vgpuctl.said
 	check "in vgpuctl's words" same_words
@@ -103,7 +104,7 @@ check "the quota holds" quota_of 1 vgpu 64
 check "vgpu-list shows it" row 1 0 64 3 5
 LAB_CREATE="vgpuctl create"
 check "a pod is made by vgpuctl" pod_create 2 gpu=0,memory=64,weight=3,sessions=5
-LAB_CREATE="xl create"
+export LAB_CREATE="xl create"
 check "both have the same nodes and permissions in xenstore" same_nodes
 pod_destroy 2
 check "xl list -l tells the configuration" sh -c 'xl list -l pod1 | grep "\"memory_mib\": 64"'
