@@ -119,6 +119,7 @@ struct vgpu_event {
  * @told:	the broker has read its DEVICE_ADD
  * @add:	event
  * @remove:	event
+ * @config:	watches the device's directory for what the toolstack changes
  */
 struct vgpu_back {
 	struct kref ref;
@@ -146,6 +147,7 @@ struct vgpu_back {
 	bool told;
 	struct vgpu_event add;
 	struct vgpu_event remove;
+	struct xenbus_watch config;
 };
 
 /**
@@ -265,6 +267,7 @@ int vgpu_session_file(struct vgpu_session *s);
 int vgpu_broker_init(void);
 void vgpu_broker_exit(void);
 void vgpu_broker_device_add(struct vgpu_back *back);
+void vgpu_broker_device_changed(struct vgpu_back *back);
 void vgpu_broker_device_remove(struct vgpu_back *back);
 void vgpu_broker_session_open(struct vgpu_session *s);
 void vgpu_broker_session_close(struct vgpu_session *s);

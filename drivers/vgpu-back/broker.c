@@ -63,11 +63,25 @@ void vgpu_broker_device_add(struct vgpu_back *back)
 	queue_event(&back->add, VGPU_BACK_DEVICE_ADD, back, NULL);
 }
 
+/* Told as the device was told at first. What is still in the queue is brought up to date there. */
+void vgpu_broker_device_changed(struct vgpu_back *back)
+{
+	struct vgpu_back_event *rec = &back->add.rec;
+
+	if (list_empty(&back->add.node)) {
+		queue_event(&back->add, VGPU_BACK_DEVICE_ADD, back, NULL);
+		return;
+	}
+	rec->weight = back->weight;
+	rec->memory = back->memory;
+	rec->sessions = back->max_sessions;
+}
+
 void vgpu_broker_device_remove(struct vgpu_back *back)
 {
 	if (!list_empty(&back->add.node))
 		drop_event(&back->add);
-	else if (back->told)
+	if (back->told)
 		queue_event(&back->remove, VGPU_BACK_DEVICE_REMOVE, back, NULL);
 }
 

@@ -109,6 +109,33 @@ static void read_config(struct vgpu_back *back)
 	kfree(gpu);
 }
 
+/*
+ * The toolstack has written to the device's directory, which no frontend can: new quota, weight or number of sessions.
+ * A key that is missing belongs to a directory that is just being removed.
+ */
+static void config_changed(struct xenbus_watch *watch, const char *path, const char *token)
+{
+	struct vgpu_back *back = container_of(watch, struct vgpu_back, config);
+	const char *dir = back->xendev->nodename;
+	unsigned int weight, memory, sessions;
+
+	if (xenbus_scanf(XBT_NIL, dir, "weight", "%u", &weight) != 1 ||
+	    xenbus_scanf(XBT_NIL, dir, "memory", "%u", &memory) != 1 ||
+	    xenbus_scanf(XBT_NIL, dir, "sessions", "%u", &sessions) != 1)
+		return;
+	weight = max(1U, weight);
+	sessions = max(1U, sessions);
+
+	mutex_lock(&vgpu_lock);
+	if (weight != back->weight || sessions != back->max_sessions || (u64)memory << 20 != back->memory) {
+		back->weight = weight;
+		back->memory = (u64)memory << 20;
+		back->max_sessions = sessions;
+		vgpu_broker_device_changed(back);
+	}
+	mutex_unlock(&vgpu_lock);
+}
+
 static int vgpu_back_probe(struct xenbus_device *dev, const struct xenbus_device_id *id)
 {
 	const char *number = strrchr(dev->nodename, '/');
@@ -151,11 +178,17 @@ static int vgpu_back_probe(struct xenbus_device *dev, const struct xenbus_device
 	mutex_unlock(&vgpu_lock);
 	vgpu_count(devices, 1);
 
-	err = xenbus_switch_state(dev, XenbusStateInitWait);
+	err = xenbus_watch_pathfmt(dev, &back->config, NULL, config_changed, "%s", dev->nodename);
 	if (err)
 		goto err_list;
+	err = xenbus_switch_state(dev, XenbusStateInitWait);
+	if (err)
+		goto err_watch;
 	return 0;
 
+err_watch:
+	unregister_xenbus_watch(&back->config);
+	kfree(back->config.node);
 err_list:
 	mutex_lock(&vgpu_lock);
 	list_del(&back->node);
@@ -172,6 +205,8 @@ static void back_remove(struct xenbus_device *dev)
 {
 	struct vgpu_back *back = dev_get_drvdata(&dev->dev);
 
+	unregister_xenbus_watch(&back->config);
+	kfree(back->config.node);
 	disconnect(back, "the GPU device was removed from the pod, or the driver domain's vgpu-back unloaded");
 
 	mutex_lock(&vgpu_lock);

@@ -10,7 +10,7 @@ from archive import LIBDIR, Archive, LabError, add_with_libraries, libraries, me
 
 XEN_TOOLS = "xl xenstored xen-init-dom0 xenconsoled xenconsole xentrace lsevtchn xenstore-control".split()
 XENSTORE_TOOLS = "ls read write rm list exists watch chmod".split()
-DOM0_MODULES = "xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc virtio_pci virtio_console loop".split()
+DOM0_MODULES = "xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc virtio_pci virtio_console loop xen-blkback".split()
 DEBIAN_POD_MODULES = "xen-privcmd xenfs xen-evtchn xen-gntdev".split()
 # Loaded by name at run time, so that ldd does not tell of them.
 DLOPENED = ["libgcc_s.so.1", "libcudart.so.13"]
@@ -210,8 +210,9 @@ def dom0(tree, boot, kernel, pod_archive, dom0_programs, script):
     archive.file("/lab/lib.sh", os.path.join(tree.lab, "lib.sh"))
     archive.file("/lab/bin/podexec", tree.product("lab", "podexec"), 0o755)
     search = [boot.libraries]
-    for name in ("vgpu-broker", "vgpu-worker", "vgpuctl"):
+    for name in ("vgpu-broker", "vgpu-worker", "vgpuctl", "vgpu-xl"):
         add_with_libraries(archive, f"/lab/bin/{name}", tree.product("bin", name), search)
+    archive.file("/etc/xen/scripts/vgpu-block", tree.product("bin", "vgpu-block"), 0o755)
     add_with_libraries(archive, "/lab/softgpu/libsoftgpu.so", tree.product("softgpu", "libsoftgpu.so"))
     archive.symlink("/lab/softgpu/libcuda.so.1", "libsoftgpu.so")
     archive.file("/lab/modules/vgpu-back.ko", tree.product("drivers", "vgpu-back.ko"))

@@ -15,7 +15,7 @@ $(KSELFTEST)/kselftest_harness.h:
 	@touch $(KSELFTEST)/*
 
 .PHONY: selftest-programs check-local check-xen
-selftest-programs: cuda-tests errors-tests giveback-tests hostile-tests isolation-tests gpu-tests
+selftest-programs: cuda-tests errors-tests giveback-tests hostile-tests isolation-tests gpu-tests toolstack-tests
 
 check-local: all selftest-programs
 	selftests/run-local

@@ -22,7 +22,7 @@
 #define VGPU_BACK_API_VERSION	1
 
 /* struct vgpu_back_event.type */
-#define VGPU_BACK_DEVICE_ADD	1	/* @zone, @device, and the configuration */
+#define VGPU_BACK_DEVICE_ADD	1	/* @zone, @device, and the configuration; again when that has changed */
 #define VGPU_BACK_DEVICE_REMOVE	2	/* @zone, @device; its sessions have been reported closed before */
 #define VGPU_BACK_SESSION_OPEN	3	/* @zone, @device, @session: accept or reject it within 10 seconds */
 #define VGPU_BACK_SESSION_CLOSE	4	/* @session: the client closed, died, or lost its domain */

@@ -8,7 +8,10 @@
  *	pool.c		workers: spawned ahead, assigned once, watched by pidfd
  *	local.c		devices of this machine, each a UNIX socket
  *	xen.c		devices of pods, through /dev/vgpu-back
- *	control.c	list, stats, quit
+ *	adopt.c		workers of an earlier broker
+ *	control.c	what is asked: list, stats, set, watch, quit
+ *	report.c	the answers to list and stats
+ *	events.c	the answers to watch
  *	quota.c, log.c
  *
  * Objects are freed at the end of a loop turn (later()), since an event of the same turn may still point to them.
@@ -19,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "libidm.h"
@@ -38,6 +42,7 @@
 
 struct worker;
 struct session;
+struct adopt_record;
 
 /** struct source - something epoll watches. */
 struct source {
@@ -61,6 +66,10 @@ struct device {
 	struct source listener;		/* local */
 	char path[108];
 	uint64_t served, refused;
+	/* Of sessions that are over. */
+	uint64_t calls, launches, gpu_ns, quota_refusals, refused_calls;
+	uint64_t violations;
+	struct log_bucket refusals;
 };
 
 enum session_state { SESSION_WAITING, SESSION_RUNNING, SESSION_ENDING };
@@ -93,6 +102,10 @@ struct worker {
 	struct session *session;
 	struct quota_holder holder;
 	uint64_t start_ns;
+	uint64_t cpu_ns;		/* processor time that it had used when it got its session */
+	bool may_hold;			/* BROKER_QUOTA is under way: one WORKER_HOLDS is right */
+	bool adopted;			/* of an earlier broker: seen, charged and killed, but not spoken with */
+	struct adopt_record *record;	/* what a later broker is to know */
 };
 
 struct broker {
@@ -127,6 +140,10 @@ void drain(const char *why);
 struct device *device_add(bool xen, uint32_t zone, uint32_t id);
 struct device *device_find(bool xen, uint32_t zone, uint32_t id);
 void device_remove(struct device *d);
+/** Change what can change while there are sessions; the workers learn of a new quota at once. @memory: bytes, 0: none */
+void device_configure(struct device *d, uint64_t memory, uint32_t weight, uint32_t max_sessions);
+/** The session's counters go into its device's. @gpu_ns: what its worker used */
+void device_account(struct device *d, const struct worker *w, uint64_t gpu_ns);
 uint64_t device_used(const struct device *d);
 /** The device's memory and its sessions for one of them, @asking, which is not listed; @first are left out. */
 void device_describe(const struct device *d, const struct session *asking, uint64_t first, struct vgpu_zone_reply *z);
@@ -153,6 +170,9 @@ int worker_assign(struct worker *w, struct session *s, int life);
 int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, int nfds);
 void worker_kill(struct worker *w);
 void pool_release_idle(void);
+/** Processor time of a live worker since it got its session: with the software GPU, its GPU time. */
+uint64_t worker_cpu_ns(const struct worker *w);
+void worker_watch_adopted(struct worker *w, int pidfd);
 uint64_t pool_tick(uint64_t now_ns);
 
 /* local.c */
@@ -171,8 +191,29 @@ int xen_accept(struct session *s);	/* also learns @s->own_zone */
 void xen_refuse(struct session *s, const char *why);
 void xen_end(int fd, const char *why);
 
+/* adopt.c */
+void adopt_open(void);				/* read what the broker before us wrote; begin anew */
+bool adopt_session(struct session *s);		/* find the worker that serves it */
+void adopt_write(struct worker *w);		/* @w has a session, or its lease has changed */
+void adopt_forget(struct worker *w);
+
 /* control.c */
 int control_listen(void);
 void control_stop(void);
+
+/* report.c */
+void report_list(FILE *f);
+void report_json(FILE *f);
+void report_stats(FILE *f);
+void report_string(FILE *f, const char *s);	/* quoted for JSON */
+const char *report_device(const struct device *d, char *buf, size_t cap);
+
+/* events.c */
+/** Take the connection over; it gets a line of JSON for every event. */
+int events_watch(int fd);
+void events_stop(void);
+/** @d, @s: whom it concerns, or NULL. Costs nothing while nobody watches. */
+void event(const char *name, const struct device *d, const struct session *s, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 
 #endif /* BROKER_H */

@@ -4,6 +4,8 @@
  *
  *	list [--json]	zones, devices, sessions
  *	stats		counters of the broker
+ *	set NAME KEY=VALUE...	change a device of this machine: memory (MiB), weight, sessions; answers "ok"
+ *	watch		a line of JSON for every event, until the client closes
  *	quit		as SIGTERM
  */
 #include <errno.h>
@@ -42,165 +44,39 @@ static void leave(struct asker *a)
 	later(a);
 }
 
-static const char *state_name(const struct session *s)
+/* "NAME memory=MiB weight=N sessions=N": a device of this machine. Pods' devices are configured in xenstore. */
+static void set(FILE *f, char *text)
 {
-	switch (s->state) {
-	case SESSION_WAITING:
-		return "waiting";
-	case SESSION_RUNNING:
-		return "running";
-	default:
-		return "ending";
-	}
-}
-
-static void age(char *out, size_t cap, uint64_t ns)
-{
-	uint64_t sec = ns / 1000000000ull;
-
-	if (sec < 60)
-		snprintf(out, cap, "%llus", (unsigned long long)sec);
-	else if (sec < 3600)
-		snprintf(out, cap, "%llum%02llus", (unsigned long long)sec / 60, (unsigned long long)sec % 60);
-	else
-		snprintf(out, cap, "%lluh%02llum", (unsigned long long)sec / 3600,
-			 (unsigned long long)sec / 60 % 60);
-}
-
-static void memory(char *out, size_t cap, uint64_t used, uint64_t quota)
-{
-	char total[32];
-
-	if (quota)
-		snprintf(total, sizeof(total), "%llu", (unsigned long long)(quota >> 20));
-	else
-		snprintf(total, sizeof(total), "-");
-	snprintf(out, cap, "%.1f/%s MiB", (double)used / (1 << 20), total);
-}
-
-static void snapshot(const struct session *s, struct worker_stats *st)
-{
-	struct worker_stats raw;
-
-	memset(st, 0, sizeof(*st));
-	if (!s->worker)
-		return;
-	memcpy(&raw, s->worker->stats, sizeof(raw));
-	*st = raw;
-	if (s->device->memory && st->memory > s->worker->holder.leased)
-		st->memory = s->worker->holder.leased;
-	log_clean(st->program, sizeof(st->program), raw.program, sizeof(raw.program));
-	if (!s->device->xen)
-		st->client_pid = s->request.pid;	/* the kernel's word instead of the client's */
-}
-
-static const char *device_name(const struct device *d, char *buf, size_t cap)
-{
-	if (!d->xen)
-		return d->name;
-	snprintf(buf, cap, "%u", d->id);
-	return buf;
-}
-
-static void list(FILE *f)
-{
-	uint64_t now = log_now_ns();
-	struct worker_stats st;
+	char *save = NULL, *name = strtok_r(text, " ", &save), *word;
+	unsigned long long memory, weight, sessions;
 	struct device *d;
-	struct session *s;
-	char a[32], m[64], n[16];
 
-	fprintf(f, "%-7s %-12s %-10s %6s %18s %9s %8s\n", "ZONE", "DEVICE", "GPU", "WEIGHT", "MEMORY", "SESSIONS",
-		"SERVED");
-	for (d = broker.devices; d; d = d->next) {
-		memory(m, sizeof(m), device_used(d), d->memory);
-		fprintf(f, "%-7u %-12s %-10s %6u %18s %5u/%-3u %8llu\n", d->zone, device_name(d, n, sizeof(n)), d->gpu,
-			d->weight, m, d->nsessions, d->max_sessions, (unsigned long long)d->served);
-	}
-	fprintf(f, "\n%-7s %-12s %-8s %-8s %-8s %-18s %10s %18s %8s %7s\n", "ZONE", "DEVICE", "SESSION", "STATE",
-		"WORKER", "PROGRAM", "CALLS", "MEMORY", "HANDLES", "AGE");
-	for (s = broker.sessions; s; s = s->next) {
-		snapshot(s, &st);
-		memory(m, sizeof(m), st.memory, s->device->memory);
-		age(a, sizeof(a), now - s->start_ns);
-		fprintf(f, "%-7u %-12s %-8u %-8s %-8d %-18.18s %10llu %18s %8llu %7s\n", s->device->zone,
-			device_name(s->device, n, sizeof(n)), s->number, state_name(s),
-			s->worker ? s->worker->pid : 0, st.program[0] ? st.program : "-",
-			(unsigned long long)st.calls, m, (unsigned long long)st.handles, a);
-	}
-}
-
-/* Names are cleaned to printable ASCII before they come here: only these two need escaping. */
-static void json_string(FILE *f, const char *s)
-{
-	fputc('"', f);
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			fputc('\\', f);
-		fputc(*s, f);
-	}
-	fputc('"', f);
-}
-
-static void list_json(FILE *f)
-{
-	uint64_t now = log_now_ns();
-	struct worker_stats st;
-	struct device *d;
-	struct session *s;
-	const char *sep = "";
-	char n[16];
-
-	fprintf(f, "{\"devices\": [");
-	for (d = broker.devices; d; d = d->next, sep = ", ") {
-		fprintf(f, "%s{\"zone\": %u, \"device\": ", sep, d->zone);
-		json_string(f, device_name(d, n, sizeof(n)));
-		fprintf(f, ", \"transport\": \"%s\", \"gpu\": ", d->xen ? "xen" : "local");
-		json_string(f, d->gpu);
-		fprintf(f, ", \"weight\": %u, \"memory_used\": %llu, \"memory_quota\": %llu, \"sessions\": %u, "
-			"\"sessions_max\": %u, \"served\": %llu, \"refused\": %llu}", d->weight,
-			(unsigned long long)device_used(d), (unsigned long long)d->memory, d->nsessions,
-			d->max_sessions, (unsigned long long)d->served, (unsigned long long)d->refused);
-	}
-	fprintf(f, "], \"sessions\": [");
-	for (s = broker.sessions, sep = ""; s; s = s->next, sep = ", ") {
-		snapshot(s, &st);
-		fprintf(f, "%s{\"zone\": %u, \"device\": ", sep, s->device->zone);
-		json_string(f, device_name(s->device, n, sizeof(n)));
-		fprintf(f, ", \"session\": %u, \"state\": \"%s\", \"worker\": %d, \"client\": %u, \"program\": ", s->number,
-			state_name(s), s->worker ? s->worker->pid : 0, st.client_pid);
-		json_string(f, st.program);
-		fprintf(f, ", \"calls\": %llu, \"launches\": %llu, \"refused\": %llu, \"memory_used\": %llu, "
-			"\"memory_peak\": %llu, \"handles\": %llu, \"age_ms\": %llu}", (unsigned long long)st.calls,
-			(unsigned long long)st.launches, (unsigned long long)st.refused, (unsigned long long)st.memory,
-			(unsigned long long)st.memory_peak, (unsigned long long)st.handles,
-			(unsigned long long)(now - s->start_ns) / 1000000);
-	}
-	fprintf(f, "]}\n");
-}
-
-static void stats(FILE *f)
-{
-	unsigned int idle = 0, starting = 0, busy = 0, devices = 0, sessions = 0;
-	struct worker *w;
-	struct device *d;
-	struct session *s;
-
-	for (w = broker.workers; w; w = w->next) {
-		idle += w->state == WORKER_IDLE;
-		starting += w->state == WORKER_STARTING;
-		busy += w->state == WORKER_BUSY;
-	}
 	for (d = broker.devices; d; d = d->next)
-		devices++;
-	for (s = broker.sessions; s; s = s->next)
-		sessions++;
-	fprintf(f, "driver %s\nprofile %s\nuptime_ms %llu\ndevices %u\nsessions %u\nsessions_served %llu\n"
-		"workers_idle %u\nworkers_starting %u\nworkers_busy %u\nworkers_spawned %llu\nstart_failures %u\n",
-		broker.driver_path, broker.soft ? "soft" : "nvidia",
-		(unsigned long long)(log_now_ns() - broker.start_ns) / 1000000, devices, sessions,
-		(unsigned long long)broker.sessions_served, idle, starting, busy,
-		(unsigned long long)broker.workers_spawned, broker.start_failures);
+		if (!d->xen && name && !strcmp(d->name, name) && !d->removed)
+			break;
+	if (!d) {
+		fprintf(f, "there is no device local:%s: see 'vgpuctl list'\n", name ? name : "");
+		return;
+	}
+	memory = d->memory >> 20;
+	weight = d->weight;
+	sessions = d->max_sessions;
+	while ((word = strtok_r(NULL, " ", &save))) {
+		if (sscanf(word, "memory=%llu", &memory) != 1 && sscanf(word, "weight=%llu", &weight) != 1 &&
+		    sscanf(word, "sessions=%llu", &sessions) != 1) {
+			fprintf(f, "%s is not memory=MiB, weight=N or sessions=N\n", word);
+			return;
+		}
+	}
+	if (memory >= 1ull << 40 || !weight || weight > 10000 || !sessions || sessions > 65536) {
+		fprintf(f, "out of range: memory in MiB, weight 1 to 10000, sessions 1 to 65536\n");
+		return;
+	}
+	device_configure(d, memory << 20, (uint32_t)weight, (uint32_t)sessions);
+	device_log(d, LOG_INFO, "configured: memory %llu MiB, weight %llu, sessions %llu", memory, weight, sessions);
+	event("device-configured", d, NULL, "gpu %s, memory %llu MiB%s, weight %llu, sessions %llu", d->gpu, memory,
+	      memory ? "" : " (no quota)", weight, sessions);
+	fprintf(f, "ok\n");
 }
 
 static void answer(struct asker *a)
@@ -210,16 +86,18 @@ static void answer(struct asker *a)
 	if (!f)
 		return;
 	if (!strcmp(a->line, "list")) {
-		list(f);
+		report_list(f);
 	} else if (!strcmp(a->line, "list --json")) {
-		list_json(f);
+		report_json(f);
 	} else if (!strcmp(a->line, "stats")) {
-		stats(f);
+		report_stats(f);
+	} else if (!strncmp(a->line, "set ", 4)) {
+		set(f, a->line + 4);
 	} else if (!strcmp(a->line, "quit")) {
 		fprintf(f, "draining\n");
 		drain("asked to quit");
 	} else {
-		fprintf(f, "unknown command; there are: list, list --json, stats, quit\n");
+		fprintf(f, "unknown command; there are: list, list --json, stats, set, watch, quit\n");
 	}
 	fclose(f);
 }
@@ -244,6 +122,13 @@ static void asker_ready(struct source *src, uint32_t events)
 			return;
 		else if (!a->len || n < 0)
 			return leave(a);
+		if (!strcmp(a->line, "watch")) {
+			int fd = fcntl(src->fd, F_DUPFD_CLOEXEC, 3);
+
+			if (fd >= 0 && events_watch(fd))
+				close(fd);
+			return leave(a);
+		}
 		answer(a);
 		if (!a->answer)
 			return leave(a);

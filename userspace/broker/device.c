@@ -11,6 +11,8 @@ static void granted(struct quota_holder *h, uint64_t bytes)
 	struct worker *w = container_of(h, struct worker, holder);
 	struct worker_msg m = { .type = BROKER_LEASED, .a = bytes };
 
+	/* First: what has been granted must be known to whoever comes after us. */
+	adopt_write(w);
 	worker_send(w, &m, NULL, 0);
 }
 
@@ -108,6 +110,35 @@ void device_describe(const struct device *d, const struct session *asking, uint6
 			.memory = worker_used(d, w),
 		};
 	}
+}
+
+void device_configure(struct device *d, uint64_t memory, uint32_t weight, uint32_t max_sessions)
+{
+	struct worker_msg m = { .type = BROKER_QUOTA, .a = memory };
+	bool first = !d->memory && memory, changed = d->memory != memory;
+	struct worker *w;
+
+	d->memory = memory;
+	d->weight = weight ? weight : 1;
+	d->max_sessions = max_sessions ? max_sessions : SESSIONS_DEFAULT;
+	if (!changed)
+		return;
+	for (w = broker.workers; w; w = w->next) {
+		if (!w->session || w->session->device != d || w->adopted)
+			continue;
+		w->may_hold = first;
+		worker_send(w, &m, NULL, 0);
+	}
+	quota_limit(&d->quota, memory ? memory : UINT64_MAX, log_now_ns());
+}
+
+void device_account(struct device *d, const struct worker *w, uint64_t gpu_ns)
+{
+	d->calls += w->stats->calls;
+	d->launches += w->stats->launches;
+	d->quota_refusals += w->stats->quota_refusals;
+	d->refused_calls += w->stats->refused;
+	d->gpu_ns += gpu_ns;
 }
 
 bool device_may_log(struct device *d, struct log_bucket *b)

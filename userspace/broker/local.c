@@ -135,8 +135,10 @@ static void visitor_ready(struct source *src, uint32_t events)
 	s = session_new(d, ++broker.next_session, why, sizeof(why));
 	if (!s) {
 		d->refused++;
-		if (device_may_log(d, &d->bucket))
+		if (device_may_log(d, &d->bucket)) {
 			device_log(d, LOG_WARNING, "session refused: %s", why);
+			event("session-refused", d, NULL, "%s", why);
+		}
 		idm_local_refuse(fd, EAGAIN, why);
 		close(fd);
 		return;

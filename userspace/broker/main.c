@@ -369,12 +369,15 @@ int main(int argc, char **argv)
 			return 2;
 	if (find_programs(worker) || prepare() || control_listen())
 		return 1;
+	if (broker.xen)
+		adopt_open();
 	if (broker.xen && xen_open())
 		return 1;
 	if (local_listen_all())
 		return 1;
 	pool_fill();
 	run();
+	events_stop();
 	control_stop();
 	xen_stop();
 	log_line(LOG_INFO, "bye");

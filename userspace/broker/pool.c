@@ -12,10 +12,12 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker.h"
@@ -101,6 +103,7 @@ static void release(struct worker *w)
 			break;
 		}
 	}
+	adopt_forget(w);
 	quota_leave(&w->holder, log_now_ns());
 	unwatch(&w->pidfd);
 	unwatch(&w->control);
@@ -135,10 +138,17 @@ static void handle(struct worker *w, struct worker_msg *m)
 		if (s && device_may_log(s->device, &s->device->bucket))
 			session_log(s, m->a == LOG_ERROR ? LOG_ERROR : m->a == LOG_WARNING ? LOG_WARNING :
 				    m->a == LOG_INFO ? LOG_INFO : LOG_DEBUG, "%s", text);
+		if (s && m->a == LOG_WARNING && device_may_log(s->device, &s->device->refusals))
+			event("call-refused", s->device, s, "%s", text);
 		return;
 	case WORKER_ENDED:
 		if (s && !s->reason[0])
 			snprintf(s->reason, sizeof(s->reason), "%.*s", (int)sizeof(s->reason) - 1, text);
+		if (s && m->a) {
+			s->device->violations++;
+			if (device_may_log(s->device, &s->device->refusals))
+				event("violation", s->device, s, "%s", text);
+		}
 		if (s && s->state == SESSION_RUNNING) {
 			s->state = SESSION_ENDING;
 			s->kill_ns = now + KILL_GRACE_NS;
@@ -149,7 +159,19 @@ static void handle(struct worker *w, struct worker_msg *m)
 		break;
 	case WORKER_RETURN:
 		bad = s ? quota_return(&w->holder, m->a, m->b, now) : -EINVAL;
+		adopt_write(w);
 		break;
+	case WORKER_HOLDS:
+		/* It had no quota until now: what it has by then is taken as it says. */
+		bad = s && w->may_hold ? quota_adopt(&w->holder, m->a) : -EINVAL;
+		w->may_hold = false;
+		adopt_write(w);
+		break;
+	case WORKER_REFUSED:
+		if (s && device_may_log(s->device, &s->device->refusals))
+			event("quota-refused", s->device, s, "%llu bytes asked for, quota %llu MiB",
+			      (unsigned long long)m->a, (unsigned long long)(s->device->memory >> 20));
+		return;
 	case WORKER_MEMINFO:
 		if (!s) {
 			bad = -EINVAL;
@@ -222,6 +244,29 @@ static void describe(const siginfo_t *si, char *out, size_t cap)
 		snprintf(out, cap, "its worker crashed: signal %d (%s)", si->si_status, strsignal(si->si_status));
 }
 
+static uint64_t cpu_of(const struct rusage *r)
+{
+	return (uint64_t)(r->ru_utime.tv_sec + r->ru_stime.tv_sec) * 1000000000ull +
+	       (uint64_t)(r->ru_utime.tv_usec + r->ru_stime.tv_usec) * 1000ull;
+}
+
+static uint64_t cpu_now(pid_t pid)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &ts))
+		return 0;
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t worker_cpu_ns(const struct worker *w)
+{
+	uint64_t now = cpu_now(w->pid);
+
+	return now > w->cpu_ns ? now - w->cpu_ns : 0;
+}
+
 static void worker_died(struct source *src, uint32_t events)
 {
 	struct worker *w = container_of(src, struct worker, pidfd);
@@ -230,15 +275,23 @@ static void worker_died(struct source *src, uint32_t events)
 	siginfo_t si = { 0 };
 	static struct log_bucket idle_deaths;
 	uint64_t suppressed;
+	struct rusage used = { 0 };
 	char why[256];
 
-	if (waitid(P_PIDFD, src->fd, &si, WEXITED | WNOHANG) || !si.si_pid)
-		return;
-	if (w->control.fd >= 0)
-		drain_control(w);
-	describe(&si, why, sizeof(why));
+	if (w->adopted) {
+		/* Not our child: only that it has ended can be seen. */
+		snprintf(why, sizeof(why), "its worker, of an earlier broker, ended");
+		si.si_code = CLD_EXITED;
+	} else {
+		if (syscall(SYS_waitid, P_PIDFD, src->fd, &si, WEXITED | WNOHANG, &used) || !si.si_pid)
+			return;
+		if (w->control.fd >= 0)
+			drain_control(w);
+		describe(&si, why, sizeof(why));
+	}
 	w->session = NULL;
 	if (s) {
+		device_account(s->device, w, cpu_of(&used) > w->cpu_ns ? cpu_of(&used) - w->cpu_ns : 0);
 		s->worker = NULL;
 		if (!s->reason[0] && (si.si_code != CLD_EXITED || si.si_status) && !s->client_gone)
 			snprintf(s->reason, sizeof(s->reason), "%s", why);
@@ -440,11 +493,14 @@ int worker_assign(struct worker *w, struct session *s, int life)
 	s->worker = w;
 	s->state = SESSION_RUNNING;
 	quota_join(&d->quota, &w->holder);
+	w->cpu_ns = cpu_now(w->pid);
+	adopt_write(w);
 	d->started_ns = log_now_ns();
 	d->served++;
 	broker.sessions_served++;
 	if (device_may_log(d, &d->chatter))
 		session_log(s, LOG_INFO, "opened%s%s, worker %d", d->xen ? "" : " on device ", d->xen ? "" : d->name, w->pid);
+	event("session-opened", d, s, "worker %d", w->pid);
 	if (worker_send(w, &m, fds, life >= 0 ? 2 : 1)) {
 		/* The device may be gone before the worker is. */
 		quota_leave(&w->holder, log_now_ns());
@@ -453,6 +509,17 @@ int worker_assign(struct worker *w, struct session *s, int life)
 		return -EPIPE;
 	}
 	return 0;
+}
+
+void worker_watch_adopted(struct worker *w, int pidfd)
+{
+	w->adopted = true;
+	w->state = WORKER_BUSY;
+	w->control.fd = -1;
+	if (watch(&w->pidfd, pidfd, EPOLLIN, worker_died))
+		w->pidfd.fd = -1;
+	w->next = broker.workers;
+	broker.workers = w;
 }
 
 void worker_kill(struct worker *w)

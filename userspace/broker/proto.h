@@ -25,11 +25,13 @@ enum worker_msg_type {
 	WORKER_READY = 1,	/* driver loaded, sandboxed, waiting for a session */
 	WORKER_FAILED,		/* text: why it cannot serve; it exits next */
 	WORKER_LOG,		/* a: enum log_level; text */
-	WORKER_ENDED,		/* text: why it ended the session ("" if the client just left) */
+	WORKER_ENDED,		/* text: why it ended the session ("" if the client just left); a: 1 if for a violation */
 	WORKER_LEASE,		/* a: bytes needed, b: bytes welcome; answered by BROKER_LEASED */
 	WORKER_RETURN,		/* a: bytes given back; b: 1 if it answers BROKER_RECLAIM */
 	WORKER_MEMINFO,		/* answered by BROKER_MEMINFO */
 	WORKER_ZONE,		/* a: sessions to leave out; answered by BROKER_ZONE */
+	WORKER_HOLDS,		/* answers a BROKER_QUOTA that is the first one: a: bytes in use that no lease covers */
+	WORKER_REFUSED,		/* a: bytes that the client asked for and that the quota did not allow */
 
 	/* broker -> worker */
 	BROKER_ASSIGN = 64,	/* u.assign; fds: session, and for a local one its life socket */
@@ -38,6 +40,7 @@ enum worker_msg_type {
 	BROKER_MEMINFO,		/* a: bytes of the quota not used by any session of the device */
 	BROKER_END,		/* text: end the session for this reason */
 	BROKER_ZONE,		/* u.zone */
+	BROKER_QUOTA,		/* a: the device's quota is this from now on (0: none); unused lease goes back */
 };
 
 /** struct worker_assign - the session a worker gets. */
@@ -73,6 +76,7 @@ struct worker_stats {
 	uint32_t client_pid;	/* as the client says */
 	uint32_t reserved;
 	char program[64];	/* as the client says */
+	uint64_t quota_refusals;	/* allocations that the quota did not allow */
 };
 
 #endif /* BROKER_PROTO_H */

@@ -44,7 +44,7 @@ static void serve(struct quota *q, uint64_t now_ns)
 		if (h->round != h->order) {
 			h->round = h->order;
 			for (o = q->holders; o; o = o->next) {
-				if (o == h || !o->leased || o->asked)
+				if (o == h || !o->leased || o->asked || o->frozen)
 					continue;
 				o->asked = true;
 				q->reclaim(o);
@@ -107,6 +107,23 @@ int quota_return(struct quota_holder *h, uint64_t bytes, bool answer_to_reclaim,
 		h->asked = false;
 	serve(h->quota, now_ns);
 	return 0;
+}
+
+int quota_adopt(struct quota_holder *h, uint64_t bytes)
+{
+	uint64_t all;
+
+	if (__builtin_add_overflow(h->quota->leased, bytes, &all))
+		return -EINVAL;
+	h->quota->leased = all;
+	h->leased += bytes;	/* is part of the sum */
+	return 0;
+}
+
+void quota_limit(struct quota *q, uint64_t limit, uint64_t now_ns)
+{
+	q->limit = limit;
+	serve(q, now_ns);
 }
 
 uint64_t quota_tick(struct quota *q, uint64_t now_ns)

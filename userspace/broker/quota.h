@@ -24,6 +24,7 @@ struct quota_holder {
 	uint64_t leased;
 	bool waiting;			/* has a request queued */
 	bool asked;			/* has been asked to give back and has not answered */
+	bool frozen;			/* cannot be asked: a worker of an earlier broker */
 	uint64_t min, want, order;	/* the queued request */
 	uint64_t round;			/* number of the last request it was asked for */
 };
@@ -52,6 +53,12 @@ int quota_request(struct quota_holder *h, uint64_t min, uint64_t want, uint64_t 
 
 /** @h gives back @bytes. @answer: because it was asked to. @return 0, -EINVAL it does not hold as much */
 int quota_return(struct quota_holder *h, uint64_t bytes, bool answer, uint64_t now_ns);
+
+/** @h turns out to hold @bytes more than it has a lease for. @return 0, -EINVAL they cannot be */
+int quota_adopt(struct quota_holder *h, uint64_t bytes);
+
+/** The limit is another one; what is out stays out. */
+void quota_limit(struct quota *q, uint64_t limit, uint64_t now_ns);
 
 /** Time has passed. @return nanoseconds until the next call is due, UINT64_MAX for never. */
 uint64_t quota_tick(struct quota *q, uint64_t now_ns);

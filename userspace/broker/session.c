@@ -76,8 +76,10 @@ struct session *session_find_xen(uint32_t number)
 void session_refuse(struct session *s, int err, const char *why)
 {
 	s->device->refused++;
-	if (device_may_log(s->device, &s->device->bucket))
+	if (device_may_log(s->device, &s->device->bucket)) {
 		session_log(s, LOG_WARNING, "refused: %s", why);
+		event("session-refused", s->device, s, "%s", why);
+	}
 	if (s->device->xen)
 		xen_refuse(s, why);
 	else
@@ -215,6 +217,8 @@ void session_over(struct session *s)
 		else
 			session_log(s, LOG_INFO, "closed after %llu.%03llu s", (unsigned long long)ms / 1000,
 				    (unsigned long long)ms % 1000);
+		event(why ? "session-ended" : "session-closed", s->device, s, "after %llu.%03llu s%s%s",
+		      (unsigned long long)ms / 1000, (unsigned long long)ms % 1000, why ? ": " : "", why ? why : "");
 	}
 	release(s);
 }

@@ -18,10 +18,7 @@ static struct source back = { .fd = -1 };
 
 static void configure(struct device *d, const struct vgpu_back_event *ev)
 {
-	d->memory = ev->memory;
-	d->quota.limit = ev->memory ? ev->memory : UINT64_MAX;
-	d->weight = ev->weight ? ev->weight : 1;
-	d->max_sessions = ev->sessions ? ev->sessions : SESSIONS_DEFAULT;
+	device_configure(d, ev->memory, ev->weight, ev->sessions);
 	log_clean(d->gpu, sizeof(d->gpu), (const char *)ev->gpu, sizeof(ev->gpu));
 	if (!d->gpu[0])
 		strcpy(d->gpu, "0");
@@ -42,6 +39,8 @@ static void device_added(const struct vgpu_back_event *ev)
 	device_log(d, LOG_INFO, "%s: gpu %s, memory %llu MiB%s, weight %u, sessions %u", again ? "configured" : "added",
 		   d->gpu, (unsigned long long)(d->memory >> 20), d->memory ? "" : " (no quota)", d->weight,
 		   d->max_sessions);
+	event(again ? "device-configured" : "device-added", d, NULL, "gpu %s, memory %llu MiB%s, weight %u, sessions %u", d->gpu,
+	      (unsigned long long)(d->memory >> 20), d->memory ? "" : " (no quota)", d->weight, d->max_sessions);
 }
 
 static void session_offered(const struct vgpu_back_event *ev)
@@ -59,8 +58,10 @@ static void session_offered(const struct vgpu_back_event *ev)
 	s = session_new(d, ev->session, why, sizeof(why));
 	if (!s) {
 		d->refused++;
-		if (device_may_log(d, &d->bucket))
+		if (device_may_log(d, &d->bucket)) {
 			device_log(d, LOG_WARNING, "session %u refused: %s", ev->session, why);
+			event("session-refused", d, NULL, "session %u: %s", ev->session, why);
+		}
 		if (ev->accepted)
 			return;
 		snprintf((char *)no.reason, sizeof(no.reason), "%s", why);
@@ -68,9 +69,10 @@ static void session_offered(const struct vgpu_back_event *ev)
 		return;
 	}
 	if (ev->accepted) {
-		s->foreign = true;
 		s->state = SESSION_RUNNING;
-		session_log(s, LOG_INFO, "goes on with the worker of an earlier broker");
+		s->foreign = !adopt_session(s);
+		session_log(s, LOG_INFO, "goes on with the worker of an earlier broker%s", s->foreign ? ", which is not known" : "");
+		event("session-adopted", d, s, "goes on with the worker of an earlier broker");
 		return;
 	}
 	session_start(s);
@@ -113,6 +115,7 @@ static void back_ready(struct source *src, uint32_t events)
 				d = device_find(true, ev[i].zone, ev[i].device);
 				if (d) {
 					device_log(d, LOG_INFO, "removed");
+					event("device-removed", d, NULL, "its domain has gone, or it was detached");
 					device_remove(d);
 				}
 				break;

@@ -289,6 +289,56 @@ int vgpuxl_device_find(struct xs_handle *xs, uint32_t zone, uint32_t devid, stru
 	return vgpuxl_error_set(e, ENOENT, "domain %u has no vgpu %u: see 'vgpuctl list'", zone, devid);
 }
 
+int vgpuxl_device_read(struct xs_handle *xs, const struct vgpuxl_device *device, struct vgpuxl_entry *entry,
+		       struct vgpuxl_error *e)
+{
+	struct paths p = paths_of(device);
+
+	*entry = (struct vgpuxl_entry){ 0 };
+	if (!vgpuxl_read(xs, XBT_NULL, entry->gpu, sizeof(entry->gpu), "%s/gpu", p.back))
+		return vgpuxl_error_set(e, ENOENT, "domain %u has no vgpu %u: see 'vgpuctl list'", device->zone, device->devid);
+	entry->memory = (uint32_t)vgpuxl_read_long(xs, 0, "%s/memory", p.back);
+	entry->weight = (uint32_t)vgpuxl_read_long(xs, 1, "%s/weight", p.back);
+	entry->sessions = (uint32_t)vgpuxl_read_long(xs, VGPUXL_SESSIONS_DEFAULT, "%s/sessions", p.back);
+	snprintf(entry->backend, sizeof(entry->backend), "%u", device->backend);
+	return 0;
+}
+
+int vgpuxl_device_set(struct xs_handle *xs, const struct vgpuxl_device *device, const struct vgpuxl_entry *entry,
+		      unsigned int which, struct vgpuxl_error *e)
+{
+	struct paths p = paths_of(device);
+
+	for (;;) {
+		xs_transaction_t t = xs_transaction_start(xs);
+		unsigned int len;
+		char *there;
+		bool ok;
+
+		if (t == XBT_NULL)
+			break;
+		/* Not into the directory of a device that has just gone. */
+		there = xs_read(xs, t, p.back, &len);
+		ok = there && (!(which & VGPUXL_SET_MEMORY) || put_number(xs, t, p.back, "memory", entry->memory)) &&
+		     (!(which & VGPUXL_SET_WEIGHT) || put_number(xs, t, p.back, "weight", entry->weight)) &&
+		     (!(which & VGPUXL_SET_SESSIONS) || put_number(xs, t, p.back, "sessions", entry->sessions));
+		free(there);
+		if (!ok) {
+			int err = errno;
+
+			xs_transaction_end(xs, t, true);
+			errno = err;
+			break;
+		}
+		if (xs_transaction_end(xs, t, false))
+			return 0;
+		if (errno != EAGAIN)
+			break;
+	}
+	return vgpuxl_error_set(e, errno, "cannot change vgpu %u of domain %u: writing to xenstore: %s", device->devid,
+				device->zone, strerror(errno));
+}
+
 void vgpuxl_remove(struct xs_handle *xs, const struct vgpuxl_device *device)
 {
 	struct paths p = paths_of(device);

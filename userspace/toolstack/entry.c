@@ -11,6 +11,14 @@
 
 #define KEYS "gpu, memory, weight, sessions and backend"
 
+static const struct {
+	const char *name;
+	unsigned int bit;
+} keys[] = {
+	{ "memory", VGPUXL_SET_MEMORY }, { "weight", VGPUXL_SET_WEIGHT }, { "sessions", VGPUXL_SET_SESSIONS },
+	{ "gpu", 8u }, { "backend", 16u },
+};
+
 int vgpuxl_error_set(struct vgpuxl_error *e, int err, const char *fmt, ...)
 {
 	va_list args;
@@ -109,13 +117,12 @@ static char *trim(char *s)
 	return s;
 }
 
-int vgpuxl_entry_parse(const char *text, struct vgpuxl_entry *entry, struct vgpuxl_error *e)
+static int parse(const char *text, struct vgpuxl_entry *entry, unsigned int *seen, struct vgpuxl_error *e)
 {
-	static const char *const keys[] = { "gpu", "memory", "weight", "sessions", "backend" };
-	unsigned int seen = 0;
 	char *copy, *rest, *item;
 	int ret = 0;
 
+	*seen = 0;
 	*entry = (struct vgpuxl_entry){ .gpu = "0", .weight = 1, .sessions = VGPUXL_SESSIONS_DEFAULT, .backend = "0" };
 	rest = copy = strdup(text);
 	if (!copy)
@@ -136,16 +143,43 @@ int vgpuxl_entry_parse(const char *text, struct vgpuxl_entry *entry, struct vgpu
 		key = trim(key);
 		value = trim(value);
 		for (unsigned int i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
-			if (strcmp(key, keys[i]))
+			if (strcmp(key, keys[i].name))
 				continue;
-			if (seen & 1u << i)
+			if (*seen & keys[i].bit)
 				ret = vgpuxl_error_set(e, EINVAL, "vgpu entry \"%s\": %s is given twice: say it once",
 						       text, key);
-			seen |= 1u << i;
+			*seen |= keys[i].bit;
 		}
 		if (!ret)
 			ret = set(text, key, value, entry, e);
 	}
 	free(copy);
 	return ret;
+}
+
+int vgpuxl_entry_parse(const char *text, struct vgpuxl_entry *entry, struct vgpuxl_error *e)
+{
+	unsigned int seen;
+
+	return parse(text, entry, &seen, e);
+}
+
+int vgpuxl_change_parse(const char *text, struct vgpuxl_entry *entry, unsigned int *which, struct vgpuxl_error *e)
+{
+	int ret = parse(text, entry, which, e);
+
+	if (ret)
+		return ret;
+	if (*which & ~(VGPUXL_SET_MEMORY | VGPUXL_SET_WEIGHT | VGPUXL_SET_SESSIONS))
+		return vgpuxl_error_set(e, EINVAL, "change \"%s\": gpu and backend cannot change while a device lives: detach it "
+					"and attach another one", text);
+	if (!*which)
+		return vgpuxl_error_set(e, EINVAL, "nothing to change: give memory=MiB, weight=N or sessions=N");
+	return 0;
+}
+
+void vgpuxl_entry_print(const struct vgpuxl_entry *entry, char *buf, unsigned int size)
+{
+	snprintf(buf, size, "gpu=%s,memory=%u,weight=%u,sessions=%u,backend=%s", entry->gpu, entry->memory, entry->weight,
+		 entry->sessions, entry->backend);
 }

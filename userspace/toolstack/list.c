@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xen/io/xenbus.h>
 #include <xenstore.h>
 
@@ -52,4 +53,41 @@ int vgpuxl_for_each(struct xs_handle *xs, int (*fn)(struct xs_handle *xs, const 
 	}
 	free(backends);
 	return ret;
+}
+
+struct collection {
+	uint32_t zone;
+	struct vgpuxl_entry *entries;
+	unsigned int n;
+};
+
+static int collect(struct xs_handle *xs, const struct vgpuxl_device *device, void *arg)
+{
+	struct collection *c = arg;
+	struct vgpuxl_entry *more;
+	struct vgpuxl_error e;
+
+	if (device->zone != c->zone)
+		return 0;
+	more = realloc(c->entries, (c->n + 1) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	c->entries = more;
+	c->n += !vgpuxl_device_read(xs, device, &more[c->n], &e);
+	return 0;
+}
+
+int vgpuxl_zone_entries(struct xs_handle *xs, uint32_t zone, struct vgpuxl_entry **entries, unsigned int *n,
+			struct vgpuxl_error *e)
+{
+	struct collection c = { .zone = zone };
+	int ret = vgpuxl_for_each(xs, collect, &c);
+
+	if (ret) {
+		free(c.entries);
+		return vgpuxl_error_set(e, -ret, "cannot read the devices of domain %u: %s", zone, strerror(-ret));
+	}
+	*entries = c.entries;
+	*n = c.n;
+	return 0;
 }

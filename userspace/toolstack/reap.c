@@ -56,6 +56,7 @@ int vgpuxl_daemon_lock(struct vgpuxl_error *e)
 }
 
 struct sweep {
+	long only;			/* this zone, or -1 for all */
 	long long now, deadline;	/* ms; when the backend of the zone found dead first must have closed */
 	bool waiting;
 };
@@ -76,7 +77,7 @@ static int sweep_one(struct xs_handle *xs, const struct vgpuxl_device *d, void *
 	char **root;
 	long state;
 
-	if (xs_is_domain_introduced(xs, d->zone))
+	if ((sweep->only >= 0 && d->zone != (uint32_t)sweep->only) || xs_is_domain_introduced(xs, d->zone))
 		return 0;
 	/* An error reads like a dead domain: only a working connection may call it dead. */
 	root = xs_directory(xs, XBT_NULL, "/", &n);
@@ -105,7 +106,7 @@ static int sweep_one(struct xs_handle *xs, const struct vgpuxl_device *d, void *
 
 int vgpuxl_reap(volatile int *stop, struct vgpuxl_error *e)
 {
-	struct sweep sweep = { 0 };
+	struct sweep sweep = { .only = -1 };
 	struct xs_handle *xs;
 	int ret;
 
@@ -141,4 +142,21 @@ int vgpuxl_reap(volatile int *stop, struct vgpuxl_error *e)
 	}
 	xs_close(xs);
 	return ret;
+}
+
+int vgpuxl_zone_cleanup(struct xs_handle *xs, uint32_t zone, struct vgpuxl_error *e)
+{
+	struct sweep sweep = { .only = zone, .deadline = now_ms() + GRACE_MS };
+	int ret;
+
+	do {
+		sweep.now = now_ms();
+		sweep.waiting = false;
+		ret = vgpuxl_for_each(xs, sweep_one, &sweep);
+		if (ret)
+			return vgpuxl_error_set(e, -ret, "cannot clear up after domain %u: xenstore: %s", zone, strerror(-ret));
+		if (sweep.waiting)
+			poll(NULL, 0, 50);
+	} while (sweep.waiting);
+	return 0;
 }

@@ -108,16 +108,30 @@ static void files(void)
 	struct vgpuxl_error e = { 0 };
 
 	ok(!read_config("name=\"pod\"\ntype=\"pvh\"\nmemory=256\nvgpu=[\"gpu=0,memory=64\",\"gpu=1\"]\n", NULL, &c, &e) &&
-	   c.n == 2 && !strcmp(c.name, "pod") && !strcmp(c.type, "pvh") && c.entries[0].memory == 64 &&
+	   c.nentries == 2 && !strcmp(c.name, "pod") && !strcmp(c.type, "pvh") && c.entries[0].memory == 64 &&
 	   !strcmp(c.entries[1].gpu, "1"), "two devices, name and type from a file", e.text);
 	vgpuxl_config_free(&c);
-	ok(!read_config("name=\"pod\"\n", NULL, &c, &e) && c.n == 0, "a file without vgpu= has no devices", e.text);
+	ok(!read_config("name=\"pod\"\n", NULL, &c, &e) && c.nentries == 0, "a file without vgpu= has no devices", e.text);
 	vgpuxl_config_free(&c);
-	ok(!read_config("name=\"pod\"\nvgpu=[]\n", NULL, &c, &e) && c.n == 0, "an empty list has no devices", e.text);
+	ok(!read_config("name=\"pod\"\nvgpu=[]\n", NULL, &c, &e) && c.nentries == 0, "an empty list has no devices", e.text);
 	vgpuxl_config_free(&c);
-	ok(!read_config("name=\"pod\"\n", "name=\"other\"\nvgpu=[\"weight=3\"]\n", &c, &e) && c.n == 1 &&
+	ok(!read_config("name=\"pod\"\n", "name=\"other\"\nvgpu=[\"weight=3\"]\n", &c, &e) && c.nentries == 1 &&
 	   !strcmp(c.name, "other") && c.entries[0].weight == 3, "key=value words come after the file", e.text);
 	vgpuxl_config_free(&c);
+	ok(!read_config("type='pvh' # comment with = in it\nname=\"pod\"; memory=64 ; vcpus=3\nextra='a=b c'\nroot=\"/dev/xvda\"\n"
+			"disk=[ 'a', # one\n  \"b\" ]\nvif=['mac=00:16:3e:00:00:01']\non_crash=\"preserve\"\n", NULL, &c, &e) &&
+	   !c.unknown && c.memory == 64 && c.vcpus == 3 && c.ndisks == 2 && c.nvifs == 1 && !strcmp(c.disks[1], "b") &&
+	   !strcmp(c.cmdline, "root=/dev/xvda a=b c") && c.on_crash == VGPUXL_ACTION_PRESERVE, "the keys of a domain", e.text);
+	vgpuxl_config_free(&c);
+	ok(!read_config("name=\"pod\"\nx='[' # ]\npci=[\"03:00.0\"]\n", NULL, &c, &e) && c.unknown && !strcmp(c.unknown, "x"),
+	   "a key that is not carried is told", e.text);
+	vgpuxl_config_free(&c);
+	ok(read_config("name=\"pod\"\nmemory=\"lots\"\n", NULL, &c, &e) < 0 && strstr(e.text, "memory"),
+	   "a number that is none is refused", e.text);
+	ok(read_config("name=\"pod\"\nvcpus=0\n", NULL, &c, &e) < 0 && strstr(e.text, "vcpus"), "and one out of range", e.text);
+	ok(read_config("name=\"pod\"\non_reboot=\"explode\"\n", NULL, &c, &e) < 0 && strstr(e.text, "explode"),
+	   "and an action that there is not", e.text);
+	ok(read_config("name=[1]\n", NULL, &c, &e) < 0 && strstr(e.text, "name"), "and a name that is a list", e.text);
 	ok(read_config("name=\"pod\"\nvgpu=[\"gpu=0\",\"memory=much\"]\n", NULL, &c, &e) < 0 &&
 	   strstr(e.text, "memory=much"), "one bad entry refuses the file", e.text);
 	ok(read_config("vgpu=\"gpu=0\"\n", NULL, &c, &e) < 0 && strstr(e.text, "not a list"),
@@ -131,9 +145,27 @@ static void files(void)
 	ok(vgpuxl_config_read("/", NULL, &c, &e) < 0, "a folder is no configuration", e.text);
 }
 
+static void changes(void)
+{
+	struct vgpuxl_entry d;
+	struct vgpuxl_error e = { 0 };
+	unsigned int which;
+	char text[256];
+
+	ok(!vgpuxl_change_parse("memory=64,weight=3", &d, &which, &e) && which == (VGPUXL_SET_MEMORY | VGPUXL_SET_WEIGHT) &&
+	   d.memory == 64 && d.weight == 3, "a change names what changes", e.text);
+	ok(vgpuxl_change_parse("gpu=1", &d, &which, &e) < 0 && strstr(e.text, "detach"), "a GPU does not change", e.text);
+	ok(vgpuxl_change_parse("", &d, &which, &e) < 0 && strstr(e.text, "memory="), "no change is none", e.text);
+	ok(vgpuxl_change_parse("memory=4G", &d, &which, &e) < 0 && strstr(e.text, "memory=4G"), "nor is a bad one", e.text);
+	vgpuxl_entry_parse("gpu=0+1,memory=7,weight=2,sessions=3,backend=dom", &d, &e);
+	vgpuxl_entry_print(&d, text, sizeof(text));
+	ok(!strcmp(text, "gpu=0+1,memory=7,weight=2,sessions=3,backend=dom"), "an entry is printed as it is read", text);
+}
+
 int main(void)
 {
 	entries();
+	changes();
 	files();
 	printf("1..%u\n", tests);
 	return failures != 0;

@@ -158,10 +158,19 @@ int main(void)
 
 	reset(64 * MIB);
 	take(0, 48 * MIB, now);
-	q.limit = 32 * MIB;
+	quota_limit(&q, 32 * MIB, now);
 	ok(!take(1, 1, now) && !take(0, 32 * MIB, now), "a limit lowered below what is out grants nothing");
 	w[0].used = 0;
 	ok(take(1, 32 * MIB, now) && !take(2, 1, now), "until enough has come back");
+
+	reset(64 * MIB);
+	ok(!quota_adopt(&w[0].h, 100 * MIB) && q.leased == 100 * MIB && !take(1, 1, now), "what is found to be held counts, quota or not");
+	ok(quota_adopt(&w[1].h, UINT64_MAX) == -EINVAL && q.leased == 100 * MIB, "but not more than there are bytes");
+	ok(!quota_return(&w[0].h, 90 * MIB, false, now) && q.leased == 10 * MIB, "and comes back as any other");
+	w[0].h.frozen = true;
+	w[2].answers = 0;
+	ok(!quota_request(&w[2].h, 64 * MIB, 64 * MIB, now) && w[2].answers == 1 && !w[2].granted,
+	   "one that cannot be asked is not waited for");
 
 	reset(UINT64_MAX);
 	ok(take(0, 1ull << 50, now), "without a quota everything is granted");

@@ -19,6 +19,7 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t answer;
 	uint64_t leased, used;
+	uint64_t pending;	/* of used: what is being asked for */
 	bool gone;		/* no broker any more: the lease is what it is */
 	bool leased_answer, meminfo_answer, zone_answer;
 	uint64_t granted, meminfo;
@@ -32,7 +33,7 @@ void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text)
 	if (text)
 		snprintf(m.u.text, sizeof(m.u.text), "%s", text);
 	/* Log lines may get lost when the broker is slow. What it must know may not. */
-	send(WORKER_FD_CONTROL, &m, sizeof(m), MSG_NOSIGNAL | (type == WORKER_LOG ? MSG_DONTWAIT : 0));
+	send(WORKER_FD_CONTROL, &m, sizeof(m), MSG_NOSIGNAL | (type == WORKER_LOG || type == WORKER_REFUSED ? MSG_DONTWAIT : 0));
 }
 
 int control_wait_assign(struct worker *w, int *fd, int *life)
@@ -75,6 +76,22 @@ static void give_back(uint64_t keep, bool answer)
 		control_tell(WORKER_RETURN, spare, answer, NULL);
 }
 
+/* The quota has changed. What is in use stays; from now on nothing is had but by lease. */
+static void new_quota(struct worker *w, uint64_t quota)
+{
+	uint64_t held = lease.used - lease.pending;
+
+	__atomic_store_n(&w->assign.quota, quota, __ATOMIC_RELAXED);
+	if (!quota)
+		return;
+	if (held > lease.leased) {
+		control_tell(WORKER_HOLDS, held - lease.leased, 0, NULL);
+		lease.leased = held;
+	} else {
+		give_back(0, false);
+	}
+}
+
 static void *listen_to_broker(void *arg)
 {
 	struct worker *w = arg;
@@ -102,6 +119,9 @@ static void *listen_to_broker(void *arg)
 			break;
 		case BROKER_RECLAIM:
 			give_back(0, true);
+			break;
+		case BROKER_QUOTA:
+			new_quota(w, m.a);
 			break;
 		case BROKER_MEMINFO:
 			lease.meminfo = m.a;
@@ -150,6 +170,7 @@ bool lease_charge(struct worker *w, uint64_t bytes)
 		pthread_mutex_unlock(&lease.lock);
 		return false;
 	}
+	lease.pending += bytes;
 	if (w->assign.quota && lease.used > w->assign.quota)
 		ok = false;
 	while (ok && w->assign.quota && lease.used > lease.leased) {
@@ -164,8 +185,12 @@ bool lease_charge(struct worker *w, uint64_t bytes)
 			pthread_cond_wait(&lease.answer, &lease.lock);
 		ok = lease.leased_answer && lease.granted;
 	}
-	if (!ok)
+	lease.pending -= bytes;
+	if (!ok) {
 		lease.used -= bytes;
+		stat_add(&w->stats->quota_refusals, 1);
+		control_tell(WORKER_REFUSED, bytes, 0, NULL);
+	}
 	publish(w);
 	pthread_mutex_unlock(&lease.lock);
 	return ok;

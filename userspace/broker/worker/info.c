@@ -61,7 +61,7 @@ void worker_hand_get_props(struct worker *w, const struct idm_message *m)
 	if (r == CUDA_SUCCESS)
 		r = D.cuDeviceGetPCIBusId(rp.pci_bus_id, sizeof(rp.pci_bus_id), dev);
 	if (r == CUDA_SUCCESS) {
-		rp.total_mem = w->assign.quota && w->assign.quota < total ? w->assign.quota : total;
+		rp.total_mem = lease_quota(w) && lease_quota(w) < total ? lease_quota(w) : total;
 		rp.nattributes = VGPU_ATTRIBUTES_MAX;
 		rp.attribute_result[0] = CUDA_ERROR_INVALID_VALUE;
 		for (i = 1; i < VGPU_ATTRIBUTES_MAX; i++)

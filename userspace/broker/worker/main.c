@@ -117,14 +117,14 @@ void worker_reply(struct worker *w, const struct idm_header *hdr, const struct v
 
 /* --- the session --------------------------------------------------------------------------------------------------- */
 
-static void __attribute__((noreturn)) end(struct worker *w, const char *reason)
+static void __attribute__((noreturn)) end(struct worker *w, const char *reason, bool violation)
 {
 	/* libidm begins with the zone, which the broker says anyway. */
 	if (!strncmp(reason, "zone ", 5) && strstr(reason, ": "))
 		reason = strstr(reason, ": ") + 2;
 	if (*reason)
 		idm_server_end(w->server, reason);
-	control_tell(WORKER_ENDED, 0, 0, reason);
+	control_tell(WORKER_ENDED, violation, 0, reason);
 	/* Whatever the driver holds goes with the process; tidying up could only take time. */
 	_exit(0);
 }
@@ -157,9 +157,9 @@ void worker_serve(struct worker *w)
 			continue;
 		ret = idm_server_recv(w->server, &m, -1, &e);
 		if (ret == -EPIPE)
-			end(w, "");
+			end(w, "", false);
 		if (ret < 0)
-			end(w, e.text);
+			end(w, e.text, true);
 		if (ret == 0)
 			continue;
 		if (!w->stats->calls) {
@@ -172,7 +172,7 @@ void worker_serve(struct worker *w)
 			return;
 		__atomic_store_n(&w->stats->handles, w->handles.used, __ATOMIC_RELAXED);
 		if (w->violation[0])
-			end(w, w->violation);
+			end(w, w->violation, true);
 		if (w->young)
 			fence_poll(w);
 	}
@@ -428,8 +428,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (why)
-		end(w, why);
+		end(w, why, false);
 	if (control_start(w))
-		end(w, "its worker cannot start a thread");
+		end(w, "its worker cannot start a thread", false);
 	block_serve(w);
 }

@@ -270,11 +270,11 @@ void worker_hand_cuMemGetInfo_v2(struct worker *w, const struct idm_message *m)
 	if (!err) {
 		fence_drain_frees(w);
 		r = D.cuMemGetInfo_v2(&rp.free, &rp.total);
-		if (r == CUDA_SUCCESS && w->assign.quota) {
-			uint64_t left = lease_free(w);
+		if (r == CUDA_SUCCESS && lease_quota(w)) {
+			uint64_t left = lease_free(w), quota = lease_quota(w);
 
-			if (rp.total > w->assign.quota)
-				rp.total = w->assign.quota;
+			if (quota && rp.total > quota)
+				rp.total = quota;
 			if (rp.free > left)
 				rp.free = left;
 		}

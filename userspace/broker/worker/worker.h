@@ -161,6 +161,11 @@ int control_start(struct worker *w);
 void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text);
 bool lease_charge(struct worker *w, uint64_t bytes);
 void lease_uncharge(struct worker *w, uint64_t bytes);
+/** The device's quota, 0 for none. It may change at any time. */
+static inline uint64_t lease_quota(struct worker *w)
+{
+	return __atomic_load_n(&w->assign.quota, __ATOMIC_RELAXED);
+}
 /** Bytes of the device's quota that no session uses. */
 uint64_t lease_free(struct worker *w);
 

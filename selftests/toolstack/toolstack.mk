@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# build/tests/hold: a client that does what a test tells it. Uses the variables of cuda.mk.
+
+.PHONY: toolstack-tests
+toolstack-tests: $(B)/tests/hold
+
+$(B)/tests/obj/hold.o: selftests/toolstack/hold.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS) -c -o $@.tmp.o $< && mv $@.tmp.o $@
+
+$(B)/tests/hold: $(B)/tests/obj/hold.o
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $< -L$(CUDA_LIBDIR) -lcudart_static -lpthread -ldl -lrt
