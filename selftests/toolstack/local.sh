@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # run_dir, B: of selftests/run-local
 # SPDX-License-Identifier: Apache-2.0
 #
 # vgpuctl against a broker of this machine: set, top, watch, show. Part of selftests/run-local.
