@@ -1,9 +1,9 @@
-# shellcheck shell=bash disable=SC2154 # run_dir, B: of selftests/run-local
+# shellcheck shell=bash disable=SC2154 # run_dir, B, VGPUCTL: of selftests/run-local
 # SPDX-License-Identifier: Apache-2.0
 #
 # vgpuctl against a broker of this machine: set, top, watch, show. Part of selftests/run-local.
 
-ctl() { "$B/bin/vgpuctl" "$@"; }
+ctl() { "$VGPUCTL" "$@"; }
 
 # order NAME COMMAND ANSWER: tell the client `hold` in the background, and see that it ends so.
 order() {
