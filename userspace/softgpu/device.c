@@ -119,6 +119,7 @@ CUresult cuInit(unsigned int flags)
 	sg_device_memory = (uint64_t)mib << 20;
 	ptx_set_threads((unsigned int)number("SOFTGPU_THREADS", sg_cpus, 1, 1024));
 	fill_attributes();
+	sg_pack_init();
 	sg_queue_init();
 	sg_vmm_init();
 	if (!sg_tables_init() || !sg_heap_init((int)devices, sg_device_memory)) {

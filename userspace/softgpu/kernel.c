@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Kernels and functions (one and the same here): lookup, attributes, parameters, occupancy. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "softgpu.h"
 
-static CUresult kernel_new(struct sg_library *lib, const struct ptx_kernel *code, struct sg_kernel **out)
+static CUresult kernel_new(struct sg_library *lib, const char *kernel_name, const struct ptx_kernel *code,
+			   struct sg_kernel **out)
 {
 	const struct ptx_kernel_info *info = ptx_kernel_info(code);
 	struct sg_kernel *k = sg_object_new(&sg_kernel_table);
 	size_t bytes = info->nparams * sizeof(info->params[0]);
 	void *params = malloc(bytes ? bytes : 1);
-	char *name = strdup(info->name);
+	char *name = strdup(kernel_name);
 
 	if (!k || !params || !name) {
 		free(params);
@@ -35,6 +37,26 @@ static CUresult kernel_new(struct sg_library *lib, const struct ptx_kernel *code
 	return CUDA_SUCCESS;
 }
 
+/* The code of @name, compiled now if nobody asked before. */
+static CUresult find_code(struct sg_library *lib, struct sg_instance *in, const char *name,
+			  const struct ptx_kernel **out)
+{
+	char text[512] = "";
+	struct ptx_log log = { .text = text, .cap = sizeof(text) };
+	CUresult e;
+
+	*out = NULL;
+	if (lib->packed)
+		e = sg_pack_find(in, name, &log, out);
+	else
+		e = (CUresult)ptx_module_find(in->ptx, name, &log, out);
+	if (e && e != CUDA_ERROR_NOT_FOUND && getenv("SOFTGPU_VERBOSE"))
+		fprintf(stderr, "softgpu: kernel %s: %s\n", name,
+			text[0] ? text : lib->packed ? "its image holds machine code only, and no PTX stands in for it" :
+			"cannot be compiled");
+	return e;
+}
+
 CUresult sg_kernel_get(struct sg_library *lib, const char *name, struct sg_kernel **out)
 {
 	const struct ptx_kernel *code = NULL;
@@ -50,15 +72,15 @@ CUresult sg_kernel_get(struct sg_library *lib, const char *name, struct sg_kerne
 			goto out;
 		}
 	}
-	for (slot = 0; slot < SG_INSTANCES && !code; slot++)
-		if (lib->instance[slot].ptx)
-			code = ptx_module_kernel(lib->instance[slot].ptx, name);
-	if (!code)
-		goto out;
-	e = kernel_new(lib, code, &k);
+	for (slot = 0; slot < SG_INSTANCES && !lib->instance[slot].ptx; slot++)
+		;
+	if (slot < SG_INSTANCES)
+		e = find_code(lib, &lib->instance[slot], name, &code);
+	if (!e)
+		e = kernel_new(lib, name, code, &k);
 	if (e)
 		goto out;
-	atomic_store_explicit(&k->code[slot - 1], code, memory_order_release);
+	atomic_store_explicit(&k->code[slot], code, memory_order_release);
 	*out = k;
 out:
 	pthread_mutex_unlock(&lib->lock);
@@ -77,11 +99,9 @@ CUresult sg_kernel_code_slow(struct sg_kernel *k, struct sg_ctx *c, const struct
 	if (!e) {
 		*out = atomic_load(&k->code[slot]);
 		if (!*out) {
-			*out = ptx_module_kernel(ptx, k->info.name);
+			e = find_code(lib, &lib->instance[slot], k->info.name, out);
 			atomic_store_explicit(&k->code[slot], *out, memory_order_release);
 		}
-		if (!*out)
-			e = CUDA_ERROR_NOT_FOUND;
 	}
 	pthread_mutex_unlock(&lib->lock);
 	return e;

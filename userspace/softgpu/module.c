@@ -84,14 +84,19 @@ static void library_free(struct sg_library *lib)
 		free((void *)k->info.params);
 		sg_object_put(&sg_kernel_table, k);
 	}
-	for (unsigned int i = 0; i < SG_INSTANCES; i++)
+	for (unsigned int i = 0; i < SG_INSTANCES; i++) {
+		sg_pack_forget(&lib->instance[i]);
 		if (lib->instance[i].ptx)
 			ptx_module_free(lib->instance[i].ptx);
+	}
 	sg_managed_forget(lib);
 	free(lib->text);
 	pthread_mutex_destroy(&lib->lock);
 	sg_object_put(&sg_library_table, lib);
 }
+
+/* What an image without PTX is loaded as: its kernels come from the pack. */
+static const char empty_module[] = ".version 8.0\n.target sm_90\n.address_size 64\n";
 
 static CUresult load(const void *image, struct sg_ctx *c, bool module, struct jit *j, struct sg_library **out)
 {
@@ -106,6 +111,14 @@ static CUresult load(const void *image, struct sg_ctx *c, bool module, struct ji
 	pthread_mutex_init(&lib->lock, NULL);
 	lib->module = module;
 	e = sg_image_ptx(image, SIZE_MAX, &lib->text, &lib->len, &j->error);
+	if (e == CUDA_ERROR_NO_BINARY_FOR_GPU && sg_pack_present()) {
+		lib->packed = true;
+		lib->text = strdup(empty_module);
+		lib->len = strlen(empty_module);
+		e = lib->text ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+		j->error.text[0] = 0;
+		j->error.len = 0;
+	}
 	if (!e)
 		e = (CUresult)ptx_module_load(lib->text, lib->len, &j->error, &lib->instance[0].ptx);
 	jit_done(j);
@@ -186,6 +199,7 @@ void sg_modules_end_ctx(struct sg_ctx *c)
 				atomic_store(&lib->fast, NULL);
 			for (struct sg_kernel *k = lib->kernels; k; k = k->next)
 				atomic_store(&k->code[s], NULL);
+			sg_pack_forget(in);
 			ptx_module_free(in->ptx);
 			in->ptx = NULL;
 			in->ctx = NULL;
@@ -485,8 +499,14 @@ static CUresult enumerate(const void *h, unsigned int *count, struct sg_kernel *
 	n = ptx_module_kernels(ptx);
 	if (count)
 		*count = (unsigned int)n;
-	for (unsigned int i = 0; out && i < max && i < n && !e; i++)
-		e = sg_kernel_get(lib, ptx_kernel_info(ptx_module_kernel_at(ptx, i))->name, &out[i]);
+	for (unsigned int i = 0; out && i < max && i < n && !e; i++) {
+		const char *at;
+		size_t len = ptx_module_kernel_name(ptx, i, &at);
+		char *name = strndup(at, len);
+
+		e = name ? sg_kernel_get(lib, name, &out[i]) : CUDA_ERROR_OUT_OF_MEMORY;
+		free(name);
+	}
 	return e;
 }
 

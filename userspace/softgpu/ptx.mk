@@ -38,3 +38,8 @@ PTX_BENCH_OBJS := $(patsubst %,$(B)/$(PTX_DIR)/tests/%.o,bench harness heap)
 $(B)/tests/ptx-bench: $(PTX_BENCH_OBJS) $(PTX_OBJS)
 	@mkdir -p $(@D)
 	$(CC) -pthread -o $@ $^ -lm
+
+# How much of other people's PTX compiles: build/tests/ptx-coverage FILE...
+$(B)/tests/ptx-coverage: $(patsubst %,$(B)/$(PTX_DIR)/tests/%.o,coverage heap) $(PTX_OBJS)
+	@mkdir -p $(@D)
+	$(CC) -pthread -o $@ $^ -llz4 -lm

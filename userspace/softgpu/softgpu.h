@@ -499,7 +499,18 @@ CUresult sg_image_ptx(const void *image, size_t size, char **text, size_t *len, 
 struct sg_instance {
 	struct sg_ctx *ctx;
 	struct ptx_module *ptx;		/* NULL: free slot */
+	struct sg_part {		/* modules of a pack, if the image has no PTX */
+		struct sg_part *next;
+		struct ptx_module *ptx;
+		uint32_t member;
+	} *parts;
 };
+
+/* pack.c: PTX that stands in for machine code. Callers of the last two hold the library's lock. */
+void sg_pack_init(void);
+bool sg_pack_present(void);
+CUresult sg_pack_find(struct sg_instance *in, const char *name, struct ptx_log *log, const struct ptx_kernel **out);
+void sg_pack_forget(struct sg_instance *in);
 
 /**
  * struct sg_library - a CUlibrary, or a CUmodule (whose one instance belongs to the context it was loaded in).
@@ -507,7 +518,7 @@ struct sg_instance {
  */
 struct sg_library {
 	struct sg_object object;
-	bool module;
+	bool module, packed;		/* packed: machine code only; kernels come from the pack */
 	char *text;
 	size_t len;
 	pthread_mutex_t lock;

@@ -238,6 +238,30 @@ HANDLER(ldmatrix)
 	return in + 1;
 }
 
+HANDLER(stmatrix)
+{
+	const struct mma *x = in->ext;
+	u16 e[4][8][8];
+
+	if (parted(w))
+		return warp_wait(w, in, FR_SYNC, 0);
+	for (unsigned int lane = 0; lane < WARP; lane++) {
+		unsigned int g = lane >> 2, t = 2 * (lane & 3);
+
+		for (unsigned int j = 0; j < x->n; j++) {
+			u32 v = ((u32 *)OPD(x->d[j]))[lane];
+
+			*(x->row ? &e[j][g][t] : &e[j][t][g]) = (u16)v;
+			*(x->row ? &e[j][g][t + 1] : &e[j][t + 1][g]) = (u16)(v >> 16);
+		}
+	}
+	for (unsigned int j = 0; j < x->n; j++)
+		for (unsigned int r = 0; r < 8; r++)
+			memcpy(pointer(w, in, x, j * 8 + r, 0, 16, true), e[j][r], 16);
+	return in + 1;
+}
+
 const struct ptx_op ptx_ops_mma[] = {
-	{ "mma", multiply }, { "wmma.load", wmma_load }, { "wmma.store", wmma_store }, { "ldmatrix", ldmatrix }, { NULL },
+	{ "mma", multiply }, { "wmma.load", wmma_load }, { "wmma.store", wmma_store }, { "ldmatrix", ldmatrix },
+	{ "stmatrix", stmatrix }, { NULL },
 };

@@ -4,11 +4,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lazy.h"
 #include "translate.h"
 
 #define MODULE_MEMORY	(2ull << 30)
 #define MAX_STATIC_SHARED (228u << 10)
 #define OUT_OF_MEMORY	2
+#define NOT_FOUND	500
+
+/* Variables of a unit are those of the module it belongs to. */
+static bool place_as_parent(struct sym *s, struct ptx_module *m)
+{
+	uint64_t address;
+
+	if (!m->parent || s->scope || !ptx_module_global(m->parent, s->name, &address, NULL))
+		return false;
+	s->address = address;
+	s->placed = true;
+	return true;
+}
 
 static void place_vars(struct parser *p, struct ptx_module *m)
 {
@@ -20,7 +34,7 @@ static void place_vars(struct parser *p, struct ptx_module *m)
 	for (uint32_t i = 0; i < p->nvars; i++) {
 		struct sym *s = p->vars[i];
 
-		if (s->space == SP_SHARED || s->external)
+		if (s->space == SP_SHARED || s->external || place_as_parent(s, m))
 			continue;
 		total = (total + s->align - 1) & ~(uint64_t)(s->align - 1);
 		s->address = total;
@@ -46,7 +60,7 @@ static void place_vars(struct parser *p, struct ptx_module *m)
 		size_t n = strlen(s->name) + 1;
 		char *name;
 
-		if (s->space == SP_SHARED || s->external)
+		if (s->space == SP_SHARED || s->external || s->placed)
 			continue;
 		s->address += base;
 		s->placed = true;
@@ -63,14 +77,14 @@ static void place_vars(struct parser *p, struct ptx_module *m)
 	}
 }
 
-static void init_addresses(struct parser *p)
+static void init_addresses(struct parser *p, const struct ptx_module *m)
 {
 	for (uint32_t i = 0; i < p->nvars; i++)
 		for (struct init *in = p->vars[i]->inits; in; in = in->next) {
 			struct sym *s = sym_find(p, in->name, p->vars[i]->scope);
 			uint64_t v;
 
-			if (!p->vars[i]->placed)
+			if (!p->vars[i]->placed || (m->parent && !p->vars[i]->scope))
 				continue;
 			if (s && s->kind == S_FUNC && s->fn->defined && !s->fn->entry)
 				v = FUNC_ADDRESS(s->fn->index);
@@ -234,12 +248,15 @@ static void translate_all(struct parser *p, struct ptx_module *m)
 	uint32_t shared = 0, const_bytes = 0, nfuncs = m->table->n;
 	struct tr t;
 
+	for (struct fn *fn = p->fns; fn; fn = fn->next)
+		for (uint32_t i = 0; i < fn->nshared_refs; i++)
+			fn->shared_refs[i]->referenced = true;
 	for (uint32_t i = 0; i < p->nvars; i++) {
 		struct sym *s = p->vars[i];
 
 		if (s->space == SP_CONST)
 			const_bytes += s->size;
-		if (s->space != SP_SHARED || s->dynamic)
+		if (s->space != SP_SHARED || s->dynamic || (!s->referenced && m->parent))
 			continue;
 		uint64_t at = ((uint64_t)shared + s->align - 1) & ~(uint64_t)(s->align - 1);
 
@@ -276,11 +293,73 @@ static void translate_all(struct parser *p, struct ptx_module *m)
 	}
 }
 
+/* Everything behind parsing. */
+static void make(struct parser *p, struct ptx_module *m)
+{
+	m->version = p->version;
+	m->target = p->target;
+	place_vars(p, m);
+	prepare(p, m);
+	init_addresses(p, m);
+	translate_all(p, m);
+}
+
+static void parser_init(struct parser *p, struct arena *arena, struct ptx_log *log)
+{
+	*p = (struct parser){ .arena = arena, .log = log };
+	arena->limit = MODULE_MEMORY;
+}
+
+/* A function's address in a variable must be the same for every unit: such modules are made whole. */
+static bool has_function_addresses(struct parser *p)
+{
+	for (uint32_t i = 0; i < p->nvars; i++)
+		for (struct init *in = p->vars[i]->inits; in; in = in->next) {
+			struct sym *s = sym_find(p, in->name, p->vars[i]->scope);
+
+			if (!s || s->kind == S_FUNC)
+				return true;
+		}
+	return false;
+}
+
+/* Only what stands between functions. @return 0, an error, or -1: make it whole. */
+static int load_lazily(const char *text, size_t len, struct ptx_log *log, struct ptx_module *m)
+{
+	struct arena arena = { 0 };
+	struct parser p;
+
+	m->pieces = scan_pieces(&m->arena, text, len, &m->npieces);
+	if (!m->pieces || !m->npieces || m->pieces[0].body)
+		return -1;	/* the parser tells what is wrong with it, and where */
+	parser_init(&p, &arena, log);
+	if (setjmp(p.fail)) {
+		arena_free(&arena);
+		return p.error;
+	}
+	parse_begin(&p);
+	for (uint32_t i = 0; i < m->npieces; i++)
+		if (!m->pieces[i].body)
+			parse_piece(&p, m->pieces[i].start, m->pieces[i].end, m->pieces[i].line);
+	if (p.aliases || !p.version || has_function_addresses(&p)) {
+		arena_free(&arena);
+		return -1;
+	}
+	parse_end(&p);
+	m->version = p.version;
+	m->target = p.target;
+	place_vars(&p, m);
+	init_addresses(&p, m);
+	arena_free(&arena);
+	return 0;
+}
+
 int ptx_module_load(const char *text, size_t len, struct ptx_log *log, struct ptx_module **out)
 {
-	struct arena arena = { .limit = MODULE_MEMORY };
+	struct arena arena = { 0 };
 	struct ptx_module *m = calloc(1, sizeof(*m));
-	struct parser p = { .arena = &arena, .cur = text, .end = text + len, .log = log };
+	struct parser p;
+	int err;
 
 	*out = NULL;
 	if (log && log->text && log->cap)
@@ -288,18 +367,29 @@ int ptx_module_load(const char *text, size_t len, struct ptx_log *log, struct pt
 	if (!m)
 		return OUT_OF_MEMORY;
 	m->arena.limit = MODULE_MEMORY;
+	if (len >= LAZY_TEXT) {
+		err = load_lazily(text, len, log, m);
+		if (err > 0) {
+			ptx_module_free(m);
+			return err;
+		}
+		if (!err) {
+			*out = m;
+			return 0;
+		}
+		m->pieces = NULL;
+		m->npieces = 0;
+	}
+	parser_init(&p, &arena, log);
+	p.cur = text;
+	p.end = text + len;
 	if (setjmp(p.fail)) {
 		arena_free(&arena);
 		ptx_module_free(m);
 		return p.error;
 	}
 	parse_module(&p);
-	m->version = p.version;
-	m->target = p.target;
-	place_vars(&p, m);
-	prepare(&p, m);
-	init_addresses(&p);
-	translate_all(&p, m);
+	make(&p, m);
 	arena_free(&arena);
 	*out = m;
 	return 0;
@@ -309,6 +399,12 @@ void ptx_module_free(struct ptx_module *m)
 {
 	if (!m)
 		return;
+	while (m->units) {
+		struct ptx_module *unit = m->units;
+
+		m->units = unit->next;
+		ptx_module_free(unit);
+	}
 	for (size_t i = 0; i < m->nheap; i++)
 		sg_heap_free(m->heap[i]);
 	free(m->heap);
@@ -316,22 +412,131 @@ void ptx_module_free(struct ptx_module *m)
 	free(m);
 }
 
-const struct ptx_kernel *ptx_module_kernel(const struct ptx_module *m, const char *name)
+/* Mark the functions that those already wanted name, until there are no more. */
+static void want_named(struct ptx_module *m)
+{
+	bool more = true, all = false;
+
+	while (more) {
+		more = false;
+		for (uint32_t i = 0; i < m->npieces; i++) {
+			struct piece *from = &m->pieces[i];
+
+			if (!from->body || !from->wanted)
+				continue;
+			all = all || scan_word(from->body, from->end, ".callprototype", 14) ||
+			      scan_word(from->body, from->end, ".calltargets", 12);
+			for (uint32_t k = 0; k < m->npieces; k++) {
+				struct piece *f = &m->pieces[k];
+
+				if (!f->body || f->entry || f->wanted)
+					continue;
+				f->wanted = all || scan_word(from->body, from->end, f->name, f->name_len);
+				more = more || f->wanted;
+			}
+		}
+	}
+}
+
+static int make_unit(struct ptx_module *m, struct piece *kernel, struct ptx_log *log, struct ptx_module **out)
+{
+	struct ptx_module *unit = calloc(1, sizeof(*unit));
+	struct arena arena = { 0 };
+	struct parser p;
+
+	if (!unit)
+		return OUT_OF_MEMORY;
+	for (uint32_t i = 0; i < m->npieces; i++)
+		m->pieces[i].wanted = !m->pieces[i].body || &m->pieces[i] == kernel;
+	want_named(m);
+	unit->arena.limit = MODULE_MEMORY;
+	unit->parent = m;
+	parser_init(&p, &arena, log);
+	if (setjmp(p.fail)) {
+		arena_free(&arena);
+		ptx_module_free(unit);
+		return p.error;
+	}
+	parse_begin(&p);
+	for (uint32_t i = 0; i < m->npieces; i++)
+		if (m->pieces[i].wanted)
+			parse_piece(&p, m->pieces[i].start, m->pieces[i].end, m->pieces[i].line);
+	parse_end(&p);
+	make(&p, unit);
+	arena_free(&arena);
+	unit->next = m->units;
+	m->units = unit;
+	m->prints |= unit->prints;
+	*out = unit;
+	return 0;
+}
+
+static const struct ptx_kernel *made(const struct ptx_module *m, const char *name)
 {
 	for (size_t i = 0; i < m->nkernels; i++)
 		if (!strcmp(m->kernels[i].info.name, name))
 			return &m->kernels[i];
+	for (const struct ptx_module *unit = m->units; unit; unit = unit->next)
+		if (!strcmp(unit->kernels[0].info.name, name))
+			return &unit->kernels[0];
 	return NULL;
+}
+
+int ptx_module_find(struct ptx_module *m, const char *name, struct ptx_log *log, const struct ptx_kernel **out)
+{
+	size_t len = strlen(name);
+	struct ptx_module *unit;
+	int err;
+
+	*out = made(m, name);
+	if (*out)
+		return 0;
+	for (uint32_t i = 0; i < m->npieces; i++) {
+		struct piece *p = &m->pieces[i];
+
+		if (!p->body || !p->entry || p->name_len != len || memcmp(p->name, name, len))
+			continue;
+		err = make_unit(m, p, log, &unit);
+		if (!err)
+			*out = &unit->kernels[0];
+		return err;
+	}
+	return NOT_FOUND;
+}
+
+const struct ptx_kernel *ptx_module_kernel(const struct ptx_module *m, const char *name)
+{
+	return made(m, name);
 }
 
 size_t ptx_module_kernels(const struct ptx_module *m)
 {
-	return m->nkernels;
+	size_t n = m->nkernels;
+
+	for (uint32_t i = 0; i < m->npieces; i++)
+		n += m->pieces[i].body && m->pieces[i].entry;
+	return n;
 }
 
 const struct ptx_kernel *ptx_module_kernel_at(const struct ptx_module *m, size_t i)
 {
 	return i < m->nkernels ? &m->kernels[i] : NULL;
+}
+
+size_t ptx_module_kernel_name(const struct ptx_module *m, size_t i, const char **name)
+{
+	if (i < m->nkernels) {
+		*name = m->kernels[i].info.name;
+		return strlen(*name);
+	}
+	i -= m->nkernels;
+	for (uint32_t k = 0; k < m->npieces; k++) {
+		if (!m->pieces[k].body || !m->pieces[k].entry || i--)
+			continue;
+		*name = m->pieces[k].name;
+		return m->pieces[k].name_len;
+	}
+	return 0;
 }
 
 static const struct ptx_var *find_var(const struct ptx_module *m, const char *name)

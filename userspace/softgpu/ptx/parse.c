@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ast.h"
+#include "lazy.h"
 
 #define UNSUPPORTED_VERSION 222
 #define NO_BINARY 209
@@ -291,19 +292,39 @@ static void parse_top(struct parser *p)
 	}
 }
 
-void parse_module(struct parser *p)
+void parse_begin(struct parser *p)
 {
 	p->line = 1;
 	p->fns_tail = &p->fns;
 	scope_push(p);		/* scope 0: the module */
 	p->depth = 0;
+}
+
+void parse_end(struct parser *p)
+{
+	if (!p->target)
+		ptx_error(p, p->line, 0, "no .target given");
+	resolve_aliases(p);
+}
+
+void parse_piece(struct parser *p, const char *start, const char *end, uint32_t line)
+{
+	p->cur = start;
+	p->end = end;
+	p->line = line;
+	lex_next(p);
+	while (p->tok.kind != K_EOF)
+		parse_top(p);
+}
+
+void parse_module(struct parser *p)
+{
+	parse_begin(p);
 	lex_next(p);
 	if (!tok_dot(p, "version"))
 		ptx_error(p, p->tok.line, 0, "PTX text must begin with .version");
 	parse_version(p);
 	while (p->tok.kind != K_EOF)
 		parse_top(p);
-	if (!p->target)
-		ptx_error(p, p->line, 0, "no .target given");
-	resolve_aliases(p);
+	parse_end(p);
 }

@@ -25,15 +25,29 @@ struct ptx_log {
 /**
  * Compile PTX text (@len bytes without the NUL). .global and .const variables are placed with sg_heap_alloc() and
  * initialised (addresses of other variables and generic() included).
+ *
+ * A large text is only divided into its functions here, and must stay until ptx_module_free(); each kernel is compiled
+ * when ptx_module_find() first asks for it, which then tells what is wrong in it.
  * @return 0; CUDA_ERROR_INVALID_PTX (218), CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222), CUDA_ERROR_NO_BINARY_FOR_GPU
  * (209, .target above sm_120), CUDA_ERROR_OUT_OF_MEMORY (2), each with @log.
  */
 int ptx_module_load(const char *text, size_t len, struct ptx_log *log, struct ptx_module **out);
 void ptx_module_free(struct ptx_module *m);
 
+/**
+ * A kernel by name, compiled now if it is not yet. The caller lets one thread at a time in.
+ * @return 0; CUDA_ERROR_NOT_FOUND (500); what ptx_module_load() returns.
+ */
+int ptx_module_find(struct ptx_module *m, const char *name, struct ptx_log *log, const struct ptx_kernel **out);
+
+/** A kernel that is compiled already, else NULL. */
 const struct ptx_kernel *ptx_module_kernel(const struct ptx_module *m, const char *name);
-size_t ptx_module_kernels(const struct ptx_module *m);
 const struct ptx_kernel *ptx_module_kernel_at(const struct ptx_module *m, size_t i);
+
+/** How many kernels there are, compiled or not. */
+size_t ptx_module_kernels(const struct ptx_module *m);
+/** The name of kernel @i, not NUL-terminated. @return its length, 0 if there is no such kernel. */
+size_t ptx_module_kernel_name(const struct ptx_module *m, size_t i, const char **name);
 
 /** A .global/.const variable. @return false if there is none. */
 bool ptx_module_global(const struct ptx_module *m, const char *name, uint64_t *address, size_t *size);

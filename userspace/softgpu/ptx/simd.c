@@ -52,6 +52,51 @@ PACKED(vabsdiff, ABSDIFF)
 PACKED(vmin, MIN)
 PACKED(vmax, MAX)
 
+/*
+ * The scalar forms: 33 bits of result, brought to the type of d, then a second operation with c.
+ * in->flags as above, in->x: the second operation
+ */
+enum { V_NONE, V_PLUS, V_MIN, V_MAX };
+#define V_CLAMP 32u
+
+enum { SHL = MAX + 1, SHR };
+
+static u32 video(int op, u32 a, u32 b, u32 c, u32 flags, u32 second)
+{
+	s64 x = flags & V_A ? (s64)(s32)a : (s64)a, y = flags & V_B ? (s64)(s32)b : (s64)b, v, z;
+	s64 lo = flags & V_D ? -0x80000000ll : 0, hi = flags & V_D ? 0x7fffffffll : 0xffffffffll;
+	u32 n = flags & V_CLAMP ? b > 32 ? 32 : b : b & 31;
+
+	switch (op) {
+	case ADD: v = x + y; break;
+	case SUB: v = x - y; break;
+	case ABSDIFF: v = x > y ? x - y : y - x; break;
+	case MIN: v = x < y ? x : y; break;
+	case MAX: v = x > y ? x : y; break;
+	case SHL: v = (s64)((u64)x << n); break;
+	default: v = x >> n;
+	}
+	if (flags & V_SAT)
+		v = v < lo ? lo : v > hi ? hi : v;
+	v = flags & V_D ? (s64)(s32)v : (s64)(u32)v;
+	z = flags & V_D ? (s64)(s32)c : (s64)c;
+	switch (second) {
+	case V_PLUS: return (u32)(v + z);
+	case V_MIN: return (u32)(v < z ? v : z);
+	case V_MAX: return (u32)(v > z ? v : z);
+	default: return (u32)v;
+	}
+}
+
+#define VIDEO(name, OP) OP3(name, u32, u32, u32, u32, video(OP, a[i], b[i], c[i], in->flags, in->x))
+VIDEO(video_add, ADD)
+VIDEO(video_sub, SUB)
+VIDEO(video_absdiff, ABSDIFF)
+VIDEO(video_min, MIN)
+VIDEO(video_max, MAX)
+VIDEO(video_shl, SHL)
+VIDEO(video_shr, SHR)
+
 OP2(add_x2, u32, u32, u32, packed(ADD, a[i], b[i], 0, 2, 0))
 OP2(sub_x2, u32, u32, u32, packed(SUB, a[i], b[i], 0, 2, 0))
 OP2(min_s16x2, u32, u32, u32, packed(MIN, a[i], b[i], 0, 2, V_A | V_B))
@@ -88,6 +133,8 @@ OP2(szext_wrap_s32, u32, u32, u32, extend(a[i], b[i], false, true))
 
 const struct ptx_op ptx_ops_simd[] = {
 	{ "vadd", vadd }, { "vsub", vsub }, { "vavrg", vavrg }, { "vabsdiff", vabsdiff }, { "vmin", vmin }, { "vmax", vmax },
+	{ "video.vadd", video_add }, { "video.vsub", video_sub }, { "video.vabsdiff", video_absdiff },
+	{ "video.vmin", video_min }, { "video.vmax", video_max }, { "video.vshl", video_shl }, { "video.vshr", video_shr },
 	{ "add.s16x2", add_x2 }, { "add.u16x2", add_x2 }, { "sub.s16x2", sub_x2 }, { "sub.u16x2", sub_x2 },
 	{ "min.s16x2", min_s16x2 }, { "max.s16x2", max_s16x2 }, { "min.u16x2", min_u16x2 }, { "max.u16x2", max_u16x2 },
 	{ "bmsk.clamp", bmsk_clamp }, { "bmsk.wrap", bmsk_wrap }, { "szext.clamp.u32", szext_clamp_u32 },

@@ -41,6 +41,10 @@ struct ptx_module {
 	struct arena arena;		/* everything that lives as long as the module */
 	uint32_t version, target;
 	bool prints;
+	/* lazy.h */
+	struct piece *pieces;
+	uint32_t npieces;
+	struct ptx_module *parent, *units, *next;
 };
 
 struct fixup {

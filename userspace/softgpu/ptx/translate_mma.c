@@ -183,21 +183,24 @@ static void tr_wmma(struct tr *t, struct mods *m)
 	put_op(t, "mma", 0, 0, 0, 0)->ext = x;
 }
 
+/* Also with the number before the shape, as compilers before PTX 7.8 write it. */
 static void tr_ldmatrix(struct tr *t, struct mods *m)
 {
+	bool store = t->s->part[0][0] == 's';
 	struct mma *x = new_mma(t);
 	struct insn scratch = { 0 };
 
 	need_ops(t, 2, 2);
-	if (t->s->nparts < 5 || strcmp(t->s->part[3], "m8n8") || strcmp(t->s->part[t->s->nparts - 1], "b16"))
+	if (t->s->nparts < 5 || !has(t, "m8n8") || strcmp(t->s->part[t->s->nparts - 1], "b16"))
 		unsupported(t);
 	x->n = has(t, "x4") ? 4 : has(t, "x2") ? 2 : 1;
 	x->row = !has(t, "trans");
-	registers(t, op_at(t, 0), x->d, x->n, MMA_F32, true);
-	address(t, x, op_at(t, 1), m, &scratch);
-	put_op(t, "ldmatrix", 0, scratch.a, 0, 0)->ext = x;
+	registers(t, op_at(t, store), x->d, x->n, MMA_F32, !store);
+	address(t, x, op_at(t, !store), m, &scratch);
+	put_op(t, store ? "stmatrix" : "ldmatrix", 0, scratch.a, 0, 0)->ext = x;
 }
 
 const struct tr_op tr_mma_ops[] = {
-	{ "mma", tr_mma, true }, { "wmma", tr_wmma, true }, { "ldmatrix", tr_ldmatrix, true }, { NULL },
+	{ "mma", tr_mma, true }, { "wmma", tr_wmma, true }, { "ldmatrix", tr_ldmatrix, true },
+	{ "stmatrix", tr_ldmatrix, true }, { NULL },
 };

@@ -26,6 +26,29 @@ static void tr_packed(struct tr *t, struct mods *m)
 		    (t->s->nparts > 4 && has(t, "add")) << 4;
 }
 
+/* vadd and its kin on whole registers. Parts of registers (%r1.b0) the parser refuses. */
+static void tr_video(struct tr *t, struct mods *m)
+{
+	const char *last = t->s->part[t->s->nparts - 1];
+	uint32_t a, b, c;
+	struct insn *in;
+	char key[32];
+
+	need_ops(t, 3, 4);
+	if (m->nt != 3)
+		t_error(t, "'%s' needs three types", t->s->part[0]);
+	a = src(t, op_at(t, 1), T_B32);
+	b = src(t, op_at(t, 2), T_B32);
+	c = t->s->nops > 3 ? src(t, op_at(t, 3), T_B32) : const_slot(t, 0, 4);
+	in = put_op(t, KEY(key, "video.%s", t->s->part[0]), dst(t, op_at(t, 0), T_B32), a, b, c);
+	in->flags = (uint32_t)is_signed(m->t[0]) | is_signed(m->t[1]) << 1 | is_signed(m->t[2]) << 2 | has(t, "sat") << 3 |
+		    has(t, "clamp") << 5;
+	if (t->s->nops > 3)
+		in->x = !strcmp(last, "add") ? 1 : !strcmp(last, "min") ? 2 : !strcmp(last, "max") ? 3 : 0;
+	if (t->s->nops > 3 && !in->x)
+		t_error(t, "'%s' with a third source needs .add, .min or .max", t->s->part[0]);
+}
+
 static void tr_bmsk(struct tr *t, struct mods *m)
 {
 	uint32_t a, b;
@@ -72,5 +95,6 @@ const struct tr_op tr_simd[] = {
 	{ "vadd2", tr_packed }, { "vadd4", tr_packed }, { "vsub2", tr_packed }, { "vsub4", tr_packed },
 	{ "vavrg2", tr_packed }, { "vavrg4", tr_packed }, { "vabsdiff2", tr_packed }, { "vabsdiff4", tr_packed },
 	{ "vmin2", tr_packed }, { "vmin4", tr_packed }, { "vmax2", tr_packed }, { "vmax4", tr_packed },
-	{ "bmsk", tr_bmsk }, { "szext", tr_bmsk }, { NULL },
+	{ "vadd", tr_video }, { "vsub", tr_video }, { "vabsdiff", tr_video }, { "vmin", tr_video }, { "vmax", tr_video },
+	{ "vshl", tr_video }, { "vshr", tr_video }, { "bmsk", tr_bmsk }, { "szext", tr_bmsk }, { NULL },
 };

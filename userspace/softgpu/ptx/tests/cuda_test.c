@@ -430,7 +430,6 @@ static void test_all(const char *which, const char *options, bool ampere)
 		return;
 	}
 	m = load(arch, ptx);
-	free(ptx);
 	if (!m)
 		return;
 	test_memory(m);
@@ -448,6 +447,7 @@ static void test_all(const char *which, const char *options, bool ampere)
 	if (atoi(arch) >= 90)
 		test_hopper(m);
 	ptx_module_free(m);
+	free(ptx);
 }
 
 int main(void)

@@ -315,10 +315,10 @@ int main(void)
 			continue;
 		}
 		m = load(archs[i], ptx);
-		free(ptx);
 		for (unsigned int k = 0; m && k < sizeof(all) / sizeof(all[0]); k++)
 			all[k].run(m, archs[i]);
 		ptx_module_free(m);
+		free(ptx);
 	}
 	return done();
 }

@@ -86,13 +86,14 @@ static void print(void *opaque, const char *text, size_t len)
 
 int launch(struct ptx_module *m, const char *kernel, struct launch_args a, const uint64_t *args, unsigned int n)
 {
-	const struct ptx_kernel *k = ptx_module_kernel(m, kernel);
+	const struct ptx_kernel *k = NULL;
 	const struct ptx_kernel_info *info;
 	struct ptx_launch l = { 0 };
 	uint8_t params[4096] = { 0 };
 
 	nprinted = 0;
 	printed[0] = 0;
+	ptx_module_find(m, kernel, NULL, &k);
 	if (!k) {
 		snprintf(fault_text, sizeof(fault_text), "no kernel %s", kernel);
 		return -1;
