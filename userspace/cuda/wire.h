@@ -212,48 +212,185 @@ struct vgpu_pool_create {
 	uint32_t reserved;
 };
 
-/* cuGraphGetNodes: how many there are */
-struct vgpu_graph_nodes {
-	struct vgpu_call call;
-	uint64_t graph;
-};
-struct vgpu_graph_nodes_reply {
-	uint64_t count;
+/*
+ * Graphs. What the program holds as CUgraph, CUgraphNode and so on is a handle as ever; nodes that the program has not made
+ * itself (captured ones, clones') get theirs when it first asks for them, from handles that the question brings along.
+ *
+ * struct vgpu_node - a node's parameters: CUgraphNodeParams, in which handles stand for objects and device or arena
+ * addresses for memory. @more bytes follow: a kernel's packed parameters, CUstreamBatchMemOpParams[], CUmemAccessDesc[].
+ * HOST: fn is the number of the client's function, userData the arena offset of its word (struct vgpu_host_func).
+ */
+struct vgpu_node {
+	uint64_t params[32];	/* CUgraphNodeParams */
+	uint32_t more;
+	uint32_t hook;		/* HOST: enum vgpu_hook */
+	uint64_t id;		/* MEM_ALLOC: number of the client's record of the memory */
 };
 
 /*
- * cuGraphAdd…Node: what is added, to which graph, behind which nodes. ndeps handles of nodes and param_bytes of packed
- * parameters follow. Addresses are device memory or the arena's.
+ * Functions of the client's that graphs hold. They are called any number of times, with the word at their arena offset
+ * counting how often they have returned, until VGPU_TOLD_GONE says that no graph holds them any more. A copy of pageable
+ * memory is two nodes, of which one is hidden: the function that fills, or empties, the arena buffer of the other.
  */
-enum vgpu_node_kind { VGPU_NODE_EMPTY, VGPU_NODE_KERNEL, VGPU_NODE_COPY, VGPU_NODE_SET };
-#define VGPU_GRAPH_DEPS_MAX	64
+#define VGPU_HOOK_ID	(1ull << 63)	/* in the numbers of callbacks */
+enum vgpu_hook { VGPU_HOOK_PLAIN, VGPU_HOOK_BEFORE, VGPU_HOOK_AFTER };
+
+/* cuGraphAddNode_v2 and all its kin: then ndeps handles of nodes, ndeps CUgraphEdgeData, nbodies handles, node.more */
 struct vgpu_graph_node {
 	struct vgpu_call call;
 	uint64_t graph;
-	uint64_t node;		/* chosen by the client */
-	uint32_t kind;
+	uint64_t handle;	/* of the new node, chosen by the client */
 	uint32_t ndeps;
-	/* kernel */
-	uint64_t function;
-	uint32_t grid[3];
-	uint32_t block[3];
-	uint32_t shared;
-	uint32_t param_bytes;
-	/* copy: bytes, rows, slices; a slice is src_height rows. fill: elements, rows */
-	uint64_t src, dst, src_pitch, dst_pitch, src_height, dst_height;
-	uint64_t width, height, depth;
-	uint32_t value, element;
+	uint32_t nbodies;	/* CONDITIONAL: handles for its graphs */
+	struct vgpu_node node;
+};
+struct vgpu_graph_node_reply {
+	uint64_t address;	/* MEM_ALLOC */
+};
+#define VGPU_GRAPH_BODIES_MAX	1024
+
+/* cuGraphNodeSetParams (@exec 0), cuGraphExecNodeSetParams: then node.more */
+struct vgpu_graph_set {
+	struct vgpu_call call;
+	uint64_t exec;
+	uint64_t handle;
+	struct vgpu_node node;
 };
 
-/* cuGraphExecUpdate */
+/* The parameters of a node. @fresh: for the graph of a child graph node, if it has no handle yet. -> struct vgpu_node */
+struct vgpu_graph_get {
+	struct vgpu_call call;
+	uint64_t handle;
+	uint64_t fresh;
+};
+
+/*
+ * Lists of nodes: part of the answer, from number @first on, at most @room entries. @room handles follow, for nodes that
+ * have none yet; those that stay unused are the client's to use again.
+ */
+enum vgpu_graph_list {
+	VGPU_LIST_NODES, VGPU_LIST_ROOTS, VGPU_LIST_EDGES,	/* of graph @handle */
+	VGPU_LIST_BEFORE, VGPU_LIST_AFTER,			/* of node @handle */
+	VGPU_LIST_IN_CLONE,					/* of graph @handle: the copy of @node */
+};
+struct vgpu_graph_list_request {
+	struct vgpu_call call;
+	uint64_t handle;
+	uint64_t node;
+	uint64_t first;
+	uint32_t what;
+	uint32_t room;
+};
+struct vgpu_graph_entry {
+	uint64_t node;		/* EDGES: where it begins */
+	uint64_t to;		/* EDGES: where it ends */
+	uint8_t edge[8];	/* CUgraphEdgeData */
+	uint32_t type;		/* CUgraphNodeType of @node */
+	uint32_t to_type;
+};
+struct vgpu_graph_list_reply {
+	uint64_t total;
+	struct vgpu_graph_entry entries[];
+};
+#define VGPU_GRAPH_ROOM_MAX	512
+
+/* cuGraphAddDependencies, cuGraphRemoveDependencies: then n handles, n handles, n CUgraphEdgeData */
+struct vgpu_graph_edges {
+	struct vgpu_call call;
+	uint64_t graph;
+	uint32_t n;
+	uint32_t remove;
+};
+
+/* cuGraphInstantiateWithParams. @fresh: for the node that is to blame. The answer comes whether it worked or not. */
+struct vgpu_graph_instantiate {
+	struct vgpu_call call;
+	uint64_t graph;
+	uint64_t exec;		/* chosen by the client */
+	uint64_t flags;
+	uint64_t stream;
+	uint64_t fresh;
+};
+struct vgpu_graph_instantiate_reply {
+	uint64_t node;		/* to blame, 0: none */
+	uint32_t result;	/* CUgraphInstantiateResult */
+	uint32_t type;
+};
+
+/* cuGraphExecUpdate; also answered in both cases */
 struct vgpu_graph_update {
 	struct vgpu_call call;
 	uint64_t exec, graph;
+	uint64_t fresh[2];
 };
 struct vgpu_graph_update_reply {
-	uint32_t result;	/* CUgraphExecUpdateResult, also when the call failed */
+	uint64_t node, from;	/* to blame, 0: none */
+	uint32_t result;	/* CUgraphExecUpdateResult */
+	uint32_t type, from_type;
 	uint32_t reserved;
 };
+
+/* cuStreamBeginCaptureToGraph: then ndeps handles, ndeps CUgraphEdgeData */
+struct vgpu_capture_begin {
+	struct vgpu_call call;
+	uint64_t stream;
+	uint64_t graph;
+	uint32_t ndeps;
+	uint32_t reserved;
+};
+
+/* cuStreamEndCapture. @fresh: for the graph, if it has no handle yet */
+struct vgpu_capture_end {
+	struct vgpu_call call;
+	uint64_t stream;
+	uint64_t fresh;
+};
+struct vgpu_capture_end_reply {
+	uint64_t graph;		/* 0: the capture had been to no avail */
+};
+
+/* cuStreamGetCaptureInfo with its graph and dependencies: then @room handles, as for lists */
+struct vgpu_capture_info {
+	struct vgpu_call call;
+	uint64_t stream;
+	uint64_t fresh;		/* for the graph */
+	uint32_t room;
+	uint32_t reserved;
+};
+struct vgpu_capture_info_reply {
+	uint64_t id;
+	uint64_t graph;		/* 0: not active */
+	uint64_t total;		/* dependencies; min(total, room) entries follow */
+	uint32_t status;
+	uint32_t reserved;
+	struct vgpu_graph_entry entries[];
+};
+
+/* cuStreamUpdateCaptureDependencies: then n handles, n CUgraphEdgeData */
+struct vgpu_capture_update {
+	struct vgpu_call call;
+	uint64_t stream;
+	uint32_t n;
+	uint32_t flags;
+};
+
+/* cuUserObjectCreate. @id: the client's function, called once, with VGPU_TOLD_GONE */
+struct vgpu_user_object {
+	struct vgpu_call call;
+	uint64_t handle;
+	uint64_t id;
+	uint32_t count;
+	uint32_t flags;
+};
+
+/* cuStreamBatchMemOp: count CUstreamBatchMemOpParams (48 bytes each) follow */
+struct vgpu_batch {
+	struct vgpu_call call;
+	uint64_t stream;
+	uint32_t count;
+	uint32_t flags;
+};
+#define VGPU_BATCH_MAX	256
 
 /* cuModuleGetFunction, cuLibraryGetKernel, cuKernelGetFunction: one reply tells all there is to know. Name follows. */
 struct vgpu_get_kernel {
@@ -303,18 +440,24 @@ struct vgpu_launch {
  * function's turn has come, and the stream goes on once the 32-bit word at @ack, counting up, has reached @ticket.
  * It is no message, since the thread that takes messages may itself be waiting for that stream.
  */
+enum vgpu_host_kind {
+	VGPU_HOST_ONCE,		/* cuLaunchHostFunc */
+	VGPU_HOST_ALWAYS,	/* cuStreamAddCallback: called after errors too */
+	VGPU_HOST_CAPTURED,	/* in a stream that captures: @id is a hook's, @ticket its enum vgpu_hook */
+};
 struct vgpu_host_func {
 	struct vgpu_call call;
 	uint64_t stream;
 	uint64_t id;
 	uint64_t ack;		/* arena offset */
 	uint32_t ticket;
-	uint32_t always;	/* cuStreamAddCallback: called after errors too */
+	uint32_t always;	/* enum vgpu_host_kind */
 };
 struct vgpu_callback {
 	int32_t result;		/* CUresult of the stream */
-	uint32_t reserved;
+	uint32_t what;
 };
+enum vgpu_told { VGPU_TOLD_RUN, VGPU_TOLD_GONE };
 
 /* cuOccupancyMaxPotentialClusterSize, cuOccupancyMaxActiveClusters: struct vgpu_launch and its attributes, no params */
 struct vgpu_clusters_reply {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Calls that are several others in one: each of them is posted, so that one message for all would save nothing. */
+#include <string.h>
+
 #include "shim.h"
 
 static CUresult check(CUstream stream, const void *list, size_t count)
@@ -86,34 +88,31 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *pCopy
 
 /* --- values in memory --- */
 
-static CUresult memory_op(CUstream stream, const CUstreamBatchMemOpParams *p)
-{
-	switch (p->operation) {
-	case CU_STREAM_MEM_OP_WAIT_VALUE_32:
-		return cuStreamWaitValue32_v2(stream, p->waitValue.address, p->waitValue.value, p->waitValue.flags);
-	case CU_STREAM_MEM_OP_WAIT_VALUE_64:
-		return cuStreamWaitValue64_v2(stream, p->waitValue.address, p->waitValue.value64, p->waitValue.flags);
-	case CU_STREAM_MEM_OP_WRITE_VALUE_32:
-		return cuStreamWriteValue32_v2(stream, p->writeValue.address, p->writeValue.value, p->writeValue.flags);
-	case CU_STREAM_MEM_OP_WRITE_VALUE_64:
-		return cuStreamWriteValue64_v2(stream, p->writeValue.address, p->writeValue.value64, p->writeValue.flags);
-	case CU_STREAM_MEM_OP_BARRIER:
-		return CUDA_SUCCESS;	/* one after the other they are in order anyway */
-	default:
-		return REFUSE("a stream memory operation of this kind", "later");
-	}
-}
-
 VGPU_EXPORT CUresult CUDAAPI cuStreamBatchMemOp_v2(CUstream stream, unsigned int count,
 						   CUstreamBatchMemOpParams *paramArray, unsigned int flags)
 {
+	struct { struct vgpu_batch rq; CUstreamBatchMemOpParams ops[VGPU_BATCH_MAX]; } m;
 	CUresult r = check(stream, paramArray, count);
 
-	if (r == CUDA_SUCCESS && (count > 256 || flags))
-		r = CUDA_ERROR_INVALID_VALUE;
-	for (unsigned int i = 0; i < count && r == CUDA_SUCCESS; i++)
-		r = memory_op(stream, &paramArray[i]);
-	return r;
+	if (r == CUDA_SUCCESS)
+		r = call_begin(&m.rq.call, true);
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (count > VGPU_BATCH_MAX || flags)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (unsigned int i = 0; i < count; i++)
+		if (paramArray[i].operation != CU_STREAM_MEM_OP_WAIT_VALUE_32 &&
+		    paramArray[i].operation != CU_STREAM_MEM_OP_WRITE_VALUE_32 &&
+		    paramArray[i].operation != CU_STREAM_MEM_OP_WAIT_VALUE_64 &&
+		    paramArray[i].operation != CU_STREAM_MEM_OP_WRITE_VALUE_64 &&
+		    paramArray[i].operation != CU_STREAM_MEM_OP_BARRIER)
+			return paramArray[i].operation == CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES ?
+			       REFUSE("flushing remote writes", "the GPU says that it can't") : CUDA_ERROR_INVALID_VALUE;
+	stream_handle(stream, &m.rq.stream);
+	m.rq.count = count;
+	m.rq.flags = flags;
+	memcpy(m.ops, paramArray, count * sizeof(*paramArray));
+	return call_post(VGPU_MSG_cuStreamBatchMemOp_v2, &m, sizeof(m.rq) + count * sizeof(*paramArray));
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamBatchMemOp(CUstream stream, unsigned int count,

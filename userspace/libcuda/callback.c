@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "callback.h"
 #include "capture.h"
@@ -32,8 +33,21 @@ static struct record **records;		/* all of them, by index */
 static uint32_t nrecords;
 static struct record *idle;
 static uint32_t *words;
-static unsigned int words_left, pending;
+static unsigned int words_left, pending, listeners;
 static bool started;
+
+/* Under the lock. */
+static uint32_t *word(void)
+{
+	if (!words_left) {
+		words = idm_arena_alloc(shim.client, IDM_PAGE_SIZE);
+		if (!words)
+			return NULL;
+		memset(words, 0, IDM_PAGE_SIZE);
+		words_left = WORDS;
+	}
+	return &words[--words_left];
+}
 
 /* Under the lock. */
 static struct record *record_get(void)
@@ -43,12 +57,6 @@ static struct record *record_get(void)
 	if (r) {
 		idle = r->next;
 		return r;
-	}
-	if (!words_left) {
-		words = idm_arena_alloc(shim.client, IDM_PAGE_SIZE);
-		if (!words)
-			return NULL;
-		words_left = WORDS;
 	}
 	if (!(nrecords & (nrecords - 1))) {
 		all = realloc(records, (nrecords ? 2 * nrecords : 1) * sizeof(*all));
@@ -60,8 +68,11 @@ static struct record *record_get(void)
 	if (!r)
 		return NULL;
 	r->index = nrecords;
-	r->ack = &words[--words_left];
-	*r->ack = 0;
+	r->ack = word();
+	if (!r->ack) {
+		free(r);
+		return NULL;
+	}
 	records[nrecords++] = r;
 	return r;
 }
@@ -92,11 +103,17 @@ static void *dispatch(void *arg)
 		struct record *r;
 
 		pthread_mutex_lock(&lock);
-		while (!pending)
+		while (!pending && !listeners)
 			pthread_cond_wait(&some, &lock);
 		pthread_mutex_unlock(&lock);
 		if (idm_listen(shim.client, &p))
 			return NULL;	/* the session is over: nothing has a turn any more */
+		if (p.seq & VGPU_HOOK_ID) {
+			thread_self()->in_callback = true;
+			hook_told(p.seq, told.what);
+			thread_self()->in_callback = false;
+			continue;
+		}
 		r = record_of(p.seq);
 		if (!r)
 			continue;
@@ -132,9 +149,55 @@ static bool start(void)
 	return started;
 }
 
+uint32_t *callback_word(void)
+{
+	uint32_t *w;
+
+	pthread_mutex_lock(&lock);
+	w = word();
+	pthread_mutex_unlock(&lock);
+	return w;
+}
+
+bool callback_listen(int by)
+{
+	bool ok;
+
+	pthread_mutex_lock(&lock);
+	ok = by < 0 || start();
+	if (ok)
+		listeners += by;
+	pthread_cond_signal(&some);
+	pthread_mutex_unlock(&lock);
+	return ok;
+}
+
+CUresult callback_capture(uint64_t stream, const struct hook *h, enum vgpu_hook kind)
+{
+	struct vgpu_host_func rq = { .stream = stream, .id = hook_id(h), .ack = hook_ack(h), .ticket = kind,
+				     .always = VGPU_HOST_CAPTURED };
+	CUresult r = call_begin(&rq.call, true);
+
+	return r == CUDA_SUCCESS ? call_reply(VGPU_MSG_cuLaunchHostFunc, &rq, sizeof(rq), NULL, 0) : r;
+}
+
+/* A stream that captures takes functions for its graph. */
+static CUresult capture(uint64_t stream, const struct record *what)
+{
+	struct hook *h;
+
+	if (what->callback) {
+		call_cuStreamQuery(what->stream);	/* which is the end of the capture, as CUDA has it */
+		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+	}
+	h = hook_new(&(struct hook){ .fn = what->fn, .data = what->data });
+	return h ? callback_capture(stream, h, VGPU_HOOK_PLAIN) : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 static CUresult enqueue(uint64_t stream, const struct record *what)
 {
-	struct vgpu_host_func rq = { .stream = stream, .always = what->callback != NULL };
+	struct vgpu_host_func rq = { .stream = stream,
+				     .always = what->callback ? VGPU_HOST_ALWAYS : VGPU_HOST_ONCE };
 	CUresult res = call_begin(&rq.call, true);
 	struct record *r;
 
@@ -143,7 +206,7 @@ static CUresult enqueue(uint64_t stream, const struct record *what)
 	if (thread_self()->in_callback)
 		return CUDA_ERROR_NOT_PERMITTED;
 	if (capture_active(stream))
-		return REFUSE("a host function in a graph", "graphs");
+		return capture(stream, what);
 	pthread_mutex_lock(&lock);
 	r = start() ? record_get() : NULL;
 	if (r) {

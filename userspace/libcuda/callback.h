@@ -3,10 +3,14 @@
 #ifndef VGPU_CALLBACK_H
 #define VGPU_CALLBACK_H
 
+#include "hook.h"
 #include "shim.h"
 
 /** Call @fn(@data) in the order of @stream (wire handle). */
 CUresult callback_enqueue(uint64_t stream, CUhostFn fn, void *data);
+
+/** Put @h into the graph that @stream captures. It is the worker's to let go, whatever the answer. */
+CUresult callback_capture(uint64_t stream, const struct hook *h, enum vgpu_hook kind);
 
 /** Are there functions whose turn has not come, or that run? */
 bool callback_pending(void);

@@ -13,4 +13,24 @@ static inline bool capture_active(uint64_t stream)
 	return __builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0) && capture_asks(stream);
 }
 
+/**
+ * May this thread make a call that is not safe while streams capture (cuThreadExchangeStreamCaptureMode)? If not, the
+ * captures that forbid it are over, and the call's answer is CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED.
+ */
+CUresult capture_unsafe_slow(void);
+static inline CUresult capture_unsafe(void)
+{
+	return __builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0) ? capture_unsafe_slow() : CUDA_SUCCESS;
+}
+
+/** May @ctx be waited for? Not while a stream of it captures, which is then over. */
+CUresult capture_wait_slow(const struct object *ctx);
+static inline CUresult capture_wait(const struct object *ctx)
+{
+	return __builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0) ? capture_wait_slow(ctx) : CUDA_SUCCESS;
+}
+
+/** @stream's handle is about to go. */
+void capture_stream_ends(uint64_t stream);
+
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
 #include "callback.h"
 #include "managed.h"
 #include "memory.h"
@@ -470,6 +471,8 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxSynchronize_v2(CUcontext ctx)
 
 	if (r == CUDA_SUCCESS)
 		r = call_begin(&rq.call, false);
+	if (r == CUDA_SUCCESS)
+		r = capture_wait(o);
 	if (r != CUDA_SUCCESS)
 		return r;
 	rq.call.ctx = o->wire;

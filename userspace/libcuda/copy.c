@@ -10,6 +10,7 @@
 #include "callback.h"
 #include "capture.h"
 #include "copy.h"
+#include "graph.h"
 #include "managed.h"
 #include "memory.h"
 #include "shim_gen.h"
@@ -190,6 +191,21 @@ static bool land_later(struct vgpu_copy_d2h *rq, void *dst, size_t n, CUresult *
 	return true;
 }
 
+CUstream copy_stream(uint64_t stream)
+{
+	return stream <= 2 ? (CUstream)(uintptr_t)stream : (CUstream)&objects[VGPU_HANDLE_INDEX(stream)];
+}
+
+/* Pageable memory in a stream that captures. */
+static CUresult capture_linear(uint64_t dst, uint64_t src, size_t n, uint64_t stream)
+{
+	CUDA_MEMCPY3D c = { .srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcDevice = src, .srcPitch = n, .srcHeight = 1,
+			    .dstMemoryType = CU_MEMORYTYPE_UNIFIED, .dstDevice = dst, .dstPitch = n, .dstHeight = 1,
+			    .WidthInBytes = n, .Height = 1, .Depth = 1 };
+
+	return pageable_capture(&c, copy_stream(stream));
+}
+
 static CUresult to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
 {
 	struct vgpu_copy_h2d rq = { .dst = dst, .stream = stream, .async = async };
@@ -205,7 +221,7 @@ static CUresult to_device(uint64_t dst, const void *src, size_t n, uint64_t stre
 		return async ? call_post(VGPU_MSG_cuMemcpyHtoD_v2, &rq, sizeof(rq)) :
 			call_reply(VGPU_MSG_cuMemcpyHtoD_v2, &rq, sizeof(rq), NULL, 0);
 	if (async && capture_active(stream))
-		return REFUSE("a copy from pageable memory in a graph", "allocate it with cuMemHostAlloc");
+		return capture_linear(dst, (uintptr_t)src, n, stream);
 	/* The source is read now. What a host function before it in the stream is still to write must be there. */
 	if (async && callback_pending() && is_registered(src, n)) {
 		r = copy_barrier(stream);
@@ -235,7 +251,7 @@ static CUresult from_device(void *dst, uint64_t src, size_t n, uint64_t stream, 
 		return async ? call_post(VGPU_MSG_cuMemcpyDtoH_v2, &rq, sizeof(rq)) :
 			call_reply(VGPU_MSG_cuMemcpyDtoH_v2, &rq, sizeof(rq), NULL, 0);
 	if (async && capture_active(stream))
-		return REFUSE("a copy to pageable memory in a graph", "allocate it with cuMemHostAlloc");
+		return capture_linear((uintptr_t)dst, src, n, stream);
 	if (async && is_registered(dst, n) && land_later(&rq, dst, n, &r))
 		return r;
 	/* Pageable: the bytes have to be here when the call returns, in whatever stream they come. */
@@ -264,18 +280,13 @@ static bool is_managed_variable(uint64_t p, size_t n)
 	return managed_variables && range_covers(p, n, &r) && r.kind == RANGE_GLOBAL && r.flags;
 }
 
-static CUstream stream_of_wire(uint64_t stream)
-{
-	return stream <= 2 ? (CUstream)(uintptr_t)stream : (CUstream)&objects[VGPU_HANDLE_INDEX(stream)];
-}
-
 CUresult copy_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
 {
 	CUresult r;
 
 	managed_before(stream);
 	if (is_managed_variable((uintptr_t)src, n))
-		r = copy_on_device(dst, (uintptr_t)src, n, stream_of_wire(stream), async);
+		r = copy_on_device(dst, (uintptr_t)src, n, copy_stream(stream), async);
 	else
 		r = to_device(dst, src, n, stream, async);
 	if (!async)
@@ -289,7 +300,7 @@ CUresult copy_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bo
 
 	managed_before(stream);
 	if (is_managed_variable((uintptr_t)dst, n))
-		r = copy_on_device((uintptr_t)dst, src, n, stream_of_wire(stream), async);
+		r = copy_on_device((uintptr_t)dst, src, n, copy_stream(stream), async);
 	else
 		r = from_device(dst, src, n, stream, async);
 	if (!async)

@@ -12,6 +12,9 @@ CUresult copy_to_plain(uint64_t dst, const void *src, size_t n, uint64_t stream)
 CUresult copy_from_plain(void *dst, uint64_t src, size_t n, uint64_t stream);
 CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async);
 
+/** The program's handle of a stream. */
+CUstream copy_stream(uint64_t stream);
+
 /** Wait for what was put into @stream so far: the order that host-to-host copies keep. */
 CUresult copy_barrier(uint64_t stream);
 

@@ -4,6 +4,7 @@
 
 #include "capture.h"
 #include "copy.h"
+#include "graph.h"
 #include "memory.h"
 #include "shim_gen.h"
 #include "staging.h"
@@ -158,8 +159,16 @@ static CUresult copy_2d(const CUDA_MEMCPY2D *c, uint64_t stream, bool async, boo
 	if (memory_arena((void *)(uintptr_t)host->at, span, dst.device ? &rq.src : &rq.dst))
 		return async ? call_post(VGPU_MSG_cuMemcpy2D_v2, &rq, sizeof(rq)) :
 			call_reply(VGPU_MSG_cuMemcpy2D_v2, &rq, sizeof(rq), NULL, 0);
-	if (async && capture_active(stream))
-		return REFUSE("a copy of pageable memory in a graph", "allocate it with cuMemHostAlloc");
+	if (async && capture_active(stream)) {
+		CUDA_MEMCPY3D box = {
+			.srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcDevice = src.at, .srcPitch = src.pitch,
+			.srcHeight = rq.height, .dstMemoryType = CU_MEMORYTYPE_UNIFIED, .dstDevice = dst.at,
+			.dstPitch = dst.pitch, .dstHeight = rq.height, .WidthInBytes = rq.width, .Height = rq.height,
+			.Depth = 1,
+		};
+
+		return pageable_capture(&box, copy_stream(stream));
+	}
 	return rq.width > SLOT_SIZE ? wide(&dst, &src, &rq) : staged(&dst, &src, &rq);
 }
 

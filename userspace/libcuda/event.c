@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Events: an event that was seen complete, or was never recorded, needs no message to say so again. */
+#include "capture.h"
 #include "managed.h"
 #include "shim.h"
 #include "shim_gen.h"
@@ -60,6 +61,15 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent))
 	if (!o)
 		return CUDA_ERROR_INVALID_HANDLE;
 	recorded = __atomic_load_n(&o->event.recorded, __ATOMIC_ACQUIRE);
+	if (__builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0)) {
+		/* An event of a capture has no state to ask for, and others not while captures forbid it. */
+		r = call_cuEventQuery(hEvent);
+		if (r == CUDA_ERROR_CAPTURED_EVENT)
+			return r;
+		r = capture_unsafe();
+		if (r != CUDA_SUCCESS)
+			return r;
+	}
 	if (recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
 		return CUDA_SUCCESS;
 	r = call(hEvent);

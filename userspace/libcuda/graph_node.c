@@ -1,225 +1,467 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Explicit nodes of graphs: kernels, copies, fills, and empty ones. */
+/*
+ * Nodes of graphs: every kind is made, and changed, in the form of cuGraphAddNode. Parameters are copied now, as CUDA does;
+ * what the message says can be wrong about them is said at once, by the worker's answer.
+ */
 #include <stdlib.h>
 #include <string.h>
 
+#include "callback.h"
+#include "graph.h"
+#include "launch.h"
 #include "memory.h"
 #include "shim_gen.h"
 
-struct buffer {
-	struct vgpu_graph_node rq;
-	unsigned char more[VGPU_GRAPH_DEPS_MAX * sizeof(uint64_t) + VGPU_PARAM_BYTES_MAX];
+static void *token(uint64_t wire)
+{
+	return (void *)(uintptr_t)wire;
+}
+
+static bool context_token(CUcontext *ctx)
+{
+	struct object *o = *ctx ? object_get(*ctx, VGPU_H_CTX) : context_current(thread_self());
+
+	*ctx = o ? token(o->wire) : NULL;
+	return o;
+}
+
+static CUresult pack_kernel(struct node_message *m, CUDA_KERNEL_NODE_PARAMS_v3 *k)
+{
+	const struct object *f = object_function(k->func ? (void *)k->func : (void *)k->kern);
+	const void *buffer = NULL;
+	size_t bytes;
+	CUresult r;
+
+	if (!f)
+		return k->func || k->kern ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_VALUE;
+	if (!context_token(&k->ctx))
+		return CUDA_ERROR_INVALID_CONTEXT;
+	bytes = f->kernel->param_bytes;
+	if ((k->kernelParams && k->extra) || (!k->kernelParams && !k->extra && bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (k->extra) {
+		r = launch_extra(k->extra, &buffer, &bytes);
+		if (r != CUDA_SUCCESS || bytes < f->kernel->param_bytes)
+			return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	}
+	m->more = calloc(1, bytes + 8);
+	if (!m->more)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	m->node.more = bytes;
+	if (k->extra)
+		memcpy(m->more, buffer, bytes);
+	for (uint32_t i = 0; !k->extra && i < f->kernel->nparams; i++)
+		memcpy(m->more + f->kernel->params[i].offset, k->kernelParams[i], f->kernel->params[i].size);
+	k->func = token(f->wire);
+	k->kern = NULL;
+	k->kernelParams = k->extra = NULL;
+	return CUDA_SUCCESS;
+}
+
+static bool array_token(CUmemorytype type, CUarray *array)
+{
+	const struct object *o;
+
+	if (type != CU_MEMORYTYPE_ARRAY) {
+		*array = NULL;
+		return true;
+	}
+	o = object_get(*array, VGPU_H_ARRAY);
+	*array = o ? token(o->wire) : NULL;
+	return o;
+}
+
+static CUresult pack_copy(struct node_message *m, CUDA_MEMCPY_NODE_PARAMS *p)
+{
+	CUDA_MEMCPY3D *c = &p->copyParams;
+	enum vgpu_hook kind;
+	CUresult r;
+
+	if (!context_token(&p->copyCtx))
+		return CUDA_ERROR_INVALID_CONTEXT;
+	if (!c->WidthInBytes || !c->Height || !c->Depth || c->srcLOD || c->dstLOD)
+		return CUDA_ERROR_INVALID_VALUE;
+	/* Where there is one row or slice only, CUDA does not look at pitch and height. */
+	if (!c->srcPitch && c->Height == 1)
+		c->srcPitch = c->srcXInBytes + c->WidthInBytes;
+	if (!c->dstPitch && c->Height == 1)
+		c->dstPitch = c->dstXInBytes + c->WidthInBytes;
+	if (!c->srcHeight && c->Depth == 1)
+		c->srcHeight = c->srcY + c->Height;
+	if (!c->dstHeight && c->Depth == 1)
+		c->dstHeight = c->dstY + c->Height;
+	r = pageable_replace(c, &m->pageable);
+	if (r == CUDA_SUCCESS && m->pageable) {
+		m->hook = pageable_hook(m->pageable, &kind);
+		m->node.hook = kind;
+		if (!m->hook) {
+			pageable_free(m->pageable);
+			m->pageable = NULL;
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		}
+	}
+	if (r == CUDA_SUCCESS && (!array_token(c->srcMemoryType, &c->srcArray) || !array_token(c->dstMemoryType, &c->dstArray)))
+		return CUDA_ERROR_INVALID_HANDLE;
+	return r;
+}
+
+static CUresult pack_host(struct node_message *m, CUDA_HOST_NODE_PARAMS_v2 *h)
+{
+	if (!h->fn)
+		return CUDA_ERROR_INVALID_VALUE;
+	m->hook = hook_new(&(struct hook){ .fn = h->fn, .data = h->userData });
+	if (!m->hook)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	h->fn = token(hook_id(m->hook));
+	h->userData = token(hook_ack(m->hook));
+	return CUDA_SUCCESS;
+}
+
+static CUresult pack_list(struct node_message *m, const void *from, size_t bytes)
+{
+	if (bytes && !from)
+		return CUDA_ERROR_INVALID_VALUE;
+	m->more = malloc(bytes + 8);
+	if (!m->more)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	memcpy(m->more, from, bytes);
+	m->node.more = bytes;
+	return CUDA_SUCCESS;
+}
+
+/* struct graph_memory - memory that a graph has, until the worker says that none has it any more. */
+struct graph_memory {
+	uint64_t address;
 };
 
-/* What every node has: graph, dependencies, a handle. @return NULL with *@r */
-static struct buffer *begin(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t n, const void *params,
-			    struct object **node, CUresult *r)
+static void memory_gone(void *data)
 {
-	struct vgpu_call call;
-	struct buffer *b;
+	struct graph_memory *g = data;
 
-	*r = call_begin(&call, true);
-	if (*r != CUDA_SUCCESS)
-		return NULL;
-	*r = CUDA_ERROR_INVALID_VALUE;
-	if (!out || !params || (n && !deps) || !object_get(graph, VGPU_H_GRAPH))
-		return NULL;
-	if (n > VGPU_GRAPH_DEPS_MAX) {
-		*r = REFUSE("a graph node with more than 64 dependencies", "graphs");
-		return NULL;
-	}
-	b = malloc(sizeof(*b));
-	*r = CUDA_ERROR_OUT_OF_MEMORY;
-	if (!b)
-		return NULL;
-	memset(&b->rq, 0, sizeof(b->rq));
-	b->rq.call = call;
-	b->rq.graph = object_wire(graph);
-	b->rq.ndeps = n;
-	for (size_t i = 0; i < n; i++) {
-		const struct object *d = object_get(deps[i], VGPU_H_GRAPHNODE);
+	range_remove(g->address, 1 << RANGE_GRAPH, NULL);
+	free(g);
+}
 
-		if (!d || d->parent != (struct object *)graph) {
-			free(b);
-			*r = CUDA_ERROR_INVALID_VALUE;
-			return NULL;
+struct hook *graph_memory_hook(void)
+{
+	struct graph_memory *g = calloc(1, sizeof(*g));
+	struct hook *h = g ? hook_new(&(struct hook){ .data = g, .gone = memory_gone, .gone_data = g }) : NULL;
+
+	if (!h)
+		free(g);
+	return h;
+}
+
+CUresult graph_memory_note(struct hook *h, uint64_t address, uint64_t size)
+{
+	((struct graph_memory *)h->data)->address = address;
+	return memory_note(address, size, RANGE_GRAPH, NULL);
+}
+
+CUresult node_pack(struct node_message *m, CUgraphNodeParams *given)
+{
+	CUgraphNodeParams p = *given;
+	CUresult r = CUDA_SUCCESS;
+	const struct object *o;
+
+	memset(m, 0, sizeof(*m));
+	switch ((int)p.type) {
+	case CU_GRAPH_NODE_TYPE_KERNEL:
+		r = pack_kernel(m, &p.kernel);
+		break;
+	case CU_GRAPH_NODE_TYPE_MEMCPY:
+		r = pack_copy(m, &p.memcpy);
+		break;
+	case CU_GRAPH_NODE_TYPE_MEMSET:
+		if (!context_token(&p.memset.ctx))
+			r = CUDA_ERROR_INVALID_CONTEXT;
+		break;
+	case CU_GRAPH_NODE_TYPE_HOST:
+		r = pack_host(m, &p.host);
+		break;
+	case CU_GRAPH_NODE_TYPE_EMPTY:
+	case CU_GRAPH_NODE_TYPE_MEM_FREE:
+		break;
+	case CU_GRAPH_NODE_TYPE_GRAPH:
+		o = object_get(p.graph.graph, VGPU_H_GRAPH);
+		p.graph.graph = o ? token(o->wire) : NULL;
+		r = o ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+		break;
+	case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+	case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+		o = object_get(p.eventWait.event, VGPU_H_EVENT);
+		p.eventWait.event = o ? token(o->wire) : NULL;
+		r = o ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+		break;
+	case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+		if (p.alloc.accessDescCount > VGPU_DEVICES_MAX)
+			return CUDA_ERROR_INVALID_VALUE;
+		r = pack_list(m, p.alloc.accessDescs, p.alloc.accessDescCount * sizeof(CUmemAccessDesc));
+		p.alloc.accessDescs = NULL;
+		if (r == CUDA_SUCCESS) {
+			m->hook = graph_memory_hook();
+			r = m->hook ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+			m->node.id = m->hook ? hook_id(m->hook) : 0;
 		}
-		memcpy(b->more + i * sizeof(uint64_t), &d->wire, sizeof(uint64_t));
-	}
-	*node = object_new(VGPU_H_GRAPHNODE);
-	if (!*node) {
-		free(b);
-		return NULL;
-	}
-	b->rq.node = (*node)->wire;
-	*r = CUDA_SUCCESS;
-	return b;
-}
-
-static CUresult end(struct buffer *b, CUgraph graph, struct object *node, CUresult r, CUgraphNode *out)
-{
-	struct object *g = (struct object *)graph;
-
-	if (r == CUDA_SUCCESS)
-		r = call_reply(VGPU_MSG_cuGraphAddKernelNode_v2, b,
-			       sizeof(b->rq) + b->rq.ndeps * sizeof(uint64_t) + b->rq.param_bytes, NULL, 0);
-	free(b);
-	if (r != CUDA_SUCCESS) {
-		object_delete(node);
-		return r;
-	}
-	node->parent = g;
-	node->sibling = g->children;
-	g->children = node;
-	*out = (CUgraphNode)node;
-	return CUDA_SUCCESS;
-}
-
-/* Parameters as the kernel's layout says, or as they are. */
-static CUresult pack(struct buffer *b, const struct kernel *k, void **params, void **extra)
-{
-	unsigned char *at = b->more + b->rq.ndeps * sizeof(uint64_t);
-	const void *from = NULL;
-	const size_t *size = NULL;
-
-	if ((params && extra) || (!params && !extra && k->param_bytes))
+		break;
+	case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+		if (!p.memOp.count || p.memOp.count > VGPU_BATCH_MAX)
+			return CUDA_ERROR_INVALID_VALUE;
+		if (!context_token(&p.memOp.ctx))
+			return CUDA_ERROR_INVALID_CONTEXT;
+		r = pack_list(m, p.memOp.paramArray, p.memOp.count * sizeof(CUstreamBatchMemOpParams));
+		p.memOp.paramArray = NULL;
+		break;
+	case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+		if (!context_token(&p.conditional.ctx))
+			r = CUDA_ERROR_INVALID_CONTEXT;
+		p.conditional.phGraph_out = NULL;
+		break;
+	case CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL:
+	case CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT:
+		return REFUSE("a graph node of an external semaphore", "external");
+	default:
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!extra) {
-		memset(at, 0, k->param_bytes);
-		for (uint32_t i = 0; i < k->nparams; i++)
-			memcpy(at + k->params[i].offset, params[i], k->params[i].size);
-		b->rq.param_bytes = k->param_bytes;
-		return CUDA_SUCCESS;
 	}
-	for (; extra[0] != CU_LAUNCH_PARAM_END; extra += 2) {
-		if (extra[0] == CU_LAUNCH_PARAM_BUFFER_POINTER)
-			from = extra[1];
-		else if (extra[0] == CU_LAUNCH_PARAM_BUFFER_SIZE)
-			size = extra[1];
-		else
+	memcpy(m->node.params, &p, sizeof(p));
+	m->given = given;
+	if (r != CUDA_SUCCESS)
+		node_message_discard(m);
+	return r;
+}
+
+void node_message_discard(struct node_message *m)
+{
+	if (m->hook)
+		hook_told(hook_id(m->hook), VGPU_TOLD_GONE);
+	m->hook = NULL;
+	node_message_free(m);
+}
+
+void node_message_free(struct node_message *m)
+{
+	free(m->more);
+	m->more = NULL;
+}
+
+/* --- adding --------------------------------------------------------------------------------------------------------- */
+
+static CUresult deps_ok(const struct object *g, const CUgraphNode *deps, size_t n)
+{
+	if (n && !deps)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; i < n; i++) {
+		const struct object *d = graph_node(deps[i]);
+
+		if (!d || d->parent != g)
 			return CUDA_ERROR_INVALID_VALUE;
 	}
-	if (!from || !size || *size > VGPU_PARAM_BYTES_MAX || *size < k->param_bytes)
-		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(at, from, *size);
-	b->rq.param_bytes = *size;
 	return CUDA_SUCCESS;
 }
 
-VGPU_EXPORT CUresult CUDAAPI cuGraphAddKernelNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph,
-						     const CUgraphNode *dependencies, size_t numDependencies,
-						     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+/* One message: @deps as handles. */
+static CUresult send(const struct object *g, struct object *node, const uint64_t *deps, const CUgraphEdgeData *edges,
+		     size_t ndeps, const uint64_t *bodies, uint32_t nbodies, struct node_message *m,
+		     struct vgpu_graph_node_reply *reply)
 {
-	struct object *node;
-	CUresult r;
-	struct buffer *b = begin(phGraphNode, hGraph, dependencies, numDependencies, p, &node, &r);
-	const struct object *f;
+	struct vgpu_graph_node rq = { .graph = g->wire, .handle = node->wire, .ndeps = ndeps, .nbodies = nbodies,
+				      .node = m->node };
+	CUgraphEdgeData *plain = NULL;
+	struct iovec iov[5];
+	size_t got;
+	CUresult r = call_begin(&rq.call, false);
 
-	if (!b)
-		return r;
-	f = object_function(p->func ? (void *)p->func : (void *)p->kern);
-	if (f) {
-		b->rq.kind = VGPU_NODE_KERNEL;
-		b->rq.function = f->wire;
-		memcpy(b->rq.grid, (uint32_t[]){ p->gridDimX, p->gridDimY, p->gridDimZ }, sizeof(b->rq.grid));
-		memcpy(b->rq.block, (uint32_t[]){ p->blockDimX, p->blockDimY, p->blockDimZ }, sizeof(b->rq.block));
-		b->rq.shared = p->sharedMemBytes;
-		r = pack(b, f->kernel, p->kernelParams, p->extra);
-	} else {
-		r = CUDA_ERROR_INVALID_HANDLE;
-	}
-	return end(b, hGraph, node, r, phGraphNode);
-}
-
-/* An address that the worker knows by the same number. */
-static CUresult side(CUmemorytype type, const void *host, CUdeviceptr device, CUarray array, size_t x, size_t y, size_t z,
-		     size_t pitch, size_t height, uint64_t *at)
-{
-	struct range range;
-
-	if (array || type == CU_MEMORYTYPE_ARRAY)
-		return REFUSE("a graph's copy of an array", "arrays");
-	*at = (type == CU_MEMORYTYPE_HOST ? (uintptr_t)host : device) + x + y * pitch + z * pitch * height;
-	if (!range_find(*at, &range) || range.kind == RANGE_REGISTERED)
-		return REFUSE("a copy of pageable memory in a graph", "allocate it with cuMemHostAlloc");
-	return CUDA_SUCCESS;
-}
-
-VGPU_EXPORT CUresult CUDAAPI cuGraphAddMemcpyNode(CUgraphNode *phGraphNode, CUgraph hGraph,
-						  const CUgraphNode *dependencies, size_t numDependencies,
-						  const CUDA_MEMCPY3D *c, CUcontext ctx)
-{
-	struct object *node;
-	CUresult r;
-	struct buffer *b = begin(phGraphNode, hGraph, dependencies, numDependencies, c, &node, &r);
-
-	if (!b)
-		return r;
-	b->rq.kind = VGPU_NODE_COPY;
-	r = side(c->srcMemoryType, c->srcHost, c->srcDevice, c->srcArray, c->srcXInBytes, c->srcY, c->srcZ, c->srcPitch,
-		 c->srcHeight, &b->rq.src);
+	if (!edges)
+		edges = plain = calloc(ndeps + 1, sizeof(*plain));
+	if (!edges)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	iov[0] = (struct iovec){ &rq, sizeof(rq) };
+	iov[1] = (struct iovec){ (void *)deps, ndeps * sizeof(*deps) };
+	iov[2] = (struct iovec){ (void *)edges, ndeps * sizeof(*edges) };
+	iov[3] = (struct iovec){ (void *)bodies, nbodies * sizeof(*bodies) };
+	iov[4] = (struct iovec){ m->more, m->node.more };
 	if (r == CUDA_SUCCESS)
-		r = side(c->dstMemoryType, c->dstHost, c->dstDevice, c->dstArray, c->dstXInBytes, c->dstY, c->dstZ,
-			 c->dstPitch, c->dstHeight, &b->rq.dst);
-	b->rq.src_pitch = c->srcPitch ? c->srcPitch : c->WidthInBytes;
-	b->rq.dst_pitch = c->dstPitch ? c->dstPitch : c->WidthInBytes;
-	b->rq.src_height = c->srcHeight ? c->srcHeight : c->Height;
-	b->rq.dst_height = c->dstHeight ? c->dstHeight : c->Height;
-	b->rq.width = c->WidthInBytes;
-	b->rq.height = c->Height;
-	b->rq.depth = c->Depth;
-	return end(b, hGraph, node, r, phGraphNode);
+		r = call_replyv(VGPU_MSG_cuGraphAddNode_v2, iov, 5, reply, sizeof(*reply), &got);
+	free(plain);
+	return r;
 }
 
-VGPU_EXPORT CUresult CUDAAPI cuGraphAddMemsetNode(CUgraphNode *phGraphNode, CUgraph hGraph,
-						  const CUgraphNode *dependencies, size_t numDependencies,
-						  const CUDA_MEMSET_NODE_PARAMS *p, CUcontext ctx)
+/* The hidden half of a copy of pageable memory, before @copy or after it. */
+static CUresult send_hidden(const struct object *g, struct object *hidden, const uint64_t *deps, const CUgraphEdgeData *edges,
+			    size_t ndeps, const struct node_message *copy)
 {
-	struct object *node;
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_HOST };
+	struct node_message m = { .node.hook = copy->node.hook };
+	struct vgpu_graph_node_reply reply;
+
+	p.host.fn = token(hook_id(copy->hook));
+	p.host.userData = token(hook_ack(copy->hook));
+	memcpy(m.node.params, &p, sizeof(p));
+	return send(g, hidden, deps, edges, ndeps, NULL, 0, &m, &reply);
+}
+
+static CUresult send_pageable(const struct object *g, struct object *node, const uint64_t *deps,
+			      const CUgraphEdgeData *edges, size_t ndeps, struct node_message *m)
+{
+	struct object *hidden = object_new(VGPU_H_GRAPHNODE);
+	struct vgpu_graph_node_reply reply;
+	enum vgpu_hook kind = m->node.hook;
 	CUresult r;
-	struct buffer *b = begin(phGraphNode, hGraph, dependencies, numDependencies, p, &node, &r);
 
-	if (!b)
+	if (!hidden)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (kind == VGPU_HOOK_BEFORE) {
+		r = send_hidden(g, hidden, deps, edges, ndeps, m);
+		m->node.hook = 0;
+		if (r == CUDA_SUCCESS) {
+			r = send(g, node, &hidden->wire, NULL, 1, NULL, 0, m, &reply);
+			if (r != CUDA_SUCCESS)
+				call_cuGraphDestroyNode((CUgraphNode)hidden);
+		}
+	} else {
+		struct node_message copy = *m;
+
+		copy.node.hook = 0;
+		r = send(g, node, deps, edges, ndeps, NULL, 0, &copy, &reply);
+		if (r != CUDA_SUCCESS)
+			hook_told(hook_id(m->hook), VGPU_TOLD_GONE);
+		else
+			r = send_hidden(g, hidden, &node->wire, NULL, 1, m);
+	}
+	if (r != CUDA_SUCCESS) {
+		object_delete(hidden);
 		return r;
-	b->rq.kind = VGPU_NODE_SET;
-	b->rq.dst = p->dst;
-	b->rq.dst_pitch = p->pitch;
-	b->rq.width = p->width;
-	b->rq.height = p->height;
-	b->rq.value = p->value;
-	b->rq.element = p->elementSize;
-	return end(b, hGraph, node, r, phGraphNode);
+	}
+	/* Only to be deleted with the graph. */
+	graph_node_object(hidden->wire, (struct object *)g, CU_GRAPH_NODE_TYPE_HOST);
+	node->node.pageable = true;
+	return r;
 }
 
-VGPU_EXPORT CUresult CUDAAPI cuGraphAddEmptyNode(CUgraphNode *phGraphNode, CUgraph hGraph,
-						 const CUgraphNode *dependencies, size_t numDependencies)
+static CUresult bodies_new(struct object *node, uint32_t n, uint64_t **handles)
 {
-	struct object *node;
-	CUresult r;
-	struct buffer *b = begin(phGraphNode, hGraph, dependencies, numDependencies, phGraphNode, &node, &r);
-
-	if (!b)
-		return r;
-	b->rq.kind = VGPU_NODE_EMPTY;
-	return end(b, hGraph, node, r, phGraphNode);
+	node->node.bodies = calloc(n, sizeof(*node->node.bodies));
+	*handles = malloc(n * sizeof(**handles));
+	if (!node->node.bodies || !*handles || !graph_fresh(*handles, n, VGPU_H_GRAPH))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	for (uint32_t i = 0; i < n; i++)
+		node->node.bodies[i] = (CUgraph)graph_child_object((*handles)[i], node);
+	return CUDA_SUCCESS;
 }
 
-VGPU_EXPORT CUresult CUDAAPI cuGraphDestroy(CUgraph hGraph)
+VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
+					       const CUgraphEdgeData *dependencyData, size_t numDependencies,
+					       CUgraphNodeParams *nodeParams)
 {
-	struct object *g = object_get(hGraph, VGPU_H_GRAPH), *node;
+	struct object *g = object_get(hGraph, VGPU_H_GRAPH), *node, *child;
+	struct vgpu_graph_node_reply reply = { 0 };
+	uint64_t *deps = NULL, *bodies = NULL;
+	uint32_t nbodies = 0;
+	struct node_message m;
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!g)
+	if (!phGraphNode || !g || !nodeParams)
 		return CUDA_ERROR_INVALID_VALUE;
-	node = g->children;
-	r = call_cuGraphDestroy(hGraph);
-	while (node) {
-		struct object *next = node->sibling;
-
-		object_delete(node);
-		node = next;
+	r = deps_ok(g, dependencies, numDependencies);
+	if (r == CUDA_SUCCESS)
+		r = node_pack(&m, nodeParams);
+	if (r != CUDA_SUCCESS)
+		return r;
+	node = object_new(VGPU_H_GRAPHNODE);
+	deps = malloc((numDependencies + 1) * sizeof(*deps));
+	if (!node || !deps)
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+	for (size_t i = 0; deps && i < numDependencies; i++)
+		deps[i] = object_wire(dependencies[i]);
+	if (r == CUDA_SUCCESS && nodeParams->type == CU_GRAPH_NODE_TYPE_CONDITIONAL) {
+		nbodies = nodeParams->conditional.size;
+		r = nbodies && nbodies <= VGPU_GRAPH_BODIES_MAX ? bodies_new(node, nbodies, &bodies) :
+								  CUDA_ERROR_INVALID_VALUE;
 	}
+	if (r != CUDA_SUCCESS)
+		node_message_discard(&m);
+	else
+		r = m.pageable ? send_pageable(g, node, deps, dependencyData, numDependencies, &m) :
+		    send(g, node, deps, dependencyData, numDependencies, bodies, nbodies, &m, &reply);
+	free(deps);
+	free(bodies);
+	if (r == CUDA_SUCCESS && nodeParams->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
+		nodeParams->alloc.dptr = reply.address;
+		r = graph_memory_note(m.hook, reply.address, nodeParams->alloc.bytesize);
+	}
+	node_message_free(&m);
+	if (r != CUDA_SUCCESS) {
+		if (node)
+			graph_node_delete(node);
+		return r;
+	}
+	graph_node_object(node->wire, g, nodeParams->type);
+	if (nodeParams->type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
+		nodeParams->conditional.phGraph_out = node->node.bodies;
+	child = nodeParams->type == CU_GRAPH_NODE_TYPE_GRAPH &&
+		nodeParams->graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE ?
+		object_get(nodeParams->graph.graph, VGPU_H_GRAPH) : NULL;
+	if (child)
+		graph_child_object(child->wire, node);
+	*phGraphNode = (CUgraphNode)node;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies,
+					    size_t numDependencies, CUgraphNodeParams *nodeParams)
+{
+	return cuGraphAddNode_v2(phGraphNode, hGraph, dependencies, NULL, numDependencies, nodeParams);
+}
+
+/* --- changing ------------------------------------------------------------------------------------------------------- */
+
+static CUresult set(const struct object *exec, struct object *node, CUgraphNodeParams *p)
+{
+	struct vgpu_graph_set rq = { .exec = exec ? exec->wire : 0, .handle = node->wire };
+	CUresult r = call_begin(&rq.call, false);
+	struct node_message m;
+	struct iovec iov[2];
+
+	if (r == CUDA_SUCCESS)
+		r = node_pack(&m, p);
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (m.pageable || node->node.pageable) {
+		/* Both halves would have to change at once. */
+		node_message_discard(&m);
+		return REFUSE("new parameters for a graph's copy of pageable memory", "allocate it with cuMemHostAlloc");
+	}
+	rq.node = m.node;
+	iov[0] = (struct iovec){ &rq, sizeof(rq) };
+	iov[1] = (struct iovec){ m.more, m.node.more };
+	r = call_replyv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2, NULL, 0, NULL);
+	node_message_free(&m);
 	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuGraphNodeSetParams(CUgraphNode hNode, CUgraphNodeParams *nodeParams)
+{
+	struct object *node = graph_node(hNode);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!node || !nodeParams || nodeParams->type != node->node.type)
+		return CUDA_ERROR_INVALID_VALUE;
+	return set(NULL, node, nodeParams);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuGraphExecNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+						      CUgraphNodeParams *nodeParams)
+{
+	struct object *exec = object_get(hGraphExec, VGPU_H_GRAPHEXEC), *node = graph_node(hNode);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!exec || !node || !nodeParams || nodeParams->type != node->node.type)
+		return CUDA_ERROR_INVALID_VALUE;
+	return set(exec, node, nodeParams);
 }

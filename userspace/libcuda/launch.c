@@ -50,7 +50,7 @@ static CUresult check_attributes(const struct launch *l, bool *cooperative)
 }
 
 /* The `extra` form: a list of ids and values that ends with CU_LAUNCH_PARAM_END. */
-static CUresult parse_extra(void **extra, const void **buffer, size_t *size)
+CUresult launch_extra(void **extra, const void **buffer, size_t *size)
 {
 	const size_t *length = NULL;
 
@@ -112,7 +112,7 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	if (params && extra)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (extra) {
-		r = parse_extra(extra, &buffer, &bytes);
+		r = launch_extra(extra, &buffer, &bytes);
 		if (r != CUDA_SUCCESS)
 			return r;
 	} else if (!params && bytes) {

@@ -18,6 +18,9 @@ struct launch {
 /** Send it. Parameters as an array of pointers (@params) or as a buffer (@extra). */
 CUresult launch(const struct launch *l, void **params, void **extra);
 
+/** The parameter buffer that an `extra` list describes. */
+CUresult launch_extra(void **extra, const void **buffer, size_t *size);
+
 void launch_of_config(struct launch *l, const CUlaunchConfig *c, CUfunction f);
 
 #endif

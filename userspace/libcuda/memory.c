@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "capture.h"
+#include "graph.h"
 #include "memory.h"
 #include "reserve.h"
 #include "shim_gen.h"
@@ -109,6 +110,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
 	struct request q = { .call = plain, .size = bytesize };
 	CUresult r = session_check();
 
+	if (r == CUDA_SUCCESS)
+		r = capture_unsafe();
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!dptr || !bytesize)
@@ -127,10 +130,49 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pPitc
 	if (!dptr || !pPitch || !WidthInBytes || !Height ||
 	    (ElementSizeBytes != 4 && ElementSizeBytes != 8 && ElementSizeBytes != 16))
 		return CUDA_ERROR_INVALID_VALUE;
-	r = allocate(&q, dptr);
+	r = capture_unsafe();
+	if (r == CUDA_SUCCESS)
+		r = allocate(&q, dptr);
 	if (r == CUDA_SUCCESS)
 		*pPitch = q.pitch;
 	return r;
+}
+
+/*
+ * In a stream that captures: memory of the graph. Its address stays the graph's, and so does the record of it, until
+ * the worker says that no graph has it any more.
+ */
+static CUresult captured(struct request *q, CUdeviceptr *dptr)
+{
+	struct vgpu_rq_cuMemAllocAsync rq = { .bytesize = q->size };
+	struct vgpu_rp_cuMemAllocAsync rp;
+	CUresult r = call_begin(&rq.call, true);
+	struct hook *h;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!dptr || !q->size)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!stream_handle(q->stream, &rq.hStream))
+		return CUDA_ERROR_INVALID_HANDLE;
+	h = graph_memory_hook();
+	if (!h)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	rq.call.reserved = h->index + 1;
+	r = call_reply(VGPU_MSG_cuMemAllocAsync, &rq, sizeof(rq), &rp, sizeof(rp));
+	if (r == CUDA_SUCCESS)
+		r = graph_memory_note(h, rp.dptr, q->size);
+	if (r == CUDA_SUCCESS)
+		*dptr = rp.dptr;
+	return r;
+}
+
+/* Memory of a graph is given back for this launch, but stays the graph's. */
+static bool of_graph(CUdeviceptr dptr)
+{
+	struct range r;
+
+	return range_find(dptr, &r) && r.kind == RANGE_GRAPH && r.base == dptr;
 }
 
 CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUstream stream)
@@ -140,8 +182,10 @@ CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool,
 
 	if (!stream_handle(stream, &wire))
 		return CUDA_ERROR_INVALID_HANDLE;
-	if (capture_active(wire))
-		return REFUSE("stream-ordered memory in a graph", "graphs");
+	if (capture_active(wire)) {
+		/* A pool that is not the device's has no part in a graph's memory, which is the graph's own. */
+		return captured(&q, dptr);
+	}
 	return allocate(&q, dptr);
 }
 
@@ -150,8 +194,12 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
 	CUresult r = session_check();
 	struct range old;
 
+	if (r == CUDA_SUCCESS)
+		r = capture_unsafe();
 	if (r != CUDA_SUCCESS || !dptr)
 		return r;
+	if (of_graph(dptr))
+		return call_cuMemFree_v2(dptr);
 	/* Out of the map first: the worker may give the address to another thread as soon as it has the message. */
 	if (!range_remove(dptr, 1 << RANGE_DEVICE | 1 << RANGE_MANAGED, &old))
 		return CUDA_ERROR_INVALID_VALUE;
@@ -170,8 +218,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream)
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (stream_handle(hStream, &wire) && capture_active(wire))
-		return REFUSE("stream-ordered memory in a graph", "graphs");
+	if (of_graph(dptr) || (stream_handle(hStream, &wire) && capture_active(wire)))
+		return call_cuMemFreeAsync(dptr, hStream);
 	if (!range_remove(dptr, 1 << RANGE_DEVICE, NULL))
 		return CUDA_ERROR_INVALID_VALUE;
 	return call_cuMemFreeAsync(dptr, hStream);

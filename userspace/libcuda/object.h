@@ -14,6 +14,7 @@
 #include "wire.h"
 
 struct kernel;
+typedef struct CUgraph_st *CUgraph;
 struct context;
 struct link;
 
@@ -44,6 +45,15 @@ struct object {
 			uint32_t device, handles, mappings;
 		} physical;
 		struct kernel *kernel;		/* function and kernel */
+		struct {
+			uint32_t type;		/* CUgraphNodeType */
+			bool pageable;		/* a copy with a hidden half */
+			CUgraph *bodies;	/* CONDITIONAL: malloc()ed */
+			void *told;		/* what parameters last told point to; malloc()ed */
+		} node;
+		struct {
+			uint64_t flags;
+		} exec;
 		struct {
 			struct object *module;	/* cuLibraryGetModule's answer */
 		} library;

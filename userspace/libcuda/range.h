@@ -12,10 +12,12 @@ enum range_kind {
 	RANGE_PINNED,		/* arena memory from cuMemHostAlloc: one address on both sides */
 	RANGE_MANAGED,		/* arena memory from cuMemAllocManaged */
 	RANGE_RESERVED,		/* cuMemAddressReserve: device memory where something is mapped */
+	RANGE_GRAPH,		/* device memory that a graph has, until no graph names it any more */
 	RANGE_REGISTERED,	/* the program's own memory, cuMemHostRegister: pageable to us */
 	RANGE_KINDS
 };
-#define RANGE_ON_DEVICE(kind)	((kind) == RANGE_DEVICE || (kind) == RANGE_GLOBAL || (kind) == RANGE_RESERVED)
+#define RANGE_ON_DEVICE(kind)	((kind) == RANGE_DEVICE || (kind) == RANGE_GLOBAL || (kind) == RANGE_RESERVED || \
+				 (kind) == RANGE_GRAPH)
 #define RANGE_IN_ARENA(kind)	((kind) == RANGE_PINNED || (kind) == RANGE_MANAGED)
 
 struct range {

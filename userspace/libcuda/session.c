@@ -261,8 +261,8 @@ CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 {
 	int err;
 
-	/* What a stream captures is not over before the graph is launched: nothing to wait for. */
-	if (__builtin_expect(shim.sync, 0) && !__atomic_load_n(&captures, __ATOMIC_RELAXED))
+	/* While streams capture, what is wrong with a call is wrong with the capture: said at once. */
+	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback)
 		return call_replyv(type, iov, n, NULL, 0, NULL);
 	err = idm_post(shim.client, type, iov, n);
 	if (__builtin_expect(err, 0))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Streams: made and ended without waiting; what they are is known here. */
+#include "capture.h"
 #include "managed.h"
 #include "shim.h"
 #include "shim_gen.h"
@@ -60,8 +61,13 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamCreateWithPriority(CUstream *phStream, unsi
 VGPU_EXPORT CUresult CUDAAPI cuStreamDestroy_v2(CUstream hStream)
 {
 	CUresult r = session_check();
+	uint64_t wire = object_handle(hStream, VGPU_H_STREAM);
 
-	return r == CUDA_SUCCESS ? call_cuStreamDestroy_v2(hStream) : r;
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (__atomic_load_n(&captures, __ATOMIC_RELAXED) && wire)
+		capture_stream_ends(wire);
+	return call_cuStreamDestroy_v2(hStream);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamDestroy(CUstream hStream)

@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "worker.h"
+#include "graph.h"
 
 #define HOOKS_MAX	65536	/* at a time */
 #define SPINS		2000	/* looks at the word before sleeping between looks */
 #define NAP_FIRST_NS	20000
 #define NAP_LONGEST_NS	1000000
 
-struct hook {
+struct call {
 	uint64_t id;
 	const uint32_t *ack;	/* arena: the client's to write, and only compared here */
 	uint32_t ticket;
@@ -21,12 +21,12 @@ struct hook {
 
 static unsigned int hooks;	/* atomic */
 
-static bool returned(const struct hook *h)
+static bool returned(const struct call *h)
 {
 	return (int32_t)(__atomic_load_n(h->ack, __ATOMIC_ACQUIRE) - h->ticket) >= 0;
 }
 
-static void hold(const struct hook *h)
+static void hold(const struct call *h)
 {
 	long nap = NAP_FIRST_NS;
 	int i;
@@ -44,7 +44,7 @@ static void hold(const struct hook *h)
 	}
 }
 
-static void run(struct hook *h, CUresult r)
+static void run(struct call *h, CUresult r)
 {
 	struct vgpu_callback c = { .result = r };
 
@@ -65,11 +65,31 @@ static void CUDA_CB stream_callback(CUstream stream, CUresult r, void *data)
 	run(data, r);
 }
 
+/* For the graph that the stream captures. */
+static CUresult captured(struct worker *w, const struct vgpu_host_func *q, CUstream stream)
+{
+	CUgraph graph = capture_graph(stream);
+	CUresult r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+	struct hook *h = NULL;
+
+	if (graph)
+		h = hook_new(w, q->id, q->ack, q->ticket, &r);
+	if (!h) {
+		hook_refuse(w, q->id);
+		return r;
+	}
+	r = D.cuLaunchHostFunc ? D.cuLaunchHostFunc(stream, hook_run, h) : CUDA_ERROR_NOT_SUPPORTED;
+	if (r == CUDA_SUCCESS)
+		return hook_keep(h, graph);
+	hook_drop(h);
+	return r;
+}
+
 void worker_hand_host_func(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_host_func *q = m->payload;
 	CUresult r = CUDA_SUCCESS;
-	struct hook *h = NULL;
+	struct call *h = NULL;
 	void *stream, *ack;
 	int err;
 
@@ -80,6 +100,10 @@ void worker_hand_host_func(struct worker *w, const struct idm_message *m)
 		err = worker_stream(w, &q->call, q->stream, &stream);
 	if (err)
 		goto out;
+	if (q->always == VGPU_HOST_CAPTURED) {
+		r = captured(w, q, stream);
+		goto out;
+	}
 	if (capture_active(stream)) {
 		r = CUDA_ERROR_NOT_SUPPORTED;	/* what it is called with is good for one call */
 		goto out;
@@ -96,12 +120,12 @@ void worker_hand_host_func(struct worker *w, const struct idm_message *m)
 	h = malloc(sizeof(*h));
 	if (!h)
 		goto out;
-	*h = (struct hook){ .id = q->id, .ack = ack, .ticket = q->ticket };
+	*h = (struct call){ .id = q->id, .ack = ack, .ticket = q->ticket };
 	__atomic_add_fetch(&hooks, 1, __ATOMIC_RELAXED);
 	r = CUDA_ERROR_NOT_SUPPORTED;
-	if (q->always && D.cuStreamAddCallback)
+	if (q->always == VGPU_HOST_ALWAYS && D.cuStreamAddCallback)
 		r = D.cuStreamAddCallback(stream, stream_callback, h, 0);
-	else if (!q->always && D.cuLaunchHostFunc)
+	else if (D.cuLaunchHostFunc)
 		r = D.cuLaunchHostFunc(stream, host_function, h);
 	if (r != CUDA_SUCCESS) {
 		__atomic_sub_fetch(&hooks, 1, __ATOMIC_RELAXED);

@@ -129,6 +129,8 @@ int worker_enter(struct worker *w, const struct vgpu_call *call)
 {
 	struct wctx *c;
 
+	if (__builtin_expect(hook_waiting(), 0))
+		hook_reap(w);
 	if (call->ctx == w->current_handle)
 		return 0;
 	if (!call->ctx) {

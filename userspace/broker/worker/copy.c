@@ -22,6 +22,11 @@ static void answer_later(struct worker *w, const struct idm_message *m, struct w
 	struct wait *f;
 	CUresult r;
 
+	/* What a stream captures is not over before the graph is launched. */
+	if (capture_active(s->real)) {
+		free(buffer);
+		return answer(w, m, 0, CUDA_SUCCESS);
+	}
 	f = fence_stream(s, &r);
 	if (!f) {
 		/* Without an event the wait is made here. The copy itself was queued. */

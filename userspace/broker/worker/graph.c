@@ -1,92 +1,147 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * Stream capture. While one is under way, streams that capture must not be asked whether they are idle (that would
- * end the capture), so context.c asks capture_active() first. The driver is always told to capture in the relaxed mode:
- * one thread of the worker speaks for all of the client's, and the modes are about threads.
- */
-#include "worker.h"
+/* Graphs as objects: executable ones, updates, and the end. */
+#include "graph.h"
 
-static unsigned int captures;
-
-bool capture_active(CUstream s)
+void worker_hand_cuGraphDestroy(struct worker *w, const struct idm_message *m)
 {
-	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-
-	return captures && D.cuStreamIsCapturing && D.cuStreamIsCapturing(s, &status) == CUDA_SUCCESS &&
-	       status != CU_STREAM_CAPTURE_STATUS_NONE;
-}
-
-void worker_hand_cuStreamBeginCapture_v2(struct worker *w, const struct idm_message *m)
-{
-	const struct vgpu_rq_cuStreamBeginCapture_v2 *q = m->payload;
+	const struct vgpu_rq_cuGraphDestroy *q = m->payload;
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-	struct wstream *s;
-	int err;
-
-	if (!payload_is(w, m, sizeof(*q)))
-		return;
-	err = worker_enter(w, &q->call);
-	if (!err)
-		err = stream_of(w, &q->call, q->hStream, &s);
-	if (!err && D.cuStreamBeginCapture_v2)
-		r = D.cuStreamBeginCapture_v2(s->real, CU_STREAM_CAPTURE_MODE_RELAXED);
-	if (!err && r == CUDA_SUCCESS)
-		captures++;
-	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
-}
-
-void worker_hand_cuStreamEndCapture(struct worker *w, const struct idm_message *m)
-{
-	const struct vgpu_rq_cuStreamEndCapture *q = m->payload;
-	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-	CUgraph graph = NULL;
-	struct wstream *s;
-	bool was;
-	int err;
-
-	if (!payload_is(w, m, sizeof(*q)))
-		return;
-	err = worker_enter(w, &q->call);
-	if (!err)
-		err = stream_of(w, &q->call, q->hStream, &s);
-	if (!err)
-		err = worker_handle_free(w, q->phGraph, VGPU_H_GRAPH);
-	if (err || !D.cuStreamEndCapture)
-		goto out;
-	was = capture_active(s->real);
-	r = D.cuStreamEndCapture(s->real, &graph);
-	if (was && !capture_active(s->real))
-		captures--;
-	if (r == CUDA_SUCCESS && graph)
-		err = worker_handle_add(w, q->phGraph, VGPU_H_GRAPH, graph);
-	else if (r == CUDA_SUCCESS)
-		r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-out:
-	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
-}
-
-void worker_hand_graph_nodes(struct worker *w, const struct idm_message *m)
-{
-	const struct vgpu_graph_nodes *q = m->payload;
-	struct vgpu_graph_nodes_reply rp = { 0 };
-	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-	size_t n = 0;
 	void *graph;
 	int err;
 
 	if (!payload_is(w, m, sizeof(*q)))
 		return;
 	err = worker_enter(w, &q->call);
+	graph = err ? NULL : worker_handle(w, q->hGraph, VGPU_H_GRAPH);
+	if (!err && !graph)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (!err && D.cuGraphDestroy)
+		r = D.cuGraphDestroy(graph);
+	if (!err && r == CUDA_SUCCESS)
+		graph_forget(w, q->hGraph);
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuGraphDestroyNode(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGraphDestroyNode *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUgraphNode before, after;
+	void *node;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	node = err ? NULL : worker_handle(w, q->hNode, VGPU_H_GRAPHNODE);
+	if (!err && !node)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (!err && D.cuGraphDestroyNode) {
+		before = graph_hidden(node, false);
+		after = graph_hidden(node, true);
+		r = D.cuGraphDestroyNode(node);
+		if (r == CUDA_SUCCESS && before)
+			D.cuGraphDestroyNode(before);
+		if (r == CUDA_SUCCESS && after)
+			D.cuGraphDestroyNode(after);
+	}
+	if (!err && r == CUDA_SUCCESS)
+		graph_forget_node(w, q->hNode);
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuGraphCreate(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGraphCreate *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUgraph graph;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->phGraph, VGPU_H_GRAPH);
+	if (!err && D.cuGraphCreate)
+		r = D.cuGraphCreate(&graph, q->flags);
+	if (!err && r == CUDA_SUCCESS)
+		err = graph_enter_graph(w, q->phGraph, graph, 0);
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuGraphClone(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGraphClone *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	void *original = NULL;
+	CUgraph graph;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->phGraphClone, VGPU_H_GRAPH);
+	if (!err) {
+		original = worker_handle(w, q->originalGraph, VGPU_H_GRAPH);
+		err = original ? 0 : IDM_ERROR_INVALID_HANDLE;
+	}
+	if (!err && D.cuGraphClone)
+		r = D.cuGraphClone(&graph, original);
+	if (!err && r == CUDA_SUCCESS)
+		err = graph_enter_graph(w, q->phGraphClone, graph, 0);
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+/* Which node is to blame, as the client knows it. */
+static uint64_t blamed(struct worker *w, CUgraphNode node, uint64_t graph, struct fresh *f, uint32_t *type)
+{
+	CUgraphNodeType t = 0;
+
+	if (!node)
+		return 0;
+	node = graph_visible(node);
+	if (D.cuGraphNodeGetType)
+		D.cuGraphNodeGetType(node, &t);
+	*type = t;
+	return graph_name_node(w, node, graph, f);
+}
+
+/* Why there can be no executable graph is an answer too. */
+void worker_hand_graph_instantiate(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_graph_instantiate *q = m->payload;
+	struct vgpu_graph_instantiate_reply rp = { 0 };
+	CUDA_GRAPH_INSTANTIATE_PARAMS p = { 0 };
+	struct fresh f;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUgraphExec exec = NULL;
+	void *stream = NULL, *graph;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->exec, VGPU_H_GRAPHEXEC);
 	graph = err ? NULL : worker_handle(w, q->graph, VGPU_H_GRAPH);
 	if (!err && !graph)
 		err = IDM_ERROR_INVALID_HANDLE;
-	if (!err && D.cuGraphGetNodes)
-		r = D.cuGraphGetNodes(graph, NULL, &n);
-	rp.count = n;
-	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+	if (!err && q->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD)
+		err = worker_stream(w, &q->call, q->stream, &stream);
+	if (!err && D.cuGraphInstantiateWithParams) {
+		p.flags = q->flags;
+		p.hUploadStream = stream;
+		r = D.cuGraphInstantiateWithParams(&exec, graph, &p);
+		f = (struct fresh){ .handles = &q->fresh, .n = 1 };
+		rp.result = p.result_out;
+		rp.node = blamed(w, p.hErrNode_out, q->graph, &f, &rp.type);
+	}
+	if (!err && r == CUDA_SUCCESS)
+		err = worker_handle_add(w, q->exec, VGPU_H_GRAPHEXEC, exec);
+	worker_reply_always(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
 
-/* Why an update failed is an answer too. */
 void worker_hand_graph_update(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_graph_update *q = m->payload;
@@ -94,6 +149,7 @@ void worker_hand_graph_update(struct worker *w, const struct idm_message *m)
 	CUgraphExecUpdateResultInfo info = { 0 };
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
 	void *exec = NULL, *graph = NULL;
+	struct fresh f;
 	int err;
 
 	if (!payload_is(w, m, sizeof(*q)))
@@ -105,171 +161,75 @@ void worker_hand_graph_update(struct worker *w, const struct idm_message *m)
 		if (!exec || !graph)
 			err = IDM_ERROR_INVALID_HANDLE;
 	}
-	if (!err && D.cuGraphExecUpdate_v2)
+	if (!err && D.cuGraphExecUpdate_v2) {
 		r = D.cuGraphExecUpdate_v2(exec, graph, &info);
+		f = (struct fresh){ .handles = q->fresh, .n = 2 };
+		rp.node = blamed(w, info.errorNode, q->graph, &f, &rp.type);
+		rp.from = blamed(w, info.errorFromNode, q->graph, &f, &rp.from_type);
+	}
 	rp.result = info.result;
 	worker_reply_always(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
 
-/* --- explicit nodes ------------------------------------------------------------------------------------------------ */
-
-static bool is_node_of(struct handle *e, void *arg)
+void worker_hand_batch(struct worker *w, const struct idm_message *m)
 {
-	return VGPU_HANDLE_TYPE(e->value) == VGPU_H_GRAPHNODE && e->parent == *(const uint64_t *)arg;
+	const struct vgpu_batch *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUstreamBatchMemOpParams *ops;
+	void *stream;
+	int err;
+
+	if (!payload_has(w, m, sizeof(*q)))
+		return;
+	if (q->count > VGPU_BATCH_MAX || !payload_ends(m, sizeof(*q), q->count * sizeof(*ops))) {
+		worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
+		return;
+	}
+	ops = (CUstreamBatchMemOpParams *)(q + 1);
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_stream(w, &q->call, q->stream, &stream);
+	if (!err && D.cuStreamBatchMemOp_v2)
+		r = graph_batch_ok(w, ops, q->count) ? D.cuStreamBatchMemOp_v2(stream, q->count, ops, q->flags) :
+						       CUDA_ERROR_INVALID_VALUE;
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 
-void worker_hand_cuGraphDestroy(struct worker *w, const struct idm_message *m)
+/* Attributes of kernel nodes, as far as they are numbers. */
+static bool plain_attribute(uint64_t id)
 {
-	const struct vgpu_rq_cuGraphDestroy *q = m->payload;
+	switch (id) {
+	case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
+	case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
+	case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION:
+	case CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
+	case CU_LAUNCH_ATTRIBUTE_PRIORITY:
+	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
+	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
+	case CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION:
+	case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
+	case CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void worker_hand_cuGraphKernelNodeSetAttribute(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGraphKernelNodeSetAttribute *q = m->payload;
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-	uint64_t handle;
-	void *graph;
+	void *node;
 	int err;
 
 	if (!payload_is(w, m, sizeof(*q)))
 		return;
 	err = worker_enter(w, &q->call);
-	if (!err) {
-		handle = q->hGraph;
-		graph = worker_handle_del(w, handle, VGPU_H_GRAPH);
-		if (!graph)
-			err = IDM_ERROR_INVALID_HANDLE;
-		else if (D.cuGraphDestroy)
-			r = D.cuGraphDestroy(graph);
-		if (graph)
-			handle_purge(&w->handles, is_node_of, &handle);
-	}
-	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
-}
-
-static bool span_ok(struct worker *w, uint64_t at, uint64_t pitch, uint64_t slice, const struct vgpu_graph_node *q)
-{
-	uint64_t rows, slices, bytes;
-
-	if (!q->width || !q->height || !q->depth)
-		return false;
-	if (q->height > 1 && pitch < q->width)
-		return false;
-	return !__builtin_mul_overflow(pitch, (uint64_t)q->height - 1, &rows) &&
-	       !__builtin_mul_overflow(slice, (uint64_t)q->depth - 1, &slices) &&
-	       !__builtin_add_overflow(rows, slices, &bytes) && !__builtin_add_overflow(bytes, q->width, &bytes) &&
-	       address_ok(w, at, bytes);
-}
-
-static CUresult add_kernel(struct worker *w, const struct vgpu_graph_node *q, void *f, const void *params, CUgraph graph,
-			   const CUgraphNode *deps, CUgraphNode *out)
-{
-	size_t bytes = q->param_bytes;
-	void *extra[] = { CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)params, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
-			  CU_LAUNCH_PARAM_END };
-	CUDA_KERNEL_NODE_PARAMS_v2 p = {
-		.gridDimX = q->grid[0], .gridDimY = q->grid[1], .gridDimZ = q->grid[2],
-		.blockDimX = q->block[0], .blockDimY = q->block[1], .blockDimZ = q->block[2],
-		.sharedMemBytes = q->shared, .extra = bytes ? extra : NULL,
-	};
-
-	if (VGPU_HANDLE_TYPE(q->function) == VGPU_H_KERNEL)
-		p.kern = f;
-	else
-		p.func = f;
-	return D.cuGraphAddKernelNode_v2 ? D.cuGraphAddKernelNode_v2(out, graph, deps, q->ndeps, &p) :
-					   CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult add_copy(struct worker *w, const struct vgpu_graph_node *q, CUgraph graph, const CUgraphNode *deps,
-			 CUgraphNode *out)
-{
-	CUDA_MEMCPY3D c = {
-		.srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcDevice = q->src, .srcPitch = q->src_pitch,
-		.srcHeight = q->src_height, .dstMemoryType = CU_MEMORYTYPE_UNIFIED, .dstDevice = q->dst,
-		.dstPitch = q->dst_pitch, .dstHeight = q->dst_height, .WidthInBytes = q->width, .Height = q->height,
-		.Depth = q->depth,
-	};
-	uint64_t src_slice, dst_slice;
-
-	if (__builtin_mul_overflow(q->src_pitch, q->src_height, &src_slice) ||
-	    __builtin_mul_overflow(q->dst_pitch, q->dst_height, &dst_slice) ||
-	    !span_ok(w, q->src, q->src_pitch, src_slice, q) || !span_ok(w, q->dst, q->dst_pitch, dst_slice, q))
-		return CUDA_ERROR_INVALID_VALUE;
-	return D.cuGraphAddMemcpyNode ? D.cuGraphAddMemcpyNode(out, graph, deps, q->ndeps, &c, w->current->real) :
-					CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult add_set(struct worker *w, const struct vgpu_graph_node *q, CUgraph graph, const CUgraphNode *deps,
-			CUgraphNode *out)
-{
-	struct vgpu_graph_node bytes = *q;
-	CUDA_MEMSET_NODE_PARAMS p = { .dst = q->dst, .pitch = q->dst_pitch, .value = q->value,
-				      .elementSize = q->element, .width = q->width, .height = q->height };
-
-	bytes.depth = 1;
-	if ((q->element != 1 && q->element != 2 && q->element != 4) ||
-	    __builtin_mul_overflow(q->width, (uint64_t)q->element, &bytes.width) ||
-	    !span_ok(w, q->dst, q->dst_pitch, 0, &bytes))
-		return CUDA_ERROR_INVALID_VALUE;
-	return D.cuGraphAddMemsetNode ? D.cuGraphAddMemsetNode(out, graph, deps, q->ndeps, &p, w->current->real) :
-					CUDA_ERROR_NOT_SUPPORTED;
-}
-
-void worker_hand_graph_node(struct worker *w, const struct idm_message *m)
-{
-	const struct vgpu_graph_node *q = m->payload;
-	CUgraphNode deps[VGPU_GRAPH_DEPS_MAX], node = NULL;
-	CUresult r = CUDA_ERROR_INVALID_VALUE;
-	void *graph, *f = NULL;
-	const uint64_t *from;
-	struct handle *e;
-	int err;
-
-	if (!payload_has(w, m, sizeof(*q)))
-		return;
-	if (q->ndeps > VGPU_GRAPH_DEPS_MAX || q->param_bytes > VGPU_PARAM_BYTES_MAX ||
-	    !payload_ends(m, sizeof(*q) + q->ndeps * sizeof(uint64_t), q->param_bytes)) {
-		worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
-		return;
-	}
-	from = (const uint64_t *)(q + 1);
-	err = worker_enter(w, &q->call);
-	if (!err)
-		err = worker_handle_free(w, q->node, VGPU_H_GRAPHNODE);
-	if (err)
-		goto out;
-	err = IDM_ERROR_INVALID_HANDLE;
-	graph = worker_handle(w, q->graph, VGPU_H_GRAPH);
-	if (!graph || !w->current)
-		goto out;
-	for (uint32_t i = 0; i < q->ndeps; i++) {
-		deps[i] = worker_handle(w, from[i], VGPU_H_GRAPHNODE);
-		if (!deps[i])
-			goto out;
-	}
-	if (q->kind == VGPU_NODE_KERNEL) {
-		f = worker_handle(w, q->function, VGPU_HANDLE_TYPE(q->function) == VGPU_H_KERNEL ? VGPU_H_KERNEL :
-						  VGPU_H_FUNCTION);
-		if (!f)
-			goto out;
-	}
-	err = 0;
-	switch (q->kind) {
-	case VGPU_NODE_KERNEL:
-		r = add_kernel(w, q, f, from + q->ndeps, graph, deps, &node);
-		break;
-	case VGPU_NODE_COPY:
-		r = add_copy(w, q, graph, deps, &node);
-		break;
-	case VGPU_NODE_SET:
-		r = add_set(w, q, graph, deps, &node);
-		break;
-	case VGPU_NODE_EMPTY:
-		r = D.cuGraphAddEmptyNode ? D.cuGraphAddEmptyNode(&node, graph, deps, q->ndeps) : CUDA_ERROR_NOT_SUPPORTED;
-		break;
-	}
-	if (r == CUDA_SUCCESS) {
-		err = worker_handle_add(w, q->node, VGPU_H_GRAPHNODE, node);
-		e = err ? NULL : object_find(w, q->node, VGPU_H_GRAPHNODE);
-		if (e)
-			e->parent = q->graph;
-	}
-out:
+	node = err ? NULL : worker_handle(w, q->hNode, VGPU_H_GRAPHNODE);
+	if (!err && !node)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (!err && D.cuGraphKernelNodeSetAttribute)
+		r = plain_attribute(q->attr) ? D.cuGraphKernelNodeSetAttribute(node, q->attr, &q->value) :
+					       CUDA_ERROR_INVALID_VALUE;
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }

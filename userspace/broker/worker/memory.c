@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Device memory: allocations within the quota, and memset. */
-#include "worker.h"
+#include "graph.h"
 
 /* What an allocation costs of the quota: drivers hand memory out in units of this or more. */
 #define CHARGE_UNIT 512ull
@@ -139,6 +139,26 @@ static CUresult alloc_async(CUdeviceptr *out, uint64_t size, void *arg)
 	return D.cuMemAllocAsync ? D.cuMemAllocAsync(out, size, arg) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
+/* In a stream that captures it is the graph's; the number of the client's record of it came with the call. */
+static CUresult capture_allocate(struct worker *w, const struct vgpu_rq_cuMemAllocAsync *q, CUstream stream,
+				 CUdeviceptr *out)
+{
+	CUgraph graph = capture_graph(stream);
+	uint64_t id = VGPU_HOOK_ID | (q->call.reserved - 1), charge;
+	CUresult r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+
+	if (graph)
+		r = charge_of(q->bytesize, &charge) && lease_charge(w, charge) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	if (r == CUDA_SUCCESS) {
+		r = alloc_async(out, q->bytesize, stream);
+		if (r == CUDA_SUCCESS)
+			return graph_note_memory(w, graph, *out, q->bytesize, charge, id);
+		lease_uncharge(w, charge);
+	}
+	hook_refuse(w, id);
+	return r;
+}
+
 void worker_hand_cuMemAllocAsync(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuMemAllocAsync *q = m->payload;
@@ -152,14 +172,22 @@ void worker_hand_cuMemAllocAsync(struct worker *w, const struct idm_message *m)
 	err = worker_enter(w, &q->call);
 	if (!err)
 		err = worker_stream(w, &q->call, q->hStream, &stream);
-	/* Captured, it would be had or given back with each launch, which nobody counts. */
-	if (!err)
+	if (!err && q->call.reserved && capture_active(stream))
+		r = capture_allocate(w, q, stream, &rp.dptr);
+	else if (!err)
 		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED :
 		    memory_allocate(w, q->bytesize, RANGE_ASYNC, alloc_async, stream, &rp.dptr);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
 
 /* --- freeing -------------------------------------------------------------------------------------------------- */
+
+static bool of_graph(struct worker *w, uint64_t addr)
+{
+	const struct range *r = range_find(&w->ranges, addr);
+
+	return r && r->kind == RANGE_GRAPH && r->base == addr;
+}
 
 static bool take_range(struct worker *w, uint64_t addr, struct range *out)
 {
@@ -198,6 +226,10 @@ void worker_hand_cuMemFree_v2(struct worker *w, const struct idm_message *m)
 	err = worker_enter(w, &q->call);
 	if (err || !q->dptr)
 		goto out;
+	if (of_graph(w, q->dptr)) {
+		r = D.cuMemFree_v2(q->dptr);
+		goto out;
+	}
 	if (!take_range(w, q->dptr, &t)) {
 		r = CUDA_ERROR_INVALID_VALUE;
 		goto out;
@@ -235,8 +267,10 @@ void worker_hand_cuMemFreeAsync(struct worker *w, const struct idm_message *m)
 		err = stream_of(w, &q->call, q->hStream, &s);
 	if (err || !q->dptr)
 		goto out;
-	if (capture_active(s->real)) {
-		r = CUDA_ERROR_NOT_SUPPORTED;
+	/* What a graph has stays its own; in a capture a node is all that comes of it. */
+	if (of_graph(w, q->dptr) || capture_active(s->real)) {
+		r = refuse_address(w, q->dptr, 1) ? CUDA_ERROR_INVALID_VALUE :
+		    D.cuMemFreeAsync ? D.cuMemFreeAsync(q->dptr, s->real) : CUDA_ERROR_NOT_SUPPORTED;
 		goto out;
 	}
 	if (!take_range(w, q->dptr, &t)) {

@@ -90,8 +90,9 @@ int worker_handle_add(struct worker *w, uint64_t h, enum vgpu_handle_type t, voi
 		return IDM_ERROR_INVALID_HANDLE;
 	}
 	e->aux = aux;
-	/* Libraries, kernels and pools outlive contexts; all else ends with its own. */
-	if (t != VGPU_H_LIBRARY && t != VGPU_H_MEMPOOL && t != VGPU_H_KERNEL && t != VGPU_H_CTX)
+	/* Libraries, kernels, pools and graphs outlive contexts; all else ends with its own. */
+	if (t != VGPU_H_LIBRARY && t != VGPU_H_MEMPOOL && t != VGPU_H_KERNEL && t != VGPU_H_CTX &&
+	    t != VGPU_H_GRAPH && t != VGPU_H_GRAPHNODE && t != VGPU_H_GRAPHEXEC && t != VGPU_H_USEROBJ)
 		e->ctx = w->current_handle;
 	return 0;
 }
@@ -178,6 +179,7 @@ void worker_hand_cuStreamDestroy_v2(struct worker *w, const struct idm_message *
 		} else {
 			struct wstream *s = e->aux;
 
+			capture_stream_ends(w, s->real);
 			/* What is queued in it goes on: cuCtxSynchronize() waits for it, by the driver's own count. */
 			stream_unlist(s);
 			fence_settle(w, &s->waits, 0);

@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum range_kind { RANGE_ALLOC, RANGE_ASYNC, RANGE_GLOBAL, RANGE_MAPPED };
+enum range_kind { RANGE_ALLOC, RANGE_ASYNC, RANGE_GLOBAL, RANGE_MAPPED,
+		  RANGE_GRAPH /* a graph's memory */ };
 
 struct range {
 	uint64_t base, size;

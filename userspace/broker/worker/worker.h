@@ -18,7 +18,7 @@
  *	enumerate.c	what kernels there are in one
  *	link.c		the linker
  *	launch.c	launches
- *	graph.c		stream capture, graphs
+ *	graph.c		graphs (graph.h lists its files)	capture.c	stream capture
  *	callback.c	the client's host functions
  *	sync.c		synchronize calls
  *	output.c	what kernels print
@@ -196,6 +196,13 @@ int arena_mapped(void *opaque, void *addr, uint64_t size);
 
 /* graph.c */
 bool capture_active(CUstream s);	/* it must not be asked anything then */
+CUgraph capture_graph(CUstream s);	/* NULL if it does not capture */
+void capture_stream_ends(struct worker *w, CUstream s);
+
+/* hook.c */
+/** Let go of memory that no graph has any more. */
+void hook_reap(struct worker *w);
+bool hook_waiting(void);
 
 /* object.c */
 struct handle *object_find(struct worker *w, uint64_t h, enum vgpu_handle_type t);

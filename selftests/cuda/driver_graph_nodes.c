@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Every kind of graph node: made, asked about, changed, in the graph and in executable ones; and what is refused. */
+#include <unistd.h>
+
+#include "driver.h"
+
+#define N 1024u
+
+static const char ptx[] =
+	".version 7.0\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".extern .func cudaGraphSetConditional (.param .b64 handle, .param .b32 value);\n"
+	".visible .entry add(.param .u64 where, .param .u32 value)\n"
+	"{\n"
+	"	.reg .b64 %rd<2>;\n"
+	"	.reg .b32 %r<3>;\n"
+	"	ld.param.u64 %rd1, [where];\n"
+	"	ld.param.u32 %r1, [value];\n"
+	"	ld.global.u32 %r2, [%rd1];\n"
+	"	add.u32 %r2, %r2, %r1;\n"
+	"	st.global.u32 [%rd1], %r2;\n"
+	"	ret;\n"
+	"}\n"
+	/* The condition is whether the counter is below the limit. */
+	".visible .entry test(.param .u64 handle, .param .u64 where, .param .u32 limit)\n"
+	"{\n"
+	"	.reg .b64 %rd<3>;\n"
+	"	.reg .b32 %r<4>;\n"
+	"	.reg .pred %p1;\n"
+	"	ld.param.u64 %rd1, [handle];\n"
+	"	ld.param.u64 %rd2, [where];\n"
+	"	ld.param.u32 %r1, [limit];\n"
+	"	ld.global.u32 %r2, [%rd2];\n"
+	"	setp.lt.u32 %p1, %r2, %r1;\n"
+	"	selp.u32 %r3, 1, 0, %p1;\n"
+	"	{\n"
+	"	.param .b64 p0;\n"
+	"	.param .b32 p1;\n"
+	"	st.param.b64 [p0], %rd1;\n"
+	"	st.param.b32 [p1], %r3;\n"
+	"	call.uni cudaGraphSetConditional, (p0, p1);\n"
+	"	}\n"
+	"	ret;\n"
+	"}\n";
+
+static CUcontext ctx;
+static CUstream stream;
+static CUfunction add, test;
+static CUdeviceptr d;
+static unsigned int *pinned;
+
+static unsigned int value_at(CUdeviceptr p)
+{
+	unsigned int v = 0;
+
+	CU(cuMemcpyDtoH(&v, p, 4));
+	return v;
+}
+
+static void run(CUgraph g)
+{
+	CUgraphExec x;
+
+	CU(cuGraphInstantiate(&x, g, 0));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	CU(cuGraphExecDestroy(x));
+}
+
+static CUDA_KERNEL_NODE_PARAMS one(CUfunction f, void **params)
+{
+	return (CUDA_KERNEL_NODE_PARAMS){ .func = f, .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1,
+					  .blockDimY = 1, .blockDimZ = 1, .kernelParams = params };
+}
+
+static void kernels(void)
+{
+	unsigned int five = 5, seven = 7, enabled = 2;
+	void *params[] = { &d, &five }, *other[] = { &d, &seven };
+	CUDA_KERNEL_NODE_PARAMS k = one(add, params), got = { 0 }, k7 = one(add, other);
+	CUkernelNodeAttrValue v = { 0 };
+	CUgraphNode a, b, e;
+	CUgraphNodeType type;
+	CUgraphExec x;
+	CUgraph g;
+
+	CU(cuGraphCreate(&g, 0));
+	GIVES(cuGraphCreate(NULL, 0), CUDA_ERROR_INVALID_VALUE, "a graph to nowhere");
+	GIVES(cuGraphCreate(&g, 1), CUDA_ERROR_INVALID_VALUE, "a graph with flags");
+	CU(cuGraphAddKernelNode(&a, g, NULL, 0, &k));
+	CU(cuGraphAddKernelNode(&b, g, &a, 1, &k7));
+	CU(cuGraphAddEmptyNode(&e, g, &b, 1));
+	CU(cuGraphNodeGetType(a, &type));
+	ok(type == CU_GRAPH_NODE_TYPE_KERNEL, "a kernel node says so");
+	CU(cuGraphKernelNodeGetParams(b, &got));
+	ok((got.func == add || (CUfunction)got.kern == add) && got.gridDimX == 1 && got.kernelParams &&
+	   *(CUdeviceptr *)got.kernelParams[0] == d && *(unsigned int *)got.kernelParams[1] == 7,
+	   "it tells its kernel and parameters");
+	CU(cuGraphKernelNodeSetParams(a, &got));
+	CU(cuMemsetD32(d, 0, 1));
+	run(g);
+	ok(value_at(d) == 14, "parameters can be changed: %u", value_at(d));
+	GIVES(cuGraphKernelNodeGetParams(e, &got), CUDA_ERROR_INVALID_VALUE, "a node of another kind");
+	GIVES(cuGraphKernelNodeGetParams(a, NULL), CUDA_ERROR_INVALID_VALUE, "parameters to nowhere");
+	GIVES(cuGraphAddKernelNode(&e, g, NULL, 0, NULL), CUDA_ERROR_INVALID_VALUE, "no parameters");
+	k.gridDimX = 0;
+	GIVES(cuGraphAddKernelNode(&e, g, NULL, 0, &k), CUDA_ERROR_INVALID_VALUE, "a grid of nothing");
+	k.gridDimX = 1;
+
+	v.priority = -1;
+	CU(cuGraphKernelNodeSetAttribute(a, CU_LAUNCH_ATTRIBUTE_PRIORITY, &v));
+	CU(cuGraphKernelNodeCopyAttributes(b, a));
+	v.priority = 0;
+	CU(cuGraphKernelNodeGetAttribute(b, CU_LAUNCH_ATTRIBUTE_PRIORITY, &v));
+	ok(v.priority == -1, "attributes are kept and copied");
+	GIVES(cuGraphKernelNodeSetAttribute(a, CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY, &v), CUDA_ERROR_INVALID_VALUE,
+	      "an attribute that streams have");
+	GIVES(cuGraphKernelNodeGetAttribute(e, CU_LAUNCH_ATTRIBUTE_PRIORITY, &v), CUDA_ERROR_INVALID_VALUE,
+	      "an attribute of another kind of node");
+
+	CU(cuGraphInstantiateWithFlags(&x, g, CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH));
+	cuuint64_t flags = 0;
+	CU(cuGraphExecGetFlags(x, &flags));
+	ok(flags == CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH, "an executable graph tells its flags");
+	CU(cuGraphExecKernelNodeSetParams(x, a, &k));
+	CU(cuGraphNodeSetEnabled(x, b, 0));
+	CU(cuGraphNodeGetEnabled(x, b, &enabled));
+	ok(enabled == 0, "a node can be disabled");
+	GIVES(cuGraphNodeSetEnabled(x, e, 0), CUDA_ERROR_INVALID_VALUE, "an empty node can't");
+	CU(cuMemsetD32(d, 0, 1));
+	CU(cuGraphUpload(x, stream));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d) == 5, "an executable graph's nodes change without the graph's: %u", value_at(d));
+	GIVES(cuGraphInstantiateWithFlags(&x, g, 1 << 9), CUDA_ERROR_INVALID_VALUE, "unknown flags");
+	GIVES(cuGraphLaunch((CUgraphExec)g, stream), CUDA_ERROR_INVALID_VALUE, "a graph that is not executable");
+	CU(cuGraphExecDestroy(x));
+	GIVES(cuGraphExecDestroy(x), CUDA_ERROR_INVALID_VALUE, "destroy it twice");
+	GIVES(cuGraphLaunch(x, stream), CUDA_ERROR_INVALID_VALUE, "launch it after that");
+	CU(cuGraphDestroy(g));
+	GIVES(cuGraphNodeGetType(a, &type), CUDA_ERROR_INVALID_VALUE, "a node of a graph that is gone");
+}
+
+static void topology(void)
+{
+	CUgraphNode n[4], list[8], from[8], to[8], copy[4], last;
+	CUgraphExecUpdateResultInfo info;
+	CUgraphEdgeData data[8];
+	size_t count;
+	CUgraph g, c, other;
+	CUgraphExec x;
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddEmptyNode(&n[0], g, NULL, 0));
+	CU(cuGraphAddEmptyNode(&n[1], g, &n[0], 1));
+	CU(cuGraphAddEmptyNode(&n[2], g, &n[0], 1));
+	CU(cuGraphAddEmptyNode(&n[3], g, &n[1], 2));
+	count = 8;
+	CU(cuGraphGetRootNodes(g, list, &count));
+	ok(count == 1 && list[0] == n[0] && list[1] == NULL, "one root");
+	CU(cuGraphGetEdges(g, NULL, NULL, NULL, &count));
+	ok(count == 4, "%zu edges", count);
+	count = 8;
+	CU(cuGraphGetEdges(g, from, to, data, &count));
+	bool good = count == 4 && !from[4] && !to[4];
+	for (size_t i = 0; i < count; i++)
+		good &= (from[i] == n[0] && (to[i] == n[1] || to[i] == n[2])) ||
+			((from[i] == n[1] || from[i] == n[2]) && to[i] == n[3]);
+	ok(good, "they lead where they were made to");
+	count = 1;
+	CU(cuGraphNodeGetDependencies(n[3], list, NULL, &count));
+	ok(count == 1 && (list[0] == n[1] || list[0] == n[2]), "as much of an answer as there is room for");
+	CU(cuGraphNodeGetDependentNodes(n[0], NULL, NULL, &count));
+	ok(count == 2, "two come after the first");
+	CU(cuGraphAddDependencies(g, &n[0], &n[3], NULL, 1));
+	GIVES(cuGraphAddDependencies(g, &n[0], &n[3], NULL, 1), CUDA_ERROR_INVALID_VALUE, "a dependency that is there already");
+	CU(cuGraphRemoveDependencies(g, &n[0], &n[3], NULL, 1));
+	GIVES(cuGraphRemoveDependencies(g, &n[0], &n[3], NULL, 1), CUDA_ERROR_INVALID_VALUE, "one that is not there");
+	GIVES(cuGraphAddDependencies(g, &n[0], &n[0], NULL, 1), CUDA_ERROR_INVALID_VALUE, "a node that depends on itself");
+	GIVES(cuGraphGetEdges(g, from, NULL, NULL, &count), CUDA_ERROR_INVALID_VALUE, "half a place for edges");
+
+	CU(cuGraphClone(&c, g));
+	good = true;
+	for (int i = 0; i < 4; i++)
+		good &= cuGraphNodeFindInClone(&copy[i], n[i], c) == CUDA_SUCCESS && copy[i] != n[i];
+	CU(cuGraphNodeGetDependentNodes(copy[0], NULL, NULL, &count));
+	ok(good && count == 2, "a clone has a node for each, and its edges");
+	CU(cuGraphNodeFindInClone(&last, n[3], c));
+	ok(last == copy[3], "which is the same one whenever it is asked for");
+	GIVES(cuGraphNodeFindInClone(&last, copy[0], c), CUDA_ERROR_INVALID_VALUE, "a node that was not cloned");
+	CU(cuGraphDestroyNode(copy[1]));
+	CU(cuGraphGetNodes(c, NULL, &count));
+	ok(count == 3, "a node can be destroyed");
+	GIVES(cuGraphDestroyNode(copy[1]), CUDA_ERROR_INVALID_VALUE, "but once");
+	CU(cuGraphGetEdges(c, NULL, NULL, NULL, &count));
+	ok(count == 2, "and its edges go with it: %zu", count);
+
+	CU(cuGraphInstantiate(&x, g, 0));
+	GIVES(cuGraphExecUpdate(x, c, &info), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, "an update by another form");
+	ok(info.result == CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, "is told why: %d", info.result);
+	CU(cuGraphExecUpdate(x, g, &info));
+	ok(info.result == CU_GRAPH_EXEC_UPDATE_SUCCESS, "one by the same form works");
+	CU(cuGraphCreate(&other, 0));
+	CUDA_HOST_NODE_PARAMS h = { .fn = (CUhostFn)(void (*)(void))abort };
+	CU(cuGraphAddEmptyNode(&copy[0], other, NULL, 0));
+	CU(cuGraphAddEmptyNode(&copy[1], other, &copy[0], 1));
+	CU(cuGraphAddHostNode(&copy[2], other, &copy[0], 1, &h));
+	CU(cuGraphAddEmptyNode(&copy[3], other, &copy[1], 2));
+	GIVES(cuGraphExecUpdate(x, other, &info), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, "an update by other kinds");
+	ok(info.result == CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED && info.errorNode == copy[2],
+	   "is told which node is to blame");
+	CU(cuGraphExecDestroy(x));
+
+	CUDA_GRAPH_INSTANTIATE_PARAMS p = { 0 };
+	CU(cuGraphAddDependencies(g, &n[3], &n[0], NULL, 1));
+	GIVES(cuGraphInstantiateWithParams(&x, g, &p), CUDA_ERROR_INVALID_VALUE, "a cycle");
+	ok(p.result_out == CUDA_GRAPH_INSTANTIATE_INVALID_STRUCTURE && p.hErrNode_out, "is told as such");
+	CU(cuGraphDestroy(other));
+	CU(cuGraphDestroy(c));
+	CU(cuGraphDestroy(g));
+}
+
+static int calls;
+
+static void count_call(void *data)
+{
+	calls += *(int *)data;
+}
+
+static void host_and_events(void)
+{
+	int by = 3, other = 10;
+	CUDA_HOST_NODE_PARAMS h = { .fn = count_call, .userData = &by }, got = { 0 };
+	CUgraphNode a, b, w, r;
+	CUevent before, after, back;
+	CUgraphExec x;
+	CUgraph g;
+
+	CU(cuEventCreate(&before, 0));
+	CU(cuEventCreate(&after, 0));
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddEventWaitNode(&w, g, NULL, 0, before));
+	CU(cuGraphAddHostNode(&a, g, &w, 1, &h));
+	CU(cuGraphAddHostNode(&b, g, &a, 1, &h));
+	CU(cuGraphAddEventRecordNode(&r, g, &b, 1, after));
+	CU(cuGraphHostNodeGetParams(b, &got));
+	ok(got.fn == count_call && got.userData == &by, "a host node tells its function");
+	h.userData = &other;
+	CU(cuGraphHostNodeSetParams(b, &h));
+	CU(cuGraphEventRecordNodeGetEvent(r, &back));
+	ok(back == after, "an event node tells its event");
+	CU(cuGraphEventWaitNodeSetEvent(w, after));
+	CU(cuGraphEventWaitNodeSetEvent(w, before));
+	CU(cuGraphInstantiate(&x, g, 0));
+	CU(cuEventRecord(before, stream));
+	for (int i = 0; i < 5; i++)
+		CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(calls == 65, "host nodes run with every launch: %d", calls);
+	GIVES(cuEventQuery(after), CUDA_SUCCESS, "the event was recorded by the graph");
+	calls = 0;
+	CU(cuGraphExecHostNodeSetParams(x, a, &h));
+	CU(cuGraphDestroy(g));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(calls == 20, "also after the graph is gone, with what they were given since: %d", calls);
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphCreate(&g, 0));
+	h.fn = NULL;
+	GIVES(cuGraphAddHostNode(&a, g, NULL, 0, &h), CUDA_ERROR_INVALID_VALUE, "a host node without a function");
+	CU(cuEventDestroy(before));
+	GIVES(cuGraphAddEventWaitNode(&w, g, NULL, 0, before), CUDA_ERROR_INVALID_VALUE, "an event that is gone");
+	CU(cuGraphDestroy(g));
+	CU(cuEventDestroy(after));
+}
+
+static void copies(void)
+{
+	static unsigned int pageable[64], back[64];
+	CUDA_MEMCPY3D c = { .srcMemoryType = CU_MEMORYTYPE_HOST, .srcHost = pageable, .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+			    .dstDevice = d, .WidthInBytes = sizeof(pageable), .Height = 1, .Depth = 1 };
+	CUDA_MEMSET_NODE_PARAMS s = { .dst = d + 1024, .elementSize = 2, .width = 8, .height = 1, .value = 0x1234 }, sgot;
+	CUDA_MEMCPY3D out = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = d, .dstMemoryType = CU_MEMORYTYPE_HOST,
+			      .dstHost = back, .WidthInBytes = sizeof(back), .Height = 1, .Depth = 1 }, got;
+	CUstreamBatchMemOpParams ops[2] = { 0 };
+	CUDA_BATCH_MEM_OP_NODE_PARAMS b = { .ctx = ctx, .count = 2, .paramArray = ops }, bgot;
+	CUgraphNode in, outn, setn, batch, list[4];
+	CUgraphExec x;
+	size_t count;
+	CUgraph g;
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddMemcpyNode(&in, g, NULL, 0, &c, ctx));
+	CU(cuGraphAddMemcpyNode(&outn, g, &in, 1, &out, ctx));
+	CU(cuGraphAddMemsetNode(&setn, g, NULL, 0, &s, ctx));
+	CU(cuGraphGetNodes(g, NULL, &count));
+	ok(count == 3, "copies of pageable memory are one node each: %zu", count);
+	CU(cuGraphGetEdges(g, NULL, NULL, NULL, &count));
+	ok(count == 1, "with one edge between them: %zu", count);
+	count = 4;
+	CU(cuGraphGetRootNodes(g, list, &count));
+	ok(count == 2 && (list[0] == in || list[1] == in), "the first is a root");
+	count = 4;
+	CU(cuGraphNodeGetDependencies(outn, list, NULL, &count));
+	ok(count == 1 && list[0] == in, "and the other one's dependency");
+	CU(cuGraphMemcpyNodeGetParams(in, &got));
+	ok(got.srcHost == pageable && got.dstDevice == d && got.WidthInBytes == sizeof(pageable),
+	   "they tell the program's own addresses");
+	CU(cuGraphMemsetNodeGetParams(setn, &sgot));
+	ok(sgot.dst == d + 1024 && sgot.value == 0x1234 && sgot.elementSize == 2 && sgot.width == 8, "a fill tells what it fills");
+	CU(cuGraphInstantiate(&x, g, 0));
+	for (unsigned int round = 1; round <= 2; round++) {
+		for (unsigned int i = 0; i < 64; i++)
+			pageable[i] = round * 1000 + i;
+		CU(cuGraphLaunch(x, stream));
+		CU(cuStreamSynchronize(stream));
+		ok(back[0] == round * 1000 && back[63] == round * 1000 + 63,
+		   "pageable memory is read and written when the graph runs: %u", back[63]);
+	}
+	s.value = 0x4321;
+	CU(cuGraphExecMemsetNodeSetParams(x, setn, &s, ctx));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d + 1024) == 0x43214321, "a fill in an executable graph can change");
+	s.height = 2;
+	s.pitch = 64;
+	GIVES(cuGraphExecMemsetNodeSetParams(x, setn, &s, ctx), CUDA_ERROR_INVALID_VALUE, "but not to two dimensions");
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroyNode(in));
+	CU(cuGraphGetNodes(g, NULL, &count));
+	ok(count == 2, "such a copy can be destroyed: %zu left", count);
+	s.elementSize = 3;
+	GIVES(cuGraphAddMemsetNode(&setn, g, NULL, 0, &s, ctx), CUDA_ERROR_INVALID_VALUE, "elements of three bytes");
+	s.elementSize = 4;
+	s.dst = 64;
+	GIVES(cuGraphAddMemsetNode(&setn, g, NULL, 0, &s, ctx), CUDA_ERROR_INVALID_VALUE, "memory that is none");
+
+	/* Pinned memory, changed in the executable graph. */
+	out.dstHost = pinned;
+	CU(cuGraphAddMemcpyNode(&in, g, NULL, 0, &out, ctx));
+	ops[0].writeValue.operation = ops[1].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+	ops[0].writeValue.address = d;
+	ops[0].writeValue.value = 77;
+	ops[1].writeValue.address = d + 4;
+	ops[1].writeValue.value = 78;
+	CU(cuGraphAddBatchMemOpNode(&batch, g, NULL, 0, &b));
+	CU(cuGraphAddDependencies(g, &batch, &in, NULL, 1));
+	CU(cuGraphBatchMemOpNodeGetParams(batch, &bgot));
+	ok(bgot.count == 2 && bgot.paramArray[1].writeValue.value == 78, "memory operations are told");
+	CU(cuGraphInstantiate(&x, g, 0));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(pinned[0] == 77 && pinned[1] == 78, "and done, before what depends on them: %u %u", pinned[0], pinned[1]);
+	out.dstHost = pinned + 256;
+	CU(cuGraphExecMemcpyNodeSetParams(x, in, &out, ctx));
+	ops[0].writeValue.value = 99;
+	CU(cuGraphExecBatchMemOpNodeSetParams(x, batch, &b));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(pinned[256] == 99 && pinned[0] == 77, "both can change: %u %u", pinned[256], pinned[0]);
+	b.count = 0;
+	GIVES(cuGraphAddBatchMemOpNode(&batch, g, NULL, 0, &b), CUDA_ERROR_INVALID_VALUE, "no memory operations");
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+}
+
+static void children(void)
+{
+	unsigned int one_more = 1, ten = 10;
+	void *params[] = { &d, &one_more }, *tens[] = { &d, &ten };
+	CUDA_KERNEL_NODE_PARAMS k = one(add, params), kt = one(add, tens);
+	CUgraphNode node, inner, in_child;
+	CUgraph g, child, owned, again;
+	CUgraphExec x;
+	size_t count = 1;
+
+	CU(cuGraphCreate(&child, 0));
+	CU(cuGraphAddKernelNode(&inner, child, NULL, 0, &k));
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddChildGraphNode(&node, g, NULL, 0, child));
+	CU(cuGraphChildGraphNodeGetGraph(node, &owned));
+	CU(cuGraphChildGraphNodeGetGraph(node, &again));
+	ok(owned != child && owned == again, "a child graph node has a copy of its own");
+	CU(cuGraphGetNodes(owned, &in_child, &count));
+	ok(count == 1 && in_child && in_child != inner, "with nodes of its own");
+	GIVES(cuGraphDestroy(owned), CUDA_ERROR_INVALID_VALUE, "which is not the program's to destroy");
+	CU(cuGraphInstantiate(&x, g, 0));
+	CU(cuMemsetD32(d, 0, 1));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuGraphKernelNodeSetParams(inner, &kt));
+	CU(cuGraphExecChildGraphNodeSetParams(x, node, child));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d) == 11, "it runs, and can be changed as a whole: %u", value_at(d));
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(child));
+	CU(cuGraphDestroy(g));
+	GIVES(cuGraphGetNodes(owned, NULL, &count), CUDA_ERROR_INVALID_VALUE, "the copy goes with its graph");
+	GIVES(cuGraphChildGraphNodeGetGraph(node, &owned), CUDA_ERROR_INVALID_VALUE, "and the node");
+}
+
+static void conditions(void)
+{
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_CONDITIONAL };
+	unsigned int one_more = 1, limit = 7;
+	CUgraphConditionalHandle handle;
+	void *params[] = { &d, &one_more }, *test_params[] = { &handle, &d, &limit };
+	CUDA_KERNEL_NODE_PARAMS k = one(add, params), t = one(test, test_params);
+	CUgraphNode node, a;
+	CUgraph g;
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphConditionalHandleCreate(&handle, g, ctx, 1, CU_GRAPH_COND_ASSIGN_DEFAULT));
+	p.conditional = (CUDA_CONDITIONAL_NODE_PARAMS){ .handle = handle, .type = CU_GRAPH_COND_TYPE_WHILE, .size = 1, .ctx = ctx };
+	CU(cuGraphAddNode(&node, g, NULL, NULL, 0, &p));
+	ok(p.conditional.phGraph_out && p.conditional.phGraph_out[0], "a conditional node has a graph");
+	CU(cuGraphAddKernelNode(&a, p.conditional.phGraph_out[0], NULL, 0, &k));
+	CU(cuGraphAddKernelNode(&a, p.conditional.phGraph_out[0], &a, 1, &t));
+	CU(cuMemsetD32(d, 0, 1));
+	run(g);
+	ok(value_at(d) == 7, "which runs while a kernel in it says so: %u", value_at(d));
+	GIVES(cuGraphAddNode(&node, g, NULL, NULL, 0, &p), CUDA_ERROR_INVALID_VALUE, "a handle is for one node");
+	CU(cuGraphDestroy(g));
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphConditionalHandleCreate(&handle, g, ctx, 0, CU_GRAPH_COND_ASSIGN_DEFAULT));
+	p.conditional = (CUDA_CONDITIONAL_NODE_PARAMS){ .handle = handle, .type = CU_GRAPH_COND_TYPE_IF, .size = 2, .ctx = ctx };
+	CU(cuGraphAddNode(&node, g, NULL, NULL, 0, &p));
+	CU(cuGraphAddKernelNode(&a, p.conditional.phGraph_out[1], NULL, 0, &k));
+	run(g);
+	ok(value_at(d) == 8, "if not, the other graph: %u", value_at(d));
+	CU(cuGraphDestroy(g));
+}
+
+static int ended;
+
+static void end_of_object(void *data)
+{
+	__atomic_fetch_add(&ended, *(int *)data, __ATOMIC_RELEASE);
+}
+
+static bool ended_is(int n)
+{
+	for (int i = 0; i < 2000 && __atomic_load_n(&ended, __ATOMIC_ACQUIRE) != n; i++)
+		usleep(1000);
+	return __atomic_load_n(&ended, __ATOMIC_ACQUIRE) == n;
+}
+
+static void user_objects(void)
+{
+	CUuserObject u, v;
+	CUgraphExec x;
+	CUgraph g;
+	int by = 1;
+
+	CU(cuUserObjectCreate(&u, &by, end_of_object, 2, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+	CU(cuUserObjectRetain(u, 1));
+	CU(cuUserObjectRelease(u, 2));
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphRetainUserObject(g, u, 1, CU_GRAPH_USER_OBJECT_MOVE));
+	CU(cuGraphInstantiate(&x, g, 0));
+	CU(cuGraphDestroy(g));
+	ok(!ended, "a user object lives as long as an executable graph");
+	CU(cuGraphExecDestroy(x));
+	ok(ended_is(1), "and ends with it");
+	CU(cuUserObjectCreate(&v, &by, end_of_object, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphRetainUserObject(g, v, 2, 0));
+	GIVES(cuGraphReleaseUserObject(g, v, 3), CUDA_ERROR_INVALID_VALUE, "more references than the graph has");
+	CU(cuGraphReleaseUserObject(g, v, 2));
+	GIVES(cuUserObjectRelease(v, 2), CUDA_ERROR_INVALID_VALUE, "more than the program has");
+	ok(ended == 1, "it is still there");
+	CU(cuUserObjectRelease(v, 1));
+	ok(ended_is(2), "until the last reference goes");
+	GIVES(cuUserObjectCreate(&u, &by, NULL, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC), CUDA_ERROR_INVALID_VALUE,
+	      "a user object that cannot end");
+	GIVES(cuUserObjectCreate(&u, &by, end_of_object, 1, 0), CUDA_ERROR_INVALID_VALUE, "without the flag it must have");
+	CU(cuGraphDestroy(g));
+}
+
+static void picture(void)
+{
+	unsigned int v = 1;
+	void *params[] = { &d, &v };
+	CUDA_KERNEL_NODE_PARAMS k = one(add, params);
+	char path[64], text[4096] = "";
+	CUgraphNode a, b;
+	CUgraph g;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "graph-%d.dot", (int)getpid());
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddKernelNode(&a, g, NULL, 0, &k));
+	CU(cuGraphAddEmptyNode(&b, g, &a, 1));
+	if (cuGraphDebugDotPrint(g, path, CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE) == CUDA_ERROR_OPERATING_SYSTEM) {
+		snprintf(path, sizeof(path), "/tmp/graph-%d.dot", (int)getpid());
+		CU(cuGraphDebugDotPrint(g, path, CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE));
+	}
+	f = fopen(path, "r");
+	ok(f && fread(text, 1, sizeof(text) - 1, f) && strstr(text, "digraph") && strstr(text, "add") && strstr(text, "->"),
+	   "a picture of the graph, in a file here");
+	if (f)
+		fclose(f);
+	unlink(path);
+	GIVES(cuGraphDebugDotPrint(g, "/no such folder/x", 0), CUDA_ERROR_OPERATING_SYSTEM, "a file that can't be made");
+	CU(cuGraphDestroy(g));
+}
+
+int main(void)
+{
+	CUmodule module;
+	CUdevice dev;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	CU(cuModuleLoadData(&module, ptx));
+	CU(cuModuleGetFunction(&add, module, "add"));
+	CU(cuModuleGetFunction(&test, module, "test"));
+	CU(cuMemAlloc(&d, N * 4));
+	CU(cuMemHostAlloc((void **)&pinned, N * 4, 0));
+	kernels();
+	topology();
+	host_and_events();
+	copies();
+	children();
+	conditions();
+	user_objects();
+	picture();
+	CU(cuMemFree(d));
+	CU(cuMemFreeHost(pinned));
+	CU(cuDevicePrimaryCtxRelease(dev));
+	return tap_done();
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Graphs in the worker.
+ *
+ *	graph.c		graphs, executable graphs, updating, ending	graph_node.c	nodes from the client's parameters
+ *	graph_list.c	lists of nodes, edges, names for nodes		graph_get.c	parameters for the client
+ *	capture.c	stream capture					hook.c		the client's functions in graphs
+ */
+#ifndef WORKER_GRAPH_H
+#define WORKER_GRAPH_H
+
+#include "worker.h"
+
+/** struct fresh - handles that a message brought along for objects that have none. */
+struct fresh {
+	const uint64_t *handles;
+	uint32_t n, used;
+};
+
+/** The handle of @node (@graph), of which @parent is the graph (node) that it ends with; 0 if there is none to be had. */
+uint64_t graph_name_node(struct worker *w, CUgraphNode node, uint64_t parent, struct fresh *f);
+uint64_t graph_name_graph(struct worker *w, CUgraph graph, uint64_t parent, struct fresh *f);
+
+/** The same if it has one already, else 0. */
+uint64_t graph_known(CUgraph graph);
+
+/** Enter a node (graph) of which the client has chosen the handle. */
+int graph_enter_node(struct worker *w, uint64_t handle, CUgraphNode node, uint64_t graph);
+int graph_enter_graph(struct worker *w, uint64_t handle, CUgraph graph, uint64_t node);
+
+/** Let go of all names in graph @handle (below node @handle), and of its own. */
+void graph_forget(struct worker *w, uint64_t handle);
+void graph_forget_node(struct worker *w, uint64_t handle);
+
+/** The driver's nodes for @n handles. @after: they are what something comes after, else before. NULL: see *@err */
+CUgraphNode *graph_nodes(struct worker *w, const uint64_t *handles, size_t n, bool after, int *err);
+
+/** The visible node that hidden node @node belongs to, or @node. */
+CUgraphNode graph_visible(CUgraphNode node);
+
+/** The hidden node of @node, before or after it; NULL if it has none. */
+CUgraphNode graph_hidden(CUgraphNode node, bool after);
+
+/** The graph that @node (handle) is in, as a handle. */
+uint64_t graph_of_node(struct worker *w, uint64_t handle);
+
+/* graph_node.c */
+/** Are the addresses in these memory operations the session's? */
+bool graph_batch_ok(struct worker *w, const CUstreamBatchMemOpParams *ops, unsigned int n);
+/** Memory that @graph allocates: the session's, and charged, until no graph names it. @id: of the client's record */
+CUresult graph_note_memory(struct worker *w, CUgraph graph, CUdeviceptr addr, uint64_t size, uint64_t charge, uint64_t id);
+
+/* hook.c */
+struct hook;
+/** A function of the client's for graphs. @return NULL with *@r */
+struct hook *hook_new(struct worker *w, uint64_t id, uint64_t ack, enum vgpu_hook kind, CUresult *r);
+/** A record of memory at @addr of @graph's: gone with it. */
+struct hook *hook_memory(struct worker *w, uint64_t id, CUdeviceptr addr, CUresult *r);
+void hook_drop(struct hook *h);
+/** Tell the client that nothing came of what it has number @id for. */
+void hook_refuse(struct worker *w, uint64_t id);
+/** The graph keeps it from now on. On failure it is dropped. */
+CUresult hook_keep(struct hook *h, CUgraph graph);
+/** No graph keeps it, but an executable one uses it: it stays. */
+void hook_leave(struct hook *h);
+void CUDA_CB hook_run(void *hook);
+/** If host function @fn(@data) is one of these: the number and word of the client's function. */
+const struct hook *hook_of(CUhostFn fn, void *data);
+uint64_t hook_id(const struct hook *h);
+enum vgpu_hook hook_kind(const struct hook *h);
+
+#endif /* WORKER_GRAPH_H */

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Nodes from the client's parameters. They come as CUDA's own structure; whatever in it is an object is looked up, and
+ * whatever is memory must be the session's, before the driver sees any of it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph.h"
+
+_Static_assert(sizeof(CUgraphNodeParams) == sizeof(((struct vgpu_node *)0)->params), "what the wire format is made for");
+_Static_assert(sizeof(CUstreamBatchMemOpParams) == 48, "the size that the wire format is made for");
+
+/* struct made - parameters for the driver, and what must go if it does not want them. */
+struct made {
+	CUgraphNodeParams p;
+	void *extra[5];
+	size_t bytes;
+	struct hook *hook;
+	uint64_t charge;
+	uint64_t body_handles;
+};
+
+static uint64_t number(const void *p)
+{
+	return (uint64_t)(uintptr_t)p;
+}
+
+/* The context of a node: the one named, or the caller's. */
+static int context(struct worker *w, CUcontext *ctx)
+{
+	struct wctx *c = *ctx ? context_find(w, number(*ctx)) : w->current;
+
+	if (!c)
+		return IDM_ERROR_INVALID_HANDLE;
+	*ctx = c->real;
+	return 0;
+}
+
+static int kernel(struct worker *w, const struct vgpu_node *v, const void *more, struct made *d)
+{
+	CUDA_KERNEL_NODE_PARAMS_v3 *k = &d->p.kernel;
+	uint64_t h = number(k->func);
+	bool is_kernel = VGPU_HANDLE_TYPE(h) == VGPU_H_KERNEL;
+	void *f = worker_handle(w, h, is_kernel ? VGPU_H_KERNEL : VGPU_H_FUNCTION);
+
+	if (!f || v->more > VGPU_PARAM_BYTES_MAX)
+		return IDM_ERROR_INVALID_HANDLE;
+	k->func = is_kernel ? NULL : f;
+	k->kern = is_kernel ? f : NULL;
+	d->bytes = v->more;
+	d->extra[0] = CU_LAUNCH_PARAM_BUFFER_POINTER;
+	d->extra[1] = (void *)more;
+	d->extra[2] = CU_LAUNCH_PARAM_BUFFER_SIZE;
+	d->extra[3] = &d->bytes;
+	d->extra[4] = CU_LAUNCH_PARAM_END;
+	k->kernelParams = NULL;
+	k->extra = v->more ? d->extra : NULL;
+	return context(w, &k->ctx);
+}
+
+/* One side of a copy. An array is a handle; memory is checked from the first byte that is touched to the last. */
+static CUresult side(struct worker *w, CUmemorytype type, uint64_t at, CUarray *array, uint64_t x, uint64_t y, uint64_t z,
+		     uint64_t pitch, uint64_t rows, const CUDA_MEMCPY3D *c)
+{
+	uint64_t slice, first, last, end;
+
+	if (type == CU_MEMORYTYPE_ARRAY) {
+		*array = worker_handle(w, number(*array), VGPU_H_ARRAY);
+		return *array ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+	}
+	*array = NULL;
+	if (!c->WidthInBytes || !c->Height || !c->Depth)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (type != CU_MEMORYTYPE_HOST && type != CU_MEMORYTYPE_DEVICE && type != CU_MEMORYTYPE_UNIFIED)
+		return CUDA_ERROR_INVALID_VALUE;
+	if ((c->Height > 1 || c->Depth > 1 || y || z) && pitch < c->WidthInBytes)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (__builtin_mul_overflow(pitch, rows, &slice) || __builtin_mul_overflow(slice, z, &first) ||
+	    __builtin_mul_overflow(pitch, y, &end) || __builtin_add_overflow(first, end, &first) ||
+	    __builtin_add_overflow(first, x, &first) || __builtin_add_overflow(first, at, &first) ||
+	    __builtin_mul_overflow(slice, c->Depth - 1, &last) || __builtin_mul_overflow(pitch, c->Height - 1, &end) ||
+	    __builtin_add_overflow(last, end, &last) || __builtin_add_overflow(last, c->WidthInBytes, &last))
+		return CUDA_ERROR_INVALID_VALUE;
+	return address_ok(w, first, last) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+static CUresult copy(struct worker *w, struct made *d)
+{
+	CUDA_MEMCPY3D *c = &d->p.memcpy.copyParams;
+	CUresult r;
+
+	if (d->p.memcpy.flags || d->p.memcpy.reserved)
+		return CUDA_ERROR_INVALID_VALUE;
+	r = side(w, c->srcMemoryType, c->srcMemoryType == CU_MEMORYTYPE_HOST ? number(c->srcHost) : c->srcDevice,
+		 &c->srcArray, c->srcXInBytes, c->srcY, c->srcZ, c->srcPitch, c->srcHeight, c);
+	if (r == CUDA_SUCCESS)
+		r = side(w, c->dstMemoryType, c->dstMemoryType == CU_MEMORYTYPE_HOST ? number(c->dstHost) : c->dstDevice,
+			 &c->dstArray, c->dstXInBytes, c->dstY, c->dstZ, c->dstPitch, c->dstHeight, c);
+	return r;
+}
+
+static CUresult set(struct worker *w, const CUDA_MEMSET_NODE_PARAMS_v2 *s)
+{
+	uint64_t row, rows, bytes;
+
+	if ((s->elementSize != 1 && s->elementSize != 2 && s->elementSize != 4) || !s->width || !s->height ||
+	    __builtin_mul_overflow(s->width, (uint64_t)s->elementSize, &row) || (s->height > 1 && s->pitch < row) ||
+	    __builtin_mul_overflow(s->pitch, s->height - 1, &rows) || __builtin_add_overflow(rows, row, &bytes) ||
+	    !address_ok(w, s->dst, bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_SUCCESS;
+}
+
+/* Addresses in a list of memory operations. @return false if one is none of the session's */
+bool graph_batch_ok(struct worker *w, const CUstreamBatchMemOpParams *ops, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		switch (ops[i].operation) {
+		case CU_STREAM_MEM_OP_WAIT_VALUE_32:
+		case CU_STREAM_MEM_OP_WRITE_VALUE_32:
+			if (!address_ok(w, ops[i].waitValue.address, 4))
+				return false;
+			break;
+		case CU_STREAM_MEM_OP_WAIT_VALUE_64:
+		case CU_STREAM_MEM_OP_WRITE_VALUE_64:
+			if (!address_ok(w, ops[i].waitValue.address, 8))
+				return false;
+			break;
+		case CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES:
+		case CU_STREAM_MEM_OP_BARRIER:
+			break;
+		default:
+			return false;
+		}
+	}
+	return true;
+}
+
+static CUresult batch(struct worker *w, const struct vgpu_node *v, const void *more, struct made *d, int *err)
+{
+	CUDA_BATCH_MEM_OP_NODE_PARAMS_v2 *b = &d->p.memOp;
+
+	if (!b->count || b->count > VGPU_BATCH_MAX || v->more != b->count * sizeof(*b->paramArray) ||
+	    !graph_batch_ok(w, more, b->count))
+		return CUDA_ERROR_INVALID_VALUE;
+	b->paramArray = (CUstreamBatchMemOpParams *)more;
+	*err = context(w, &b->ctx);
+	return CUDA_SUCCESS;
+}
+
+static CUresult alloc(struct worker *w, const struct vgpu_node *v, const void *more, struct made *d)
+{
+	CUDA_MEM_ALLOC_NODE_PARAMS_v2 *a = &d->p.alloc;
+	CUmemAccessDesc *descs = (CUmemAccessDesc *)more;
+
+	if (!a->bytesize || a->accessDescCount > VGPU_DEVICES_MAX || v->more != a->accessDescCount * sizeof(*descs) ||
+	    a->poolProps.handleTypes || a->poolProps.location.type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return CUDA_ERROR_INVALID_VALUE;
+	a->poolProps.location.id = worker_device(w, a->poolProps.location.id);
+	for (size_t i = 0; i < a->accessDescCount; i++)
+		descs[i].location.id = worker_device(w, descs[i].location.id);
+	a->accessDescs = descs;
+	if (__builtin_add_overflow(a->bytesize, 511, &d->charge))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	d->charge &= ~511ull;
+	/* As long as some graph has the memory it counts, whether a launch has it just now or not. */
+	if (!lease_charge(w, d->charge)) {
+		d->charge = 0;
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	return CUDA_SUCCESS;
+}
+
+/* @return 0 or IDM_ERROR_*; *@r what the driver would say. */
+static int translate(struct worker *w, const struct vgpu_node *v, const void *more, struct made *d, CUresult *r)
+{
+	struct handle *e;
+	int err = 0;
+
+	memset(d, 0, sizeof(*d));
+	memcpy(&d->p, v->params, sizeof(d->p));
+	*r = CUDA_SUCCESS;
+	switch ((int)d->p.type) {
+	case CU_GRAPH_NODE_TYPE_KERNEL:
+		return kernel(w, v, more, d);
+	case CU_GRAPH_NODE_TYPE_MEMCPY:
+		*r = copy(w, d);
+		return *r ? 0 : context(w, &d->p.memcpy.copyCtx);
+	case CU_GRAPH_NODE_TYPE_MEMSET:
+		*r = set(w, &d->p.memset);
+		return *r ? 0 : context(w, &d->p.memset.ctx);
+	case CU_GRAPH_NODE_TYPE_HOST:
+		d->hook = hook_new(w, number(d->p.host.fn), number(d->p.host.userData), v->hook, r);
+		d->p.host.fn = hook_run;
+		d->p.host.userData = d->hook;
+		return 0;
+	case CU_GRAPH_NODE_TYPE_EMPTY:
+		return 0;
+	case CU_GRAPH_NODE_TYPE_GRAPH:
+		d->p.graph.graph = worker_handle(w, number(d->p.graph.graph), VGPU_H_GRAPH);
+		return d->p.graph.graph ? 0 : IDM_ERROR_INVALID_HANDLE;
+	case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+	case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+		e = object_find(w, number(d->p.eventWait.event), VGPU_H_EVENT);
+		if (!e)
+			return IDM_ERROR_INVALID_HANDLE;
+		d->p.eventWait.event = e->object;
+		return 0;
+	case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+		*r = alloc(w, v, more, d);
+		return 0;
+	case CU_GRAPH_NODE_TYPE_MEM_FREE:
+		if (!address_ok(w, d->p.free.dptr, 1))
+			*r = CUDA_ERROR_INVALID_VALUE;
+		return 0;
+	case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+		*r = batch(w, v, more, d, &err);
+		return err;
+	case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+		d->p.conditional.phGraph_out = NULL;
+		return context(w, &d->p.conditional.ctx);
+	default:
+		*r = CUDA_ERROR_NOT_SUPPORTED;	/* what it holds is not known here */
+		return 0;
+	}
+}
+
+/* Nothing has come of parameters with which the client had sent a number. */
+static void refused(struct worker *w, const struct vgpu_node *v)
+{
+	const CUgraphNodeParams *p = (const CUgraphNodeParams *)v->params;
+
+	if (p->type == CU_GRAPH_NODE_TYPE_HOST)
+		hook_refuse(w, number(p->host.fn));
+	else if (p->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
+		hook_refuse(w, v->id);
+}
+
+static void discard(struct worker *w, struct made *d)
+{
+	if (d->hook)
+		hook_drop(d->hook);
+	lease_uncharge(w, d->charge);
+}
+
+/* Memory of a graph: the session's until no graph names it. */
+CUresult graph_note_memory(struct worker *w, CUgraph graph, CUdeviceptr addr, uint64_t size, uint64_t charge, uint64_t id)
+{
+	struct hook *h;
+	CUresult r;
+
+	if (range_add(&w->ranges, addr, size, RANGE_GRAPH, 0, charge)) {
+		lease_uncharge(w, charge);
+		hook_refuse(w, id);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	h = hook_memory(w, id, addr, &r);
+	if (h)
+		return hook_keep(h, graph);
+	range_remove(&w->ranges, addr, &charge);
+	lease_uncharge(w, charge);
+	hook_refuse(w, id);
+	return r;
+}
+
+/* The node is there: names for it and what comes with it. */
+static CUresult added(struct worker *w, const struct vgpu_graph_node *q, CUgraph graph, CUgraphNode node,
+		      const uint64_t *bodies, struct made *d, struct vgpu_graph_node_reply *rp, int *err)
+{
+	CUresult r = CUDA_SUCCESS;
+
+	if (d->hook)
+		r = hook_keep(d->hook, graph);
+	if (d->p.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
+		rp->address = d->p.alloc.dptr;
+		r = graph_note_memory(w, graph, rp->address, d->p.alloc.bytesize, d->charge, q->node.id);
+	}
+	if (d->p.type == CU_GRAPH_NODE_TYPE_GRAPH && d->p.graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE) {
+		struct handle *e = object_find(w, number(((CUgraphNodeParams *)q->node.params)->graph.graph), VGPU_H_GRAPH);
+
+		if (e)
+			e->parent = q->handle;
+	}
+	*err = graph_enter_node(w, q->handle, node, q->graph);
+	for (uint32_t i = 0; !*err && d->p.type == CU_GRAPH_NODE_TYPE_CONDITIONAL && i < q->nbodies; i++)
+		*err = graph_enter_graph(w, bodies[i], d->p.conditional.phGraph_out[i], q->handle);
+	if (*err || r != CUDA_SUCCESS)
+		D.cuGraphDestroyNode(node);
+	return r;
+}
+
+void worker_hand_graph_node(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_graph_node *q = m->payload;
+	struct vgpu_graph_node_reply rp = { 0 };
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	const uint64_t *handles, *bodies;
+	const CUgraphEdgeData *edges;
+	CUgraphNode *deps = NULL, node = NULL;
+	bool taken = false;
+	struct made d;
+	void *graph;
+	int err;
+
+	if (!payload_has(w, m, sizeof(*q)))
+		return;
+	if (q->nbodies > VGPU_GRAPH_BODIES_MAX ||
+	    !payload_ends(m, sizeof(*q), 16ull * q->ndeps + 8ull * q->nbodies + q->node.more)) {
+		worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
+		return;
+	}
+	handles = (const uint64_t *)(q + 1);
+	edges = (const CUgraphEdgeData *)(handles + q->ndeps);
+	bodies = (const uint64_t *)(edges + q->ndeps);
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->handle, VGPU_H_GRAPHNODE);
+	for (uint32_t i = 0; !err && i < q->nbodies; i++)
+		err = worker_handle_free(w, bodies[i], VGPU_H_GRAPH);
+	if (err || !D.cuGraphAddNode_v2)
+		goto out;
+	graph = worker_handle(w, q->graph, VGPU_H_GRAPH);
+	if (!graph)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (!err)
+		deps = graph_nodes(w, handles, q->ndeps, true, &err);
+	if (err)
+		goto out;
+	err = translate(w, &q->node, bodies + q->nbodies, &d, &r);
+	if (!err && r == CUDA_SUCCESS && d.p.type == CU_GRAPH_NODE_TYPE_CONDITIONAL && d.p.conditional.size != q->nbodies)
+		r = CUDA_ERROR_INVALID_VALUE;
+	if (!err && r == CUDA_SUCCESS) {
+		r = D.cuGraphAddNode_v2(&node, graph, deps, edges, q->ndeps, &d.p);
+		if (r == CUDA_SUCCESS) {
+			taken = true;
+			r = added(w, q, graph, node, bodies, &d, &rp, &err);
+		} else {
+			taken = d.hook;
+			discard(w, &d);
+		}
+	}
+out:
+	if ((err || r != CUDA_SUCCESS) && !taken)
+		refused(w, &q->node);
+	free(deps);
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
+
+void worker_hand_graph_set(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_graph_set *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	void *node, *exec = NULL;
+	bool taken = false;
+	struct made d;
+	int err;
+
+	if (!payload_has(w, m, sizeof(*q)))
+		return;
+	if (!payload_ends(m, sizeof(*q), q->node.more)) {
+		worker_reply(w, &m->header, NULL, IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);
+		return;
+	}
+	err = worker_enter(w, &q->call);
+	if (err || !D.cuGraphNodeSetParams || !D.cuGraphExecNodeSetParams)
+		goto out;
+	node = worker_handle(w, q->handle, VGPU_H_GRAPHNODE);
+	if (q->exec)
+		exec = worker_handle(w, q->exec, VGPU_H_GRAPHEXEC);
+	if (!node || (q->exec && !exec)) {
+		err = IDM_ERROR_INVALID_HANDLE;
+		goto out;
+	}
+	err = translate(w, &q->node, q + 1, &d, &r);
+	if (err || r != CUDA_SUCCESS)
+		goto out;
+	taken = d.hook;
+	r = exec ? D.cuGraphExecNodeSetParams(exec, node, &d.p) : D.cuGraphNodeSetParams(node, &d.p);
+	lease_uncharge(w, d.charge);	/* memory nodes do not change */
+	if (d.hook && r == CUDA_SUCCESS && exec)
+		hook_leave(d.hook);
+	else if (d.hook && r == CUDA_SUCCESS)
+		r = hook_keep(d.hook, worker_handle(w, graph_of_node(w, q->handle), VGPU_H_GRAPH));
+	else if (d.hook)
+		hook_drop(d.hook);
+out:
+	if ((err || r != CUDA_SUCCESS) && !taken)
+		refused(w, &q->node);
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The client's functions that graphs hold: called with every launch, and let go by the driver's own count of who still
+ * has the graph, which is what its user objects are for. The client's user objects are made of the same.
+ */
+#include <stdlib.h>
+#include <time.h>
+
+#include "graph.h"
+
+#define HOOKS_MAX	65536
+#define NAP_FIRST_NS	20000
+#define NAP_LONGEST_NS	1000000
+
+struct hook {
+	uint64_t id;
+	const uint32_t *ack;	/* arena: the client's to write, and only compared here */
+	uint32_t told;		/* calls so far; under the lock */
+	enum vgpu_hook kind;
+	CUdeviceptr memory;	/* not 0: a record of memory */
+	CUuserObject object;
+	pthread_mutex_t lock;
+	struct hook *next;	/* of the gone */
+};
+
+static unsigned int hooks;	/* atomic */
+static struct hook *gone;	/* atomic: memory that the dispatching thread has yet to forget */
+
+static struct hook *make(uint64_t id, CUresult *r)
+{
+	struct hook *h = NULL;
+
+	*r = CUDA_ERROR_OUT_OF_MEMORY;
+	if (__atomic_load_n(&hooks, __ATOMIC_RELAXED) >= HOOKS_MAX)
+		return NULL;
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return NULL;
+	__atomic_add_fetch(&hooks, 1, __ATOMIC_RELAXED);
+	h->id = id;
+	pthread_mutex_init(&h->lock, NULL);
+	*r = CUDA_SUCCESS;
+	return h;
+}
+
+static void end(struct hook *h)
+{
+	__atomic_sub_fetch(&hooks, 1, __ATOMIC_RELAXED);
+	pthread_mutex_destroy(&h->lock);
+	free(h);
+}
+
+/* The driver's count has come to nothing, in whichever thread. */
+static void CUDA_CB over(void *data)
+{
+	struct vgpu_callback c = { .what = VGPU_TOLD_GONE };
+	struct hook *h = data;
+
+	if (h->memory) {
+		h->next = __atomic_load_n(&gone, __ATOMIC_RELAXED);
+		while (!__atomic_compare_exchange_n(&gone, &h->next, h, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+			;
+		return;
+	}
+	idm_server_callback(worker.server, h->id, &c, sizeof(c));
+	end(h);
+}
+
+void hook_reap(struct worker *w)
+{
+	struct vgpu_callback c = { .what = VGPU_TOLD_GONE };
+	struct hook *h = __atomic_exchange_n(&gone, NULL, __ATOMIC_ACQUIRE);
+	uint64_t charged;
+
+	while (h) {
+		struct hook *next = h->next;
+
+		if (range_remove(&w->ranges, h->memory, &charged))
+			lease_uncharge(w, charged);
+		idm_server_callback(w->server, h->id, &c, sizeof(c));
+		end(h);
+		h = next;
+	}
+}
+
+bool hook_waiting(void)
+{
+	return __atomic_load_n(&gone, __ATOMIC_RELAXED) != NULL;
+}
+
+static bool object(struct hook *h, unsigned int count, unsigned int flags, CUresult *r)
+{
+	*r = D.cuUserObjectCreate && D.cuGraphRetainUserObject ?
+	     D.cuUserObjectCreate(&h->object, h, over, count, flags) : CUDA_ERROR_NOT_SUPPORTED;
+	return *r == CUDA_SUCCESS;
+}
+
+struct hook *hook_new(struct worker *w, uint64_t id, uint64_t ack, enum vgpu_hook kind, CUresult *r)
+{
+	const uint32_t *word = idm_server_arena(w->server, ack, sizeof(uint32_t));
+	struct hook *h;
+
+	*r = CUDA_ERROR_INVALID_VALUE;
+	if (!word || ack % sizeof(uint32_t) || kind > VGPU_HOOK_AFTER)
+		return NULL;
+	h = make(id, r);
+	if (!h)
+		return NULL;
+	h->ack = word;
+	h->told = __atomic_load_n(word, __ATOMIC_RELAXED);
+	h->kind = kind;
+	if (object(h, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC, r))
+		return h;
+	end(h);
+	return NULL;
+}
+
+struct hook *hook_memory(struct worker *w, uint64_t id, CUdeviceptr addr, CUresult *r)
+{
+	struct hook *h = make(id, r);
+
+	if (!h)
+		return NULL;
+	if (!object(h, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC, r)) {
+		end(h);
+		return NULL;
+	}
+	h->memory = addr;
+	return h;
+}
+
+void hook_refuse(struct worker *w, uint64_t id)
+{
+	struct vgpu_callback c = { .what = VGPU_TOLD_GONE };
+
+	idm_server_callback(w->server, id, &c, sizeof(c));
+}
+
+void hook_drop(struct hook *h)
+{
+	D.cuUserObjectRelease(h->object, 1);
+}
+
+CUresult hook_keep(struct hook *h, CUgraph graph)
+{
+	CUresult r = D.cuGraphRetainUserObject(graph, h->object, 1, CU_GRAPH_USER_OBJECT_MOVE);
+
+	if (r != CUDA_SUCCESS)
+		hook_drop(h);
+	return r;
+}
+
+void hook_leave(struct hook *h)
+{
+	/* Which launches are still to call it nobody tells; there are at most HOOKS_MAX. */
+}
+
+static bool returned(const struct hook *h, uint32_t ticket)
+{
+	return (int32_t)(__atomic_load_n(h->ack, __ATOMIC_ACQUIRE) - ticket) >= 0;
+}
+
+void CUDA_CB hook_run(void *data)
+{
+	struct vgpu_callback c = { .what = VGPU_TOLD_RUN };
+	struct hook *h = data;
+	long nap = NAP_FIRST_NS;
+	uint32_t ticket;
+	int err;
+
+	output_forward(&worker);
+	/* Calls are answered in the order in which they are made, also when two graphs hold the same function. */
+	pthread_mutex_lock(&h->lock);
+	ticket = ++h->told;
+	err = idm_server_callback(worker.server, h->id, &c, sizeof(c));
+	pthread_mutex_unlock(&h->lock);
+	while (!err && !returned(h, ticket)) {
+		nanosleep(&(struct timespec){ .tv_nsec = nap }, NULL);
+		nap = nap < NAP_LONGEST_NS ? nap * 2 : nap;
+	}
+}
+
+const struct hook *hook_of(CUhostFn fn, void *data)
+{
+	return fn == hook_run ? data : NULL;
+}
+
+uint64_t hook_id(const struct hook *h)
+{
+	return h->id;
+}
+
+enum vgpu_hook hook_kind(const struct hook *h)
+{
+	return h->kind;
+}
+
+/* --- the client's user objects -------------------------------------------------------------------------------------- */
+
+void worker_hand_user_object(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_user_object *q = m->payload;
+	CUresult r = CUDA_SUCCESS;
+	struct hook *h;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->handle, VGPU_H_USEROBJ);
+	if (err)
+		goto out;
+	h = make(q->id, &r);
+	if (h && object(h, q->count, q->flags, &r))
+		err = worker_handle_add(w, q->handle, VGPU_H_USEROBJ, h->object);
+	else if (h)
+		end(h);
+out:
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+/* The client's function has been told that its object is gone. */
+void worker_hand_user_object_gone(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_user_object *q = m->payload;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	worker_handle_del(w, q->handle, VGPU_H_USEROBJ);
+	worker_reply(w, &m->header, &q->call, 0, 0, NULL, 0);
+}
