@@ -315,6 +315,7 @@ struct vgpu_graph_instantiate_reply {
 	uint64_t node;		/* to blame, 0: none */
 	uint32_t result;	/* CUgraphInstantiateResult */
 	uint32_t type;
+	uint64_t memory;	/* it allocates memory: whether a launch can, only its answer tells */
 };
 
 /* cuGraphExecUpdate; also answered in both cases */

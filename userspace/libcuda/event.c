@@ -37,16 +37,40 @@ VGPU_EXPORT CUresult CUDAAPI cuEventRecord(CUevent hEvent, CUstream hStream)
 	return r;
 }
 
+/* What is external is so to a graph: without one there is no such thing. */
+static bool capturing(CUstream s, CUresult *r)
+{
+	uint64_t wire = 0;
+
+	*r = session_check();
+	if (*r == CUDA_SUCCESS)
+		*r = stream_handle(s, &wire) ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
+	return *r == CUDA_ERROR_INVALID_VALUE && capture_active(wire);
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags)
 {
 	CUresult r;
 
 	if (flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (flags && !capturing(hStream, &r))
+		return r;
 	r = call_cuEventRecordWithFlags(hEvent, hStream, flags);
-	if (r == CUDA_SUCCESS)
+	if (r == CUDA_SUCCESS && flags)
+		((struct object *)hEvent)->event.in_graph = true;
+	else if (r == CUDA_SUCCESS)
 		event_recorded((struct object *)hEvent);
 	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags)
+{
+	CUresult r;
+
+	if (Flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL)
+		return CUDA_ERROR_INVALID_VALUE;
+	return Flags && !capturing(hStream, &r) ? r : call_cuStreamWaitEvent(hStream, hEvent, Flags);
 }
 
 /* Ask, unless the last recording is known to be complete. */
@@ -70,7 +94,7 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent))
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
-	if (recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
+	if (!o->event.in_graph && recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
 		return CUDA_SUCCESS;
 	r = call(hEvent);
 	if (r == CUDA_SUCCESS)

@@ -94,6 +94,7 @@ static CUresult instantiate(CUgraphExec *out, CUgraph hGraph, CUDA_GRAPH_INSTANT
 		return r;
 	}
 	exec->exec.flags = p->flags & ~(cuuint64_t)CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD;
+	exec->exec.memory = reply.memory;
 	*out = (CUgraphExec)exec;
 	return CUDA_SUCCESS;
 }
@@ -156,14 +157,21 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphUpload(CUgraphExec hGraphExec, CUstream hStr
 
 VGPU_EXPORT CUresult CUDAAPI cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream)
 {
-	CUresult r = ready(is(hGraphExec, VGPU_H_GRAPHEXEC));
-	uint64_t stream;
+	const struct object *exec = object_get(hGraphExec, VGPU_H_GRAPHEXEC);
+	struct vgpu_rq_cuGraphLaunch rq;
+	CUresult r = ready(exec);
 
+	if (r == CUDA_SUCCESS)
+		r = call_begin(&rq.call, true);
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (stream_handle(hStream, &stream))
-		managed_before(stream);
-	return call_cuGraphLaunch(hGraphExec, hStream);
+	if (!stream_handle(hStream, &rq.hStream))
+		return CUDA_ERROR_INVALID_HANDLE;
+	managed_before(rq.hStream);
+	if (!exec->exec.memory)
+		return call_cuGraphLaunch(hGraphExec, hStream);
+	rq.hGraph = exec->wire;
+	return call_reply(VGPU_MSG_cuGraphLaunch, &rq, sizeof(rq), NULL, 0);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph,

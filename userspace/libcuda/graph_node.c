@@ -190,6 +190,8 @@ CUresult node_pack(struct node_message *m, CUgraphNodeParams *given)
 	case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
 	case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
 		o = object_get(p.eventWait.event, VGPU_H_EVENT);
+		if (o && p.type == CU_GRAPH_NODE_TYPE_EVENT_RECORD)
+			((struct object *)p.eventWait.event)->event.in_graph = true;
 		p.eventWait.event = o ? token(o->wire) : NULL;
 		r = o ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 		break;

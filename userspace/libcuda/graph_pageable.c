@@ -86,7 +86,11 @@ CUresult pageable_replace(CUDA_MEMCPY3D *c, struct pageable **out)
 	p = calloc(1, sizeof(*p));
 	if (p)
 		p->buffer = idm_arena_alloc(shim.client, bytes ? bytes : 1);
-	if (!p || !p->buffer) {
+	/* Pinned memory to the copy that is made of it. */
+	if (!p || !p->buffer || range_insert(&(struct range){ .base = (uintptr_t)p->buffer, .size = bytes ? bytes : 1,
+							      .kind = RANGE_PINNED })) {
+		if (p && p->buffer)
+			idm_arena_free(shim.client, p->buffer);
 		free(p);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
@@ -124,6 +128,7 @@ void pageable_free(struct pageable *p)
 		;
 	*at = p->next;
 	pthread_mutex_unlock(&lock);
+	range_remove((uintptr_t)p->buffer, 1 << RANGE_PINNED, NULL);
 	idm_arena_free(shim.client, p->buffer);
 	free(p);
 }

@@ -34,6 +34,7 @@ struct object {
 			uint32_t flags;
 			uint32_t recorded;	/* how often */
 			uint32_t complete;	/* the recording that was seen complete; both 0: none */
+			bool in_graph;		/* a graph records it, whenever that is launched */
 		} event;
 		struct context *context;
 		struct link *link;
@@ -53,6 +54,7 @@ struct object {
 		} node;
 		struct {
 			uint64_t flags;
+			bool memory;	/* it allocates memory */
 		} exec;
 		struct {
 			struct object *module;	/* cuLibraryGetModule's answer */

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Graphs as objects: executable ones, updates, and the end. */
+#include <stdlib.h>
+
 #include "graph.h"
 
 void worker_hand_cuGraphDestroy(struct worker *w, const struct idm_message *m)
@@ -107,6 +109,32 @@ static uint64_t blamed(struct worker *w, CUgraphNode node, uint64_t graph, struc
 	return graph_name_node(w, node, graph, f);
 }
 
+/* Does @graph allocate or free memory? */
+static bool has_memory(CUgraph graph)
+{
+	CUgraphNode *nodes;
+	CUgraphNodeType type;
+	bool found = false;
+	CUgraph child;
+	size_t n = 0;
+
+	if (D.cuGraphGetNodes(graph, NULL, &n) != CUDA_SUCCESS || !n)
+		return false;
+	nodes = calloc(n, sizeof(*nodes));
+	if (!nodes || D.cuGraphGetNodes(graph, nodes, &n) != CUDA_SUCCESS)
+		n = 0;
+	for (size_t i = 0; i < n && !found; i++) {
+		if (D.cuGraphNodeGetType(nodes[i], &type) != CUDA_SUCCESS)
+			continue;
+		if (type == CU_GRAPH_NODE_TYPE_GRAPH && D.cuGraphChildGraphNodeGetGraph(nodes[i], &child) == CUDA_SUCCESS)
+			found = has_memory(child);
+		else
+			found = type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || type == CU_GRAPH_NODE_TYPE_MEM_FREE;
+	}
+	free(nodes);
+	return found;
+}
+
 /* Why there can be no executable graph is an answer too. */
 void worker_hand_graph_instantiate(struct worker *w, const struct idm_message *m)
 {
@@ -137,8 +165,10 @@ void worker_hand_graph_instantiate(struct worker *w, const struct idm_message *m
 		rp.result = p.result_out;
 		rp.node = blamed(w, p.hErrNode_out, q->graph, &f, &rp.type);
 	}
-	if (!err && r == CUDA_SUCCESS)
+	if (!err && r == CUDA_SUCCESS) {
 		err = worker_handle_add(w, q->exec, VGPU_H_GRAPHEXEC, exec);
+		rp.memory = hook_memories() && has_memory(graph);
+	}
 	worker_reply_always(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
 

@@ -56,6 +56,8 @@ struct hook;
 struct hook *hook_new(struct worker *w, uint64_t id, uint64_t ack, enum vgpu_hook kind, CUresult *r);
 /** A record of memory at @addr of @graph's: gone with it. */
 struct hook *hook_memory(struct worker *w, uint64_t id, CUdeviceptr addr, CUresult *r);
+/** How many of those there are. */
+unsigned int hook_memories(void);
 void hook_drop(struct hook *h);
 /** Tell the client that nothing came of what it has number @id for. */
 void hook_refuse(struct worker *w, uint64_t id);

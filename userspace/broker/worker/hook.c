@@ -24,6 +24,7 @@ struct hook {
 };
 
 static unsigned int hooks;	/* atomic */
+static unsigned int memories;	/* of them, records of memory; atomic */
 static struct hook *gone;	/* atomic: memory that the dispatching thread has yet to forget */
 
 static struct hook *make(uint64_t id, CUresult *r)
@@ -78,9 +79,15 @@ void hook_reap(struct worker *w)
 		if (range_remove(&w->ranges, h->memory, &charged))
 			lease_uncharge(w, charged);
 		idm_server_callback(w->server, h->id, &c, sizeof(c));
+		__atomic_sub_fetch(&memories, 1, __ATOMIC_RELAXED);
 		end(h);
 		h = next;
 	}
+}
+
+unsigned int hook_memories(void)
+{
+	return __atomic_load_n(&memories, __ATOMIC_RELAXED);
 }
 
 bool hook_waiting(void)
@@ -126,6 +133,7 @@ struct hook *hook_memory(struct worker *w, uint64_t id, CUdeviceptr addr, CUresu
 		return NULL;
 	}
 	h->memory = addr;
+	__atomic_add_fetch(&memories, 1, __ATOMIC_RELAXED);
 	return h;
 }
 

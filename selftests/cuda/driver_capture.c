@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Stream capture: its graph while it lasts, what threads may do meanwhile, and how it goes wrong. */
+#include <pthread.h>
+
+#include "driver.h"
+
+#define N 256u
+
+static const char ptx[] =
+	".version 7.0\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".visible .entry add(.param .u64 where, .param .u32 value)\n"
+	"{\n"
+	"	.reg .b64 %rd<2>;\n"
+	"	.reg .b32 %r<3>;\n"
+	"	ld.param.u64 %rd1, [where];\n"
+	"	ld.param.u32 %r1, [value];\n"
+	"	ld.global.u32 %r2, [%rd1];\n"
+	"	add.u32 %r2, %r2, %r1;\n"
+	"	st.global.u32 [%rd1], %r2;\n"
+	"	ret;\n"
+	"}\n";
+
+static CUcontext ctx;
+static CUstream s, t;
+static CUfunction add;
+static CUdeviceptr d;
+
+static void launch(CUstream stream, unsigned int by)
+{
+	void *params[] = { &d, &by };
+
+	CU(cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, stream, params, NULL));
+}
+
+static unsigned int value(void)
+{
+	unsigned int v = 0;
+
+	CU(cuMemcpyDtoH(&v, d, 4));
+	return v;
+}
+
+static CUstreamCaptureStatus status(CUstream stream)
+{
+	CUstreamCaptureStatus st = 99;
+
+	CU(cuStreamIsCapturing(stream, &st));
+	return st;
+}
+
+static void begin(CUstreamCaptureMode mode)
+{
+	CU(cuStreamBeginCapture(s, mode));
+}
+
+/* The capture is broken: ending it says so, and the stream works again. */
+static void broken(const char *what)
+{
+	CUgraph g = (CUgraph)1;
+
+	ok(status(s) == CU_STREAM_CAPTURE_STATUS_INVALIDATED, "%s: the capture is invalid", what);
+	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, what);
+	ok(!g && status(s) == CU_STREAM_CAPTURE_STATUS_NONE, "%s: and over", what);
+}
+
+static void launch_graph(CUgraph g, int times)
+{
+	CUgraphExec x;
+
+	CU(cuGraphInstantiate(&x, g, 0));
+	while (times--)
+		CU(cuGraphLaunch(x, t));
+	CU(cuStreamSynchronize(t));
+	CU(cuGraphExecDestroy(x));
+}
+
+static void the_graph(void)
+{
+	CUstreamCaptureStatus st;
+	const CUgraphEdgeData *edges;
+	const CUgraphNode *deps;
+	CUgraphNode first, extra, nodes[8], into;
+	cuuint64_t id = 0, again = 0;
+	CUgraph g, during, own;
+	size_t n = 99;
+
+	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_ILLEGAL_STATE, "an end without a beginning");
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_ERROR_ILLEGAL_STATE, "a second beginning");
+	CU(cuStreamGetCaptureInfo(s, &st, &id, &during, &deps, &edges, &n));
+	ok(st == CU_STREAM_CAPTURE_STATUS_ACTIVE && id && during && n == 0, "a capture has a graph with nothing in it");
+	launch(s, 1);
+	CU(cuStreamGetCaptureInfo(s, &st, &again, &g, &deps, &edges, &n));
+	ok(id == again && g == during && n == 1 && deps && deps[0], "the same one later, where the next depends on one node");
+	first = deps[0];
+	/* A node of the program's own, which what follows is to depend on as well. */
+	CU(cuGraphAddEmptyNode(&extra, during, &first, 1));
+	CU(cuStreamUpdateCaptureDependencies(s, &extra, NULL, 1, CU_STREAM_ADD_CAPTURE_DEPENDENCIES));
+	CU(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &deps, &edges, &n));
+	ok(n == 2, "a program can add to what the next depends on: %zu", n);
+	launch(s, 2);
+	CU(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &deps, &edges, &n));
+	n = n == 1 ? 8 : 0;
+	CU(cuGraphNodeGetDependencies(deps[0], nodes, NULL, &n));
+	ok(n == 2 && (nodes[0] == extra || nodes[1] == extra), "and so it does");
+	GIVES(cuStreamUpdateCaptureDependencies(s, &extra, NULL, 1, 7), CUDA_ERROR_INVALID_VALUE, "unknown flags");
+	GIVES(cuGraphDestroy(during), CUDA_ERROR_INVALID_VALUE, "destroying a graph that is being captured");
+	CU(cuStreamEndCapture(s, &g));
+	ok(g == during, "the graph of the end is the one from before");
+	GIVES(cuStreamUpdateCaptureDependencies(s, &extra, NULL, 1, 0), CUDA_ERROR_ILLEGAL_STATE, "no capture to add to");
+	CU(cuMemsetD32(d, 0, 1));
+	launch_graph(g, 2);
+	ok(value() == 6, "it does what was captured: %u", value());
+	CU(cuGraphDestroy(g));
+
+	/* Into a graph that there is already. */
+	CU(cuGraphCreate(&own, 0));
+	CU(cuGraphAddEmptyNode(&into, own, NULL, 0));
+	CU(cuStreamBeginCaptureToGraph(s, own, &into, NULL, 1, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	launch(s, 5);
+	CU(cuStreamEndCapture(s, &g));
+	n = 8;
+	CU(cuGraphGetNodes(own, nodes, &n));
+	ok(g == own && n == 2, "a capture can add to a graph");
+	n = 1;
+	CU(cuGraphNodeGetDependencies(nodes[1], &first, NULL, &n));
+	ok(n == 1 && first == into, "behind the nodes that it is told");
+	/* And a launch in a capture is a child graph. */
+	CUgraphExec x;
+	CUgraphNodeType type;
+	CU(cuGraphInstantiate(&x, own, 0));
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	CU(cuGraphLaunch(x, s));
+	CU(cuStreamEndCapture(s, &g));
+	n = 1;
+	CU(cuGraphGetNodes(g, nodes, &n));
+	CU(cuGraphNodeGetType(nodes[0], &type));
+	ok(n == 1 && type == CU_GRAPH_NODE_TYPE_GRAPH, "a graph launched in a capture is a child graph node");
+	CU(cuMemsetD32(d, 0, 1));
+	launch_graph(g, 1);
+	ok(value() == 5, "which does what it did: %u", value());
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+	CU(cuGraphDestroy(own));
+}
+
+static int called;
+
+static void count_call(void *data)
+{
+	called += *(int *)data;
+}
+
+static void CUDA_CB callback(CUstream stream, CUresult r, void *data)
+{
+	(void)stream;
+	(void)r;
+	(void)data;
+}
+
+static void what_is_captured(void)
+{
+	static unsigned int in[N], out[N];
+	CUstreamBatchMemOpParams ops[2] = { 0 };
+	CUdeviceptr scratch = 0, more;
+	CUgraphNodeType type;
+	CUgraphNode nodes[8];
+	int three = 3;
+	CUevent ev;
+	CUgraph g;
+	size_t n;
+	CUgraphExec x;
+
+	CU(cuEventCreate(&ev, 0));
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	CU(cuMemcpyHtoDAsync(d, in, sizeof(in), s));
+	launch(s, 1);
+	CU(cuLaunchHostFunc(s, count_call, &three));
+	CU(cuMemcpyDtoHAsync(out, d, sizeof(out), s));
+	CU(cuEventRecordWithFlags(ev, s, CU_EVENT_RECORD_EXTERNAL));
+	CU(cuStreamEndCapture(s, &g));
+	n = 8;
+	CU(cuGraphGetNodes(g, nodes, &n));
+	ok(n == 5, "pageable copies, a kernel, a function and an event are five nodes: %zu", n);
+	CU(cuGraphNodeGetType(nodes[4], &type));
+	ok(n == 5 && type == CU_GRAPH_NODE_TYPE_EVENT_RECORD, "of which the last records the event");
+	CU(cuGraphInstantiate(&x, g, 0));
+	for (unsigned int i = 1; i <= 3; i++) {
+		in[0] = 10 * i;
+		CU(cuGraphLaunch(x, t));
+		CU(cuEventSynchronize(ev));
+		ok(out[0] == 10 * i + 1 && called == (int)(3 * i), "each launch copies, computes, calls, copies: %u", out[0]);
+	}
+	CU(cuStreamSynchronize(t));
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+	GIVES(cuEventRecordWithFlags(ev, s, CU_EVENT_RECORD_EXTERNAL), CUDA_ERROR_INVALID_VALUE, "external, without a capture");
+	GIVES(cuStreamWaitEvent(s, ev, CU_EVENT_WAIT_EXTERNAL), CUDA_ERROR_INVALID_VALUE, "the same for waiting");
+
+	/* Memory of the graph's own. */
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	CU(cuMemAllocAsync(&scratch, 4096, s));
+	CU(cuMemsetD32Async(scratch, 42, 1, s));
+	CU(cuMemcpyDtoDAsync(d, scratch, 4, s));
+	CU(cuMemFreeAsync(scratch, s));
+	CU(cuStreamEndCapture(s, &g));
+	n = 8;
+	CU(cuGraphGetNodes(g, nodes, &n));
+	CU(cuGraphNodeGetType(nodes[0], &type));
+	ok(n == 4 && type == CU_GRAPH_NODE_TYPE_MEM_ALLOC, "memory is allocated and freed by nodes");
+	CU(cuMemsetD32(d, 0, 1));
+	launch_graph(g, 3);
+	ok(value() == 42, "with every launch: %u", value());
+	GIVES(cuGraphClone(&g, g), CUDA_ERROR_NOT_SUPPORTED, "a clone of a graph with memory");
+	CU(cuGraphDestroy(g));
+
+	ops[0].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+	ops[0].writeValue.address = d;
+	ops[0].writeValue.value = 7;
+	ops[1] = ops[0];
+	ops[1].writeValue.address = d + 4;
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	CU(cuStreamBatchMemOp(s, 2, ops, 0));
+	CU(cuStreamEndCapture(s, &g));
+	n = 8;
+	CU(cuGraphGetNodes(g, nodes, &n));
+	CU(cuGraphNodeGetType(nodes[0], &type));
+	ok(n == 1 && type == CU_GRAPH_NODE_TYPE_BATCH_MEM_OP, "memory operations of one call are one node");
+	launch_graph(g, 1);
+	ok(value() == 7, "which does them");
+	CU(cuGraphDestroy(g));
+
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuStreamAddCallback(s, callback, NULL, 0), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a callback with a status");
+	broken("a callback in a capture");
+	CU(cuMemAlloc(&more, 16));
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuMemFreeAsync(more, s), CUDA_ERROR_INVALID_VALUE, "freeing memory that the graph did not allocate");
+	cuStreamEndCapture(s, &g);
+	CU(cuMemFree(more));
+	CU(cuEventDestroy(ev));
+}
+
+static void streams(void)
+{
+	CUevent fork, join, plain;
+	CUgraph g;
+	CUstream u;
+
+	CU(cuEventCreate(&fork, CU_EVENT_DISABLE_TIMING));
+	CU(cuEventCreate(&join, CU_EVENT_DISABLE_TIMING));
+	CU(cuEventCreate(&plain, CU_EVENT_DISABLE_TIMING));
+	CU(cuStreamCreate(&u, CU_STREAM_NON_BLOCKING));
+	CU(cuEventRecord(plain, t));
+
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	launch(s, 1);
+	CU(cuEventRecord(fork, s));
+	GIVES(cuEventQuery(fork), CUDA_ERROR_CAPTURED_EVENT, "asking a captured event how far it is");
+	broken("asking a captured event");
+
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	launch(s, 1);
+	CU(cuEventRecord(fork, s));
+	CU(cuStreamWaitEvent(t, fork, 0));
+	ok(status(t) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "a stream that waits for the capture takes part");
+	GIVES(cuStreamEndCapture(t, &g), CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "ending it where it did not begin");
+	launch(t, 2);
+	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "without having joined");
+	ok(status(s) == CU_STREAM_CAPTURE_STATUS_NONE && status(t) == CU_STREAM_CAPTURE_STATUS_NONE, "all of it is over");
+
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuStreamWaitEvent(s, plain, 0), CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "waiting for what is not captured");
+	broken("waiting for what is not captured");
+
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	CU(cuEventRecord(fork, s));
+	CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	GIVES(cuStreamWaitEvent(u, fork, 0), CUDA_ERROR_STREAM_CAPTURE_MERGE, "two captures in one");
+	cuStreamEndCapture(u, &g);
+	cuStreamEndCapture(s, &g);
+
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	GIVES(cuStreamSynchronize(s), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting for a stream that captures");
+	broken("waiting for a stream that captures");
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	GIVES(cuCtxSynchronize(), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting for its context");
+	broken("waiting for its context");
+
+	/* The legacy stream waits for blocking streams, which can't be while one captures. */
+	CU(cuStreamDestroy(u));
+	CU(cuStreamCreate(&u, CU_STREAM_DEFAULT));
+	CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_RELAXED));
+	CUstreamCaptureStatus st;
+	GIVES(cuStreamIsCapturing(CU_STREAM_LEGACY, &st), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "asking the legacy stream");
+	ok(status(u) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "does the capture no harm");
+	GIVES(cuMemsetD32Async(d, 0, 1, NULL), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "using it");
+	ok(status(u) == CU_STREAM_CAPTURE_STATUS_INVALIDATED, "does");
+	GIVES(cuStreamEndCapture(u, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "the end of it");
+	GIVES(cuStreamBeginCapture(CU_STREAM_LEGACY, CU_STREAM_CAPTURE_MODE_RELAXED), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+	      "a capture of the legacy stream");
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	CU(cuMemsetD32Async(d, 0, 1, NULL));
+	ok(status(s) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "a stream that does not wait for the legacy one captures on");
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphDestroy(g));
+
+	CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_RELAXED));
+	CU(cuStreamDestroy(u));
+	CU(cuCtxSynchronize());
+	ok(true, "a capture ends with its stream");
+	CU(cuEventDestroy(fork));
+	CU(cuEventDestroy(join));
+	CU(cuEventDestroy(plain));
+}
+
+struct other {
+	CUstreamCaptureMode mode;
+	CUresult alloc, end;
+	CUdeviceptr p;
+	CUgraph g;
+};
+
+static void *other_thread(void *data)
+{
+	struct other *o = data;
+
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuThreadExchangeStreamCaptureMode(&o->mode));
+	o->alloc = cuMemAlloc(&o->p, 64);
+	o->end = cuStreamEndCapture(s, &o->g);
+	return NULL;
+}
+
+/* What another thread with @theirs hears when it allocates while this one captures with @mine. */
+static struct other meanwhile(CUstreamCaptureMode mine, CUstreamCaptureMode theirs)
+{
+	struct other o = { .mode = theirs };
+	pthread_t thread;
+
+	begin(mine);
+	pthread_create(&thread, NULL, other_thread, &o);
+	pthread_join(thread, NULL);
+	return o;	/* its memory goes with the context */
+}
+
+static void threads(void)
+{
+	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+	CUdeviceptr p;
+	struct other o;
+	CUgraph g;
+
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuMemAlloc(&p, 64), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "an allocation while this thread captures");
+	broken("an allocation");
+	begin(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+	GIVES(cuMemAlloc(&p, 64), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "the same with a capture of the thread's own");
+	broken("an allocation in the capture's thread");
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	CU(cuMemAlloc(&p, 64));
+	CU(cuMemFree(p));
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphDestroy(g));
+	ok(true, "a relaxed capture allows it");
+	CU(cuThreadExchangeStreamCaptureMode(&mode));
+	ok(mode == CU_STREAM_CAPTURE_MODE_GLOBAL, "a thread's mode is global first");
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	CU(cuMemAlloc(&p, 64));
+	CU(cuMemFree(p));
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphDestroy(g));
+	ok(true, "and so does a relaxed thread");
+	CU(cuThreadExchangeStreamCaptureMode(&mode));
+	ok(mode == CU_STREAM_CAPTURE_MODE_RELAXED, "which is what it was set to");
+	mode = 9;
+	GIVES(cuThreadExchangeStreamCaptureMode(&mode), CUDA_ERROR_INVALID_VALUE, "there is no such mode");
+
+	o = meanwhile(CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
+	ok(o.alloc == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a global capture forbids it to other threads: %s", cu_name(o.alloc));
+	ok(o.end == CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "which can't end it either: %s", cu_name(o.end));
+	broken("an allocation elsewhere");
+	o = meanwhile(CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+	ok(o.alloc == CUDA_SUCCESS, "but not if they look at their own captures only: %s", cu_name(o.alloc));
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphDestroy(g));
+	o = meanwhile(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
+	ok(o.alloc == CUDA_SUCCESS, "a thread's own capture forbids others nothing: %s", cu_name(o.alloc));
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphDestroy(g));
+	o = meanwhile(CU_STREAM_CAPTURE_MODE_RELAXED, CU_STREAM_CAPTURE_MODE_GLOBAL);
+	ok(o.alloc == CUDA_SUCCESS && o.end == CUDA_SUCCESS, "a relaxed one can be ended by any thread: %s", cu_name(o.end));
+	CU(cuGraphDestroy(o.g));
+}
+
+static void graph_memory(void)
+{
+	CUDA_MEM_ALLOC_NODE_PARAMS a = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+				.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 } }, .bytesize = 1 << 20 }, told;
+	CUDA_MEMSET_NODE_PARAMS m = { .elementSize = 4, .width = 4, .height = 1, .value = 9 };
+	CUgraphNode alloc, set, give;
+	cuuint64_t used = 1, zero = 0, high = 0;
+	CUdeviceptr p = 0;
+	unsigned int v = 0;
+	CUgraphExec x, y;
+	CUgraph g;
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddMemAllocNode(&alloc, g, NULL, 0, &a));
+	ok(a.dptr, "an allocation node tells its address at once");
+	m.dst = a.dptr;
+	CU(cuGraphAddMemsetNode(&set, g, &alloc, 1, &m, ctx));
+	CU(cuGraphMemAllocNodeGetParams(alloc, &told));
+	ok(told.dptr == a.dptr && told.bytesize == a.bytesize, "and later");
+	GIVES(cuGraphDestroyNode(set), CUDA_ERROR_NOT_SUPPORTED, "taking nodes out of such a graph");
+	GIVES(cuGraphRemoveDependencies(g, &alloc, &set, NULL, 1), CUDA_ERROR_NOT_SUPPORTED, "or edges");
+	CU(cuGraphInstantiate(&x, g, 0));
+	GIVES(cuGraphInstantiate(&y, g, 0), CUDA_ERROR_NOT_SUPPORTED, "a second executable graph");
+	CU(cuGraphLaunch(x, s));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemcpyDtoH(&v, a.dptr, 4));
+	ok(v == 9, "memory that a graph does not free is there after it: %u", v);
+	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
+	ok(used >= 1 << 20, "and counts: %llu", (unsigned long long)used);
+	GIVES(cuGraphLaunch(x, s), CUDA_ERROR_INVALID_VALUE, "a launch that would allocate it twice");
+	CU(cuMemFreeAsync(a.dptr, s));
+	CU(cuGraphLaunch(x, s));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemFree(a.dptr));
+	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
+	ok(used == 0, "both ways of freeing it work");
+	CU(cuDeviceSetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &zero));
+	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &high));
+	ok(high == 0, "high-water marks can be put back");
+	GIVES(cuDeviceSetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &zero), CUDA_ERROR_INVALID_VALUE,
+	      "what is used can't be set");
+	GIVES(cuDeviceGraphMemTrim(99), CUDA_ERROR_INVALID_DEVICE, "no such device");
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphAddMemFreeNode(&give, g, &set, 1, a.dptr));
+	CU(cuGraphMemFreeNodeGetParams(give, &p));
+	ok(p == a.dptr, "a free node tells what it frees");
+	GIVES(cuGraphAddMemFreeNode(&give, g, &set, 1, a.dptr), CUDA_ERROR_INVALID_VALUE, "freeing it twice");
+	GIVES(cuGraphAddMemFreeNode(&give, g, &set, 1, d), CUDA_ERROR_INVALID_VALUE, "freeing other memory");
+	launch_graph(g, 3);
+	ok(true, "a graph that frees what it allocates can be launched at will");
+	CU(cuGraphDestroy(g));
+	CU(cuDeviceGraphMemTrim(0));
+	a.bytesize = 0;
+	CU(cuGraphCreate(&g, 0));
+	GIVES(cuGraphAddMemAllocNode(&alloc, g, NULL, 0, &a), CUDA_ERROR_INVALID_VALUE, "an allocation of nothing");
+	CU(cuGraphDestroy(g));
+}
+
+int main(void)
+{
+	CUmodule module;
+	CUdevice dev;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamCreate(&t, CU_STREAM_NON_BLOCKING));
+	CU(cuModuleLoadData(&module, ptx));
+	CU(cuModuleGetFunction(&add, module, "add"));
+	CU(cuMemAlloc(&d, N * 4));
+	CU(cuMemsetD32(d, 0, N));
+	the_graph();
+	what_is_captured();
+	streams();
+	threads();
+	graph_memory();
+	CU(cuMemFree(d));
+	CU(cuDevicePrimaryCtxRelease(dev));
+	return tap_done();
+}
