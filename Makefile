@@ -38,6 +38,7 @@ PRODUCTS   :=
 UNIT_TESTS :=
 
 -include $(wildcard userspace/*/*.mk selftests/*/*.mk)
+-include $(wildcard minimal-kernel/*/*.mk)
 -include drivers/drivers.mk
 
 # The rule for ordinary objects: build/<path>.o from <path>.c; depends on the generated headers.

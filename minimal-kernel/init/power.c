@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The pod's end. Whoever asks for it (the host through the channel, the toolstack through the kernel, somebody inside with a
+ * signal): processes get their stop signal, a time to end, SIGKILL; then file systems are written and unmounted.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <unistd.h>
+
+#include "init.h"
+
+#define GRACE_MS	10000u	/* when nobody said how long */
+#define KILLED_MS	2000u	/* what is not gone so long after SIGKILL hangs in the kernel */
+#define GRACE_MAX_MS	3600000u
+
+static void time_is_up(struct timer *t);
+static struct timer timer = { .expired = time_is_up };
+static struct call *asked;
+static bool ending, killed, reboot_after;
+
+static void forget_call(struct call *c, bool lost)
+{
+	/* There is no way back: only the answer is not wanted any more. */
+	asked = NULL;
+	if (!lost)
+		call_failf(c, ECANCELED, "cancelled; the pod ends all the same");
+}
+
+static const struct call_ops shutdown_ops = { .cancel = forget_call };
+
+static void unmount_all(void)
+{
+	char device[256], where[256], line[1024], points[64][256];
+	FILE *file = fopen("/proc/self/mounts", "re");
+	int count = 0;
+
+	while (file && count < 64 && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%255s %255s", device, where) == 2 && strcmp(where, "/"))
+			strcpy(points[count++], where);
+	if (file)
+		fclose(file);
+	while (count--)
+		if (strncmp(points[count], "/proc", 5) && strncmp(points[count], "/dev", 4))
+			umount2(points[count], UMOUNT_NOFOLLOW);
+	mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
+}
+
+static void end(void)
+{
+	if (asked) {
+		struct call *c = asked;
+
+		asked = NULL;
+		call_reply(c);
+		conn_flush(500);
+	}
+	if (!is_pid1)
+		exit(0);
+	/* What nobody told us of: daemons that were left behind. */
+	kill(-1, SIGKILL);
+	sync();
+	unmount_all();
+	sync();
+	reboot(reboot_after ? RB_AUTOBOOT : RB_POWER_OFF);
+	fprintf(stderr, "vgpu-init: cannot switch the pod off: %s\n", strerror(errno));
+	for (;;)
+		pause();
+}
+
+static void time_is_up(struct timer *t)
+{
+	if (killed || !process_any_left())
+		end();
+	killed = true;
+	process_stop_all(true);
+	timer_set(&timer, KILLED_MS * 1000000ull);
+}
+
+static void begin(uint32_t ms)
+{
+	ending = true;
+	process_stop_all(false);
+	timer_set(&timer, process_any_left() ? ms * 1000000ull : 1);
+}
+
+/* process.c tells of every death: nothing is waited for longer than it takes. */
+void power_process_ended(void)
+{
+	if (ending && !process_any_left())
+		timer_set(&timer, 1);
+}
+
+void shutdown_request(struct call *c, uint32_t timeout_ms, uint32_t flags)
+{
+	if (asked) {
+		call_failf(c, EALREADY, "the pod ends already");
+		return;
+	}
+	if (flags & ~VGPU_AGENT_F_REBOOT || timeout_ms > GRACE_MAX_MS) {
+		call_failf(c, EINVAL, "unknown flags, or more than an hour to wait");
+		return;
+	}
+	asked = c;
+	call_keep(c, &shutdown_ops, NULL);
+	reboot_after = flags & VGPU_AGENT_F_REBOOT;
+	begin(timeout_ms);
+}
+
+/* SIGPWR, SIGUSR1 and SIGUSR2: off; SIGINT and SIGTERM: restart. As busybox and the kernel's Ctrl-Alt-Del send them to PID 1. */
+void power_signal(int signal)
+{
+	if (!is_pid1)
+		exit(0);
+	if (ending)
+		return;
+	reboot_after = signal == SIGINT || signal == SIGTERM;
+	begin(GRACE_MS);
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * In the child, in its own mount namespace: the process's root and all that is mounted, hidden and made in it. The root's
+ * contents are an image from anywhere, so every path in it is resolved by the kernel as if the root were "/".
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <linux/openat2.h>
+#include <unistd.h>
+
+#include "init.h"
+
+#define PROPAGATION (MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE)
+/* What a remount of a bind mount can change; locked ones must be repeated. */
+#define ATTRIBUTES (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME)
+
+int open_in_root(int root, const char *path, int flags, int mode)
+{
+	struct open_how how = {
+		.flags = flags | O_CLOEXEC,
+		.mode = flags & O_CREAT ? mode : 0,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+	};
+	int base = root < 0 ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : root, fd, error;
+
+	if (base < 0)
+		return -1;
+	fd = syscall(SYS_openat2, base, path, &how, sizeof(how));
+	error = errno;
+	if (root < 0)
+		close(base);
+	errno = error;
+	return fd;
+}
+
+/* mkdir -p, component by component, each resolved in the root. */
+int make_directories(int root, const char *path, mode_t mode)
+{
+	char copy[PATH_MAX], *slash;
+
+	if (snprintf(copy, sizeof(copy), "%s/", path) >= (int)sizeof(copy)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	for (slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		char *name;
+		int parent, made, fd;
+
+		*slash = 0;
+		fd = open_in_root(root, copy, O_PATH, 0);
+		if (fd < 0 && errno == ENOENT) {
+			name = strrchr(copy, '/');
+			*name = 0;
+			parent = open_in_root(root, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0);
+			*name = '/';
+			made = parent < 0 ? -1 : mkdirat(parent, name + 1, mode);
+			if (parent >= 0)
+				close(parent);
+			if (made && errno != EEXIST)
+				return -1;
+		} else if (fd < 0) {
+			return -1;
+		} else {
+			close(fd);
+		}
+		*slash = '/';
+	}
+	return 0;
+}
+
+static void fd_path(int fd, char path[32])
+{
+	snprintf(path, 32, "/proc/self/fd/%d", fd);
+}
+
+/* The mount point, made if it is not there: a directory, or a file if that is what is to be bound. */
+static int mount_point(int root, const char *path, bool file)
+{
+	int fd = open_in_root(root, path, O_PATH, 0), parent;
+	char copy[PATH_MAX], *name;
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	if (!file) {
+		if (make_directories(root, path, 0755))
+			return -1;
+		return open_in_root(root, path, O_PATH, 0);
+	}
+	snprintf(copy, sizeof(copy), "%s", path);
+	name = strrchr(copy, '/');
+	*name = 0;
+	if (*copy && make_directories(root, copy, 0755))
+		return -1;
+	parent = open_in_root(root, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0);
+	if (parent < 0)
+		return -1;
+	fd = openat(parent, name + 1, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
+	close(parent);
+	if (fd >= 0)
+		close(fd);
+	return open_in_root(root, path, O_PATH, 0);
+}
+
+/* overlayfs wants its upper and work directories to be there. */
+static void make_overlay_directories(const char *data)
+{
+	char copy[4096], *word, *rest;
+
+	snprintf(copy, sizeof(copy), "%s", data);
+	for (word = strtok_r(copy, ",", &rest); word; word = strtok_r(NULL, ",", &rest))
+		if (!strncmp(word, "upperdir=", 9))
+			make_directories(-1, word + 9, 0755);
+		else if (!strncmp(word, "workdir=", 8))
+			make_directories(-1, word + 8, 0755);
+}
+
+static bool source_is_file(const struct spec_mount *m)
+{
+	struct stat st;
+
+	return m->flags & MS_BIND && m->source && !stat(m->source, &st) && !S_ISDIR(st.st_mode);
+}
+
+/* Flags of a bind mount come with a remount; those it was born with stay. */
+static int remount(const char *target, uint64_t flags)
+{
+	struct statvfs st;
+	uint64_t keep = 0;
+
+	if (!statvfs(target, &st))
+		keep = (st.f_flag & ST_NOSUID ? MS_NOSUID : 0) | (st.f_flag & ST_NODEV ? MS_NODEV : 0) |
+		       (st.f_flag & ST_NOEXEC ? MS_NOEXEC : 0) | (st.f_flag & ST_RDONLY ? MS_RDONLY : 0);
+	return mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | (flags & ATTRIBUTES) | keep, NULL);
+}
+
+int rootfs_mount(int root, const struct spec_mount *m, struct failure *f)
+{
+	uint64_t flags = m->flags & ~(uint64_t)PROPAGATION;
+	char target[32];
+	int fd;
+
+	if (m->type && !strcmp(m->type, "overlay") && m->data)
+		make_overlay_directories(m->data);
+	fd = mount_point(root, m->path, source_is_file(m));
+	if (fd < 0)
+		return fail(f, "cannot make the mount point %.200s", m->path);
+	fd_path(fd, target);
+	if (mount(m->source ?: "none", target, m->type, flags & MS_BIND ? flags & (MS_BIND | MS_REC) : flags, m->data)) {
+		fail(f, "cannot mount %.150s (%.30s) on %.150s", m->source ?: "", m->type ?: "bind", m->path);
+		close(fd);
+		return -1;
+	}
+	close(fd);
+	if (!(flags & MS_BIND && flags & ATTRIBUTES) && !m->propagation)
+		return 0;
+	/* Resolved again: what was opened lies below the mount now. */
+	fd = open_in_root(root, m->path, O_PATH, 0);
+	if (fd < 0)
+		return fail(f, "cannot find the mount on %.200s", m->path);
+	fd_path(fd, target);
+	if (flags & MS_BIND && flags & ATTRIBUTES && remount(target, flags)) {
+		fail(f, "cannot set the flags of the mount on %.200s", m->path);
+		close(fd);
+		return -1;
+	}
+	if (m->propagation && mount(NULL, target, NULL, m->propagation, NULL)) {
+		fail(f, "cannot set the propagation of the mount on %.200s", m->path);
+		close(fd);
+		return -1;
+	}
+	close(fd);
+	return 0;
+}
+
+static int make_device(int root, const struct spec_device *d, struct failure *f)
+{
+	char copy[PATH_MAX], *name;
+	mode_t type = d->type == 'c' ? S_IFCHR : d->type == 'b' ? S_IFBLK : S_IFIFO;
+	int parent, result;
+
+	snprintf(copy, sizeof(copy), "%s", d->path);
+	name = strrchr(copy, '/');
+	*name = 0;
+	if (*copy && make_directories(root, copy, 0755))
+		return fail(f, "cannot make the directory of %.200s", d->path);
+	parent = open_in_root(root, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0);
+	if (parent < 0)
+		return fail(f, "cannot find the directory of %.200s", d->path);
+	result = mknodat(parent, name + 1, type | (d->mode & 07777), makedev(d->major, d->minor));
+	if (result && errno == EEXIST)
+		result = 0;
+	if (!result)
+		result = fchownat(parent, name + 1, d->uid, d->gid, AT_SYMLINK_NOFOLLOW);
+	if (!result)
+		fchmodat(parent, name + 1, d->mode & 07777, 0);
+	close(parent);
+	return result ? fail(f, "cannot make the device %.200s", d->path) : 0;
+}
+
+static int hide(const char *path, struct failure *f)
+{
+	struct stat st;
+	int result;
+
+	if (stat(path, &st))
+		return 0;	/* what is not there needs no hiding */
+	if (S_ISDIR(st.st_mode))
+		result = mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0k");
+	else
+		result = mount("/dev/null", path, NULL, MS_BIND, NULL);
+	return result ? fail(f, "cannot hide %.200s", path) : 0;
+}
+
+static int protect(const char *path, struct failure *f)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return 0;
+	if (mount(path, path, NULL, MS_BIND | MS_REC, NULL) || remount(path, MS_RDONLY))
+		return fail(f, "cannot make %.200s read-only", path);
+	return 0;
+}
+
+/*
+ * The root becomes "/" and nothing outside stays reachable. A kernel's first root (initramfs) cannot be exchanged, only
+ * covered; main.c sees to it that nothing here lives on that.
+ */
+static int change_root(const char *root, struct failure *f)
+{
+	if (chdir(root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+		return fail(f, "cannot make %.200s the root", root);
+	return 0;
+}
+
+int rootfs_enter(const struct spec *s, struct failure *f)
+{
+	int root = -1;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return fail(f, "cannot keep its mounts to itself");
+	if (s->root) {
+		if (mount(s->root, s->root, NULL, MS_BIND | MS_REC, NULL))
+			return fail(f, "cannot use %.200s as root", s->root);
+		root = open(s->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (root < 0)
+			return fail(f, "cannot open the root %.200s", s->root);
+	}
+	for (size_t i = 0; i < s->mounts.count; i++)
+		if (rootfs_mount(root, LIST_ITEM(&s->mounts, struct spec_mount, i), f))
+			return -1;
+	for (size_t i = 0; i < s->devices.count; i++)
+		if (make_device(root, LIST_ITEM(&s->devices, struct spec_device, i), f))
+			return -1;
+	if (root >= 0) {
+		close(root);
+		if (change_root(s->root, f))
+			return -1;
+	}
+	if (s->readonly_root && remount("/", MS_RDONLY))
+		return fail(f, "cannot make the root read-only");
+	for (size_t i = 0; i < s->readonly.count; i++)
+		if (protect(*LIST_ITEM(&s->readonly, const char *, i), f))
+			return -1;
+	for (size_t i = 0; i < s->masked.count; i++)
+		if (hide(*LIST_ITEM(&s->masked, const char *, i), f))
+			return -1;
+	return 0;
+}

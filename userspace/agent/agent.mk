@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# libvgpuagent, the host's side of a pod's agent, and vgpu-agentctl. The agent itself is minimal-kernel/init.
+
+AGENT_DIR  := userspace/agent
+AGENT_SRC  := $(addprefix $(AGENT_DIR)/,codec.c transport_unix.c transport_vchan.c connection.c call.c spec.c requests.c helpers.c)
+AGENTCTL_SRC := $(addprefix $(AGENT_DIR)/ctl/,main.c run.c files.c pod.c hub.c)
+AGENT_LIBS := -lseccomp -ljson-c -lcap-ng -lxenvchan -lxenstore -lxengnttab -lxenevtchn -lxentoolcore -lxentoollog
+CFLAGS-$(AGENT_DIR)/ctl := -I$(AGENT_DIR)
+CFLAGS-$(AGENT_DIR)/tests := -I$(AGENT_DIR)
+
+$(B)/libvgpuagent.a: $(AGENT_SRC:%.c=$(B)/%.o)
+	@rm -f $@
+	ar rcs $@ $^
+
+# Static: it also runs in a lab's dom0, which has few libraries.
+$(B)/bin/vgpu-agentctl: $(AGENTCTL_SRC:%.c=$(B)/%.o) $(B)/libvgpuagent.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -static -o $@ $^ $(AGENT_LIBS)
+
+PRODUCTS += $(B)/libvgpuagent.a $(B)/bin/vgpu-agentctl
