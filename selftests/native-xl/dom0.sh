@@ -122,6 +122,9 @@ check "both have the same nodes and permissions in xenstore" same_nodes
 pod_destroy 2
 check "xl list -l tells the configuration" sh -c 'xl list -l pod1 | grep "\"memory_mib\": 64"'
 
+check "vgpuctl changes its weight" vgpuctl set pod1 weight=9
+check "vgpu-list shows it" row 1 0 64 9 5
+
 echo "# hotplug"
 holdings >/run/t/before1
 mv /run/t/before /run/t/before0
@@ -149,7 +152,7 @@ check "everything is as before" as_before
 echo "# reboot"
 check "the pod reboots, and has a device again" reboot_pod
 check "a CUDA program in it has the right result" pod_run 1 /lab/bin/vectoradd </dev/null
-check "its quota is the same" row 1 0 64 3 5
+check "as its configuration has it" row 1 0 64 3 5
 
 echo "# ends"
 mv /run/t/before0 /run/t/before
