@@ -40,6 +40,7 @@ UNIT_TESTS :=
 -include $(wildcard userspace/*/*.mk selftests/*/*.mk)
 -include $(wildcard minimal-kernel/*/*.mk)
 -include drivers/drivers.mk
+-include minimal-kernel/minimal-kernel.mk
 
 # The rule for ordinary objects: build/<path>.o from <path>.c; depends on the generated headers.
 GENERATED ?=
@@ -59,14 +60,9 @@ $(B)/tsan/%.o: %.c | $(GENERATED)
 
 # ---- What is built
 
-# For Debian's kernel by drivers/drivers.mk; for the pods' own kernel, if that is there, by the same rules.
-POD_KERNEL = $(shell minimal-kernel/build --if-ready)
-.PHONY: products drivers-pod pod-kernel lab
+# Drivers for Debian's kernel by drivers/drivers.mk; for the pods' own kernel, if that is there, by minimal-kernel.mk.
+.PHONY: products lab
 products: $(PRODUCTS)
-drivers-pod:
-	@$(if $(POD_KERNEL),$(MAKE) --no-print-directory drivers KDIR=$(POD_KERNEL)/build DRIVERS_OUT=$(B)/drivers-pod)
-pod-kernel:
-	@minimal-kernel/build >/dev/null
 
 LAB_PROGRAMS := $(B)/lab/agent $(B)/lab/podexec
 lab: $(LAB_PROGRAMS)
@@ -75,7 +71,7 @@ $(LAB_PROGRAMS): $(B)/lab/%: scripts/lab/%.c scripts/lab/frames.h
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 $(WARN) -static -o $@ $< -lxenvchan -lxenstore -lxengnttab -lxenevtchn -lxentoolcore -lxentoollog
 
-all: products drivers drivers-pod lab
+all: products drivers drivers-pod pod-image lab
 
 # ---- What it is for
 
@@ -109,7 +105,7 @@ help:
 	@echo 'make                builds everything into $(B)/'
 	@echo 'make check-unit, check-local, check-xen, check-drivers, lint     single steps'
 	@echo 'make gpu-check      on a machine with an NVIDIA GPU: everything natively and through xen-vgpu'
-	@echo 'make bench, bench-counts, pod-kernel, clean'
+	@echo 'make bench, bench-counts, pod-kernel, pod-image, check-boot, clean'
 
 clean:
 	rm -rf $(B)
