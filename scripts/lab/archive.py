@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initramfs archives ("newc" cpio), written without root, and the shared libraries a program needs."""
+"""Archives, written without root: initramfs ("newc" cpio) or squashfs; and the shared libraries a program needs."""
 
+import io
 import os
 import re
 import stat
 import subprocess
+import tarfile
 
 # Debian's merged /usr: one name for one file.
 MERGED = {"/lib": "/usr/lib", "/lib64": "/usr/lib64", "/bin": "/usr/bin", "/sbin": "/usr/sbin"}
@@ -79,6 +81,46 @@ class Archive:
             self._entry(out, number, path.lstrip("/"), mode, content, device)
         self._entry(out, 0, "TRAILER!!!", 0, b"", 0)
         out.write(b"\0" * (-out.tell() % 512))
+
+    def bytes(self):
+        """The archive as write() would write it."""
+        out = io.BytesIO()
+        self.write(out)
+        return out.getvalue()
+
+    def write_squashfs(self, path):
+        """The same as a squashfs image. Not compressed: it lives for one run, and in memory."""
+        command = ["sqfstar", "-quiet", "-no-progress", "-no-xattrs", "-noI", "-noD", "-noF", path]
+        packer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            with tarfile.open(fileobj=packer.stdin, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+                for name, (mode, content, device) in self.entries.items():
+                    self._member(tar, name.lstrip("/"), mode, content, device)
+            packer.stdin.close()
+        except BrokenPipeError:
+            pass
+        said = packer.stderr.read().decode(errors="replace")
+        if packer.wait():
+            raise LabError(f"sqfstar (package squashfs-tools) could not make {path}: {said.strip()}")
+
+    @staticmethod
+    def _member(tar, name, mode, content, device):
+        info = tarfile.TarInfo(name)
+        info.mode = stat.S_IMODE(mode)
+        if stat.S_ISDIR(mode):
+            info.type = tarfile.DIRTYPE
+        elif stat.S_ISLNK(mode):
+            info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(content)
+        elif stat.S_ISCHR(mode):
+            info.type, info.devmajor, info.devminor = tarfile.CHRTYPE, device >> 16, device & 0xFFFF
+        elif isinstance(content, str):
+            with open(content, "rb") as source:
+                info.size = os.fstat(source.fileno()).st_size
+                tar.addfile(info, source)
+            return
+        else:
+            info.size = len(content or b"")
+        tar.addfile(info, io.BytesIO(content) if info.isreg() else None)
 
     @staticmethod
     def _entry(out, number, name, mode, content, device):

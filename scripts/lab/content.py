@@ -35,6 +35,11 @@ class Tree:
             raise LabError(f"build/{'/'.join(names)} is missing: run make first")
         return path
 
+    def command_line(self):
+        """What minimal-kernel/cmdline says, in one line."""
+        with open(os.path.join(self.top, "minimal-kernel", "cmdline"), encoding="ascii") as f:
+            return " ".join(line.strip() for line in f if line.strip() and not line.startswith("#"))
+
 
 def base(archive, tree):
     archive.file("/usr/bin/busybox", "/bin/busybox", 0o755)
@@ -102,6 +107,7 @@ def dom0_base(boot, tree):
             add_with_libraries(archive, f"/usr/bin/xenstore-{tool}", path, search)
     add_dlopened(archive, search, ["libgcc_s.so.1"])
     archive.text("/etc/xen/xl.conf", "")
+    archive.file("/etc/xen/scripts/vgpu-block", os.path.join(tree.lab, "vgpu-block"), 0o755)
     add_modules(archive, "/lab/modules", boot, DOM0_MODULES)
     return archive
 
@@ -160,12 +166,17 @@ class PodKernel:
                 self.release = f.read().strip()
             self.front = tree.product("drivers-pod", "vgpu-front.ko")
             self.others = []
+            self.image = tree.product("pod", "root.squashfs")
         else:
             self.path, self.release = boot.kernel, boot.release
             self.front = tree.product("drivers", "vgpu-front.ko")
             self.others = DEBIAN_POD_MODULES
+            self.image = None  # its drivers for images are modules: everything comes in an initramfs
 
     def add_to(self, archive):
+        if self.image:  # the module is in there; tests that load it by hand look here
+            archive.symlink(f"/lab/modules/{self.release}", f"/usr/lib/modules/{self.release}")
+            return
         add_modules(archive, f"/lab/modules/{self.release}", self.boot, self.others, [self.front])
 
 
@@ -203,8 +214,18 @@ def pod(tree, boot, kernel, programs, added, script, cwd=None):
     return archive, folders
 
 
+def other_kernel(tree, boot):
+    """Debian's kernel for single pods (PV ones, which the pods' own does not know) with an initramfs of little content."""
+    kernel = PodKernel(boot, tree, "debian")
+    archive = Archive()
+    base(archive, tree)
+    archive.file("/init", os.path.join(tree.lab, "pod-init"), 0o755)
+    kernel.add_to(archive)
+    return kernel, archive
+
+
 def dom0(tree, boot, kernel, pod_archive, dom0_programs, script):
-    """What is added to dom0's base for one run: the product, the pods' kernel and archive, the script."""
+    """What is added to dom0's base for one run: the product, the pods' kernel and content, the script."""
     archive = Archive()
     archive.file("/init", os.path.join(tree.lab, "dom0-init"), 0o755)
     archive.file("/lab/lib.sh", os.path.join(tree.lab, "lib.sh"))
@@ -217,7 +238,12 @@ def dom0(tree, boot, kernel, pod_archive, dom0_programs, script):
     archive.symlink("/lab/softgpu/libcuda.so.1", "libsoftgpu.so")
     archive.file("/lab/modules/vgpu-back.ko", tree.product("drivers", "vgpu-back.ko"))
     archive.file("/lab/pod/kernel", kernel.path, 0o644)
-    archive.file("/lab/pod/initrd", pod_archive)
+    if kernel.image:
+        archive.file("/lab/pod/root.squashfs", kernel.image)
+        archive.file("/lab/pod/content.squashfs", pod_archive)
+        archive.text("/lab/pod/cmdline", tree.command_line())
+    else:
+        archive.file("/lab/pod/initrd", pod_archive)
     for path, source in dom0_programs:
         add_with_libraries(archive, path, source, search)
     if script:

@@ -22,6 +22,7 @@ LAB_VGPU=${LAB_VGPU:-gpu=0,memory=512,weight=1}
 LAB_POD_MEMORY=${LAB_POD_MEMORY:-384}
 LAB_POD_CPUS=${LAB_POD_CPUS:-2}
 LAB_POD_KERNEL=${LAB_POD_KERNEL:-/lab/pod/kernel}
+LAB_POD_IMAGE=${LAB_POD_IMAGE:-/lab/pod/root.squashfs}
 LAB_POD_TYPE=${LAB_POD_TYPE:-pvh}
 LAB_BOOT_SECONDS=${LAB_BOOT_SECONDS:-120}
 LAB_CREATE=${LAB_CREATE:-vgpuctl create}	# makes a domain of the file that is added to it
@@ -40,6 +41,25 @@ lab_emulator_fault() {
 	pod_console "$1" | grep -q 'ENTRY_TRAMPOLINE stack guard page was hit'
 }
 
+# What a pod boots from: the product's image and on top of it what belongs to this run, or an initramfs with everything.
+lab_pod_root() {
+	lab_words="loglevel=4 mitigations=off debugfs=on lab_pod=$1"
+	if [ -e /lab/pod/initrd ]; then
+		echo 'ramdisk = "/lab/pod/initrd"'
+		echo "extra = \"console=hvc0 quiet panic=-1 $lab_words\""
+		return
+	fi
+	lab_disk='format=raw,access=ro,backendtype=phy,script=vgpu-block'
+	echo "disk = [ '$lab_disk,vdev=xvda,target=$LAB_POD_IMAGE', '$lab_disk,vdev=xvdb,target=/lab/pod/content.squashfs' ]"
+	echo "extra = '$(cat /lab/pod/cmdline) $lab_words init=/bin/sh -- -c \"mount -r -t squashfs /dev/xvdb /mnt && exec /mnt/init\"'"
+}
+
+# Lines for pod_create: Debian's kernel and a small initramfs (xenlab script --pv), for what the pods' kernel cannot do.
+lab_debian_pod() {
+	printf '%s\n' 'kernel = "/lab/debian/kernel"' 'ramdisk = "/lab/debian/initrd"' 'disk = []' \
+		"extra = \"console=hvc0 quiet loglevel=4 panic=-1 mitigations=off lab_pod=$1\""
+}
+
 pod_start() {
 	lab_n=$1
 	lab_vgpu=${2:-$LAB_VGPU}
@@ -50,8 +70,6 @@ pod_start() {
 			name = "pod$lab_n"
 			type = "$LAB_POD_TYPE"
 			kernel = "$LAB_POD_KERNEL"
-			ramdisk = "/lab/pod/initrd"
-			extra = "console=hvc0 quiet loglevel=4 panic=-1 mitigations=off lab_pod=$lab_n"
 			memory = $LAB_POD_MEMORY
 			vcpus = $LAB_POD_CPUS
 			tsc_mode = "native"
@@ -59,6 +77,7 @@ pod_start() {
 			on_reboot = "destroy"
 			on_crash = "destroy"
 		CFG
+		lab_pod_root "$lab_n"
 		[ "$lab_vgpu" = none ] || echo "vgpu = [ \"$lab_vgpu\" ]"
 		for lab_line in "$@"; do echo "$lab_line"; done
 	} >"$lab_cfg"

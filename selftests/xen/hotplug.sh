@@ -44,12 +44,19 @@ refused_create() {
 }
 
 section_pv() {
-	check "a PV guest without a device starts" pod_create 4 none 'type="pv"'
+	check "a PV guest without a device starts" pv_pod
 	check_fails "a device for it is refused" vgpuctl attach pod4
 	said "with words that say why" PVH
 	check "vgpu-front has said so in the guest's log" in_log 4
 	printf 'name = "pv"\nkernel = "/lab/pod/kernel"\nmemory = 64\nvgpu = [ "gpu=0" ]\n' >/run/t/pv.cfg
 	check_fails "vgpuctl create refuses a PV configuration before anything is made" vgpuctl create /run/t/pv.cfg
 	pod_destroy 4
+}
+# The pods' own kernel is for PVH alone: Debian's, which can both.
+pv_pod() {
+	lab_debian_pod 4 >/run/t/debian
+	set --
+	while read -r pv_line; do set -- "$@" "$pv_line"; done </run/t/debian
+	pod_create 4 none 'type="pv"' "$@"
 }
 in_log() { pod_run "$1" dmesg </dev/null | grep -i vgpu | grep -qi pvh; }
