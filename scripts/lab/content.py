@@ -107,7 +107,6 @@ def dom0_base(boot, tree):
             add_with_libraries(archive, f"/usr/bin/xenstore-{tool}", path, search)
     add_dlopened(archive, search, ["libgcc_s.so.1"])
     archive.text("/etc/xen/xl.conf", "")
-    archive.file("/etc/xen/scripts/vgpu-block", os.path.join(tree.lab, "vgpu-block"), 0o755)
     add_modules(archive, "/lab/modules", boot, DOM0_MODULES)
     return archive
 
