@@ -393,6 +393,20 @@ struct vgpu_batch {
 };
 #define VGPU_BATCH_MAX	256
 
+/* cuDeviceGetHostAtomicCapabilities (@peer VGPU_ATOMICS_HOST), cuDeviceGetP2PAtomicCapabilities: uint32_t operations[] */
+#define VGPU_ATOMICS_HOST	UINT32_MAX
+#define VGPU_ATOMICS_MAX	64
+struct vgpu_atomics {
+	struct vgpu_call call;
+	uint32_t device, peer;
+	uint32_t count;
+	uint32_t reserved;
+	uint32_t operations[VGPU_ATOMICS_MAX];
+};
+struct vgpu_atomics_reply {
+	uint32_t capabilities[VGPU_ATOMICS_MAX];
+};
+
 /* cuModuleGetFunction, cuLibraryGetKernel, cuKernelGetFunction: one reply tells all there is to know. Name follows. */
 struct vgpu_get_kernel {
 	struct vgpu_call call;

@@ -221,3 +221,45 @@ VGPU_EXPORT CUresult CUDAAPI cuDeviceGetByPCIBusId(CUdevice *dev, const char *pc
 	}
 	return CUDA_ERROR_INVALID_DEVICE;
 }
+
+/* --- atomics across the bus ----------------------------------------------------------------------------------------- */
+
+static CUresult atomics(unsigned int *capabilities, const CUatomicOperation *operations, unsigned int count, CUdevice dev,
+			uint32_t peer)
+{
+	struct vgpu_atomics rq = { .device = dev, .peer = peer };
+	struct vgpu_atomics_reply reply;
+	CUresult r = call_begin(&rq.call, false);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (dev < 0 || (uint32_t)dev >= shim.ndevices || (peer != VGPU_ATOMICS_HOST && peer >= shim.ndevices))
+		return CUDA_ERROR_INVALID_DEVICE;
+	if (!capabilities || !operations || !count)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (unsigned int done = 0; r == CUDA_SUCCESS && done < count; done += rq.count) {
+		rq.count = count - done < VGPU_ATOMICS_MAX ? count - done : VGPU_ATOMICS_MAX;
+		for (unsigned int i = 0; i < rq.count; i++)
+			rq.operations[i] = operations[done + i];
+		r = call_reply(VGPU_MSG_cuDeviceGetP2PAtomicCapabilities, &rq, sizeof(rq), &reply, sizeof(reply));
+		for (unsigned int i = 0; r == CUDA_SUCCESS && i < rq.count; i++)
+			capabilities[done + i] = reply.capabilities[i];
+	}
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetHostAtomicCapabilities(unsigned int *capabilities,
+							       const CUatomicOperation *operations, unsigned int count,
+							       CUdevice dev)
+{
+	return atomics(capabilities, operations, count, dev, VGPU_ATOMICS_HOST);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuDeviceGetP2PAtomicCapabilities(unsigned int *capabilities,
+							      const CUatomicOperation *operations, unsigned int count,
+							      CUdevice srcDevice, CUdevice dstDevice)
+{
+	if (dstDevice < 0)
+		return session_check() == CUDA_SUCCESS ? CUDA_ERROR_INVALID_DEVICE : session_check();
+	return atomics(capabilities, operations, count, srcDevice, dstDevice);
+}

@@ -425,3 +425,15 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryGetManaged(CUdeviceptr *dptr, size_t *byte
 		return CUDA_ERROR_INVALID_VALUE;
 	return managed_variable(o, name, dptr, bytes);
 }
+
+/* CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS is 0: there is none. */
+VGPU_EXPORT CUresult CUDAAPI cuLibraryGetUnifiedFunction(void **fptr, CUlibrary library, const char *symbol)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!fptr || !symbol)
+		return CUDA_ERROR_INVALID_VALUE;
+	return object_get(library, VGPU_H_LIBRARY) ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE;
+}

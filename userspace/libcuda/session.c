@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "capture.h"
+#include "logs.h"
 #include "shim.h"
 #include "staging.h"
 
@@ -76,6 +77,9 @@ static CUresult load_device(uint32_t i)
 	props->pci_bus_id[sizeof(props->pci_bus_id) - 1] = '\0';
 	if (props->nattributes > VGPU_ATTRIBUTES_MAX)
 		props->nattributes = VGPU_ATTRIBUTES_MAX;
+	/* Grids do not span devices, and no function has an address that both sides can call. */
+	props->attributes[CU_DEVICE_ATTRIBUTE_COOPERATIVE_MULTI_DEVICE_LAUNCH] = 0;
+	props->attributes[CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS] = 0;
 	return CUDA_SUCCESS;
 }
 
@@ -195,6 +199,7 @@ CUresult session_failed(int err)
 
 		fprintf(stderr, "vgpu: session %u ended: %s\n", idm_client_session(shim.client),
 			why ? why : strerror(-err));
+		logs_add("session %u ended: %s", idm_client_session(shim.client), why ? why : strerror(-err));
 	}
 	return ready == SHIM_FORKED ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_UNKNOWN;
 }

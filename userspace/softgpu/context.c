@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../libcuda/logs.h"
 #include "softgpu.h"
 
 __thread struct sg_tls sg_tls __attribute__((tls_model("initial-exec")));
@@ -113,6 +114,7 @@ void sg_ctx_fault(struct sg_ctx *c, CUresult fault, const char *text)
 	if (!atomic_compare_exchange_strong(&c->fault, &none, (int)fault))
 		return;
 	snprintf(c->fault_text, sizeof(c->fault_text), "%s", text);
+	logs_add("a kernel failed: %s", text);
 	if (text[0] && getenv("SOFTGPU_VERBOSE"))
 		fprintf(stderr, "softgpu: %s\n", text);
 }
@@ -351,11 +353,6 @@ CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev)
 	}
 	*pctx = (CUcontext)c;
 	return CUDA_SUCCESS;
-}
-
-CUresult cuCtxCreate(CUcontext *pctx, unsigned int flags, CUdevice dev)
-{
-	return cuCtxCreate_v2(pctx, flags, dev);
 }
 
 CUresult cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *params, int n, unsigned int flags, CUdevice dev)

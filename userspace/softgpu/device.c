@@ -337,3 +337,69 @@ CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 	*mode = text && !strcmp(text, "EAGER") ? CU_MODULE_EAGER_LOADING : CU_MODULE_LAZY_LOADING;
 	return CUDA_SUCCESS;
 }
+
+/* --- atomics ---------------------------------------------------------------------------------------------------------- */
+
+/* Host and devices are one memory with the CPU's atomics: whatever a kernel can do to its own, it can do to the others. */
+static CUresult atomics(unsigned int *capabilities, const CUatomicOperation *operations, unsigned int count)
+{
+	const unsigned int scalar = CU_ATOMIC_CAPABILITY_REDUCTION | CU_ATOMIC_CAPABILITY_SCALAR_32 |
+				    CU_ATOMIC_CAPABILITY_SCALAR_64;
+
+	if (!capabilities || !operations || !count)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (unsigned int i = 0; i < count; i++) {
+		if (operations[i] >= CU_ATOMIC_OPERATION_MAX)
+			return CUDA_ERROR_INVALID_VALUE;
+		capabilities[i] = scalar | CU_ATOMIC_CAPABILITY_UNSIGNED;
+		if (operations[i] <= CU_ATOMIC_OPERATION_INTEGER_MAX)
+			capabilities[i] |= CU_ATOMIC_CAPABILITY_SIGNED;
+		if (operations[i] >= CU_ATOMIC_OPERATION_FLOAT_ADD)
+			capabilities[i] = scalar;
+	}
+	return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetHostAtomicCapabilities(unsigned int *capabilities, const CUatomicOperation *operations,
+					   unsigned int count, CUdevice dev)
+{
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	return dev < 0 || dev >= sg_devices ? CUDA_ERROR_INVALID_DEVICE : atomics(capabilities, operations, count);
+}
+
+CUresult cuDeviceGetP2PAtomicCapabilities(unsigned int *capabilities, const CUatomicOperation *operations,
+					  unsigned int count, CUdevice src, CUdevice dst)
+{
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (src < 0 || src >= sg_devices || dst < 0 || dst >= sg_devices || src == dst)
+		return CUDA_ERROR_INVALID_DEVICE;
+	return atomics(capabilities, operations, count);
+}
+
+/* No device of others writes into this memory behind the host's back. */
+CUresult cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target, CUflushGPUDirectRDMAWritesScope scope)
+{
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (target != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX ||
+	    (scope != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER && scope != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_ALL_DEVICES))
+		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult cuCtxGetExecAffinity(CUexecAffinityParam *param, CUexecAffinityType type)
+{
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
+	if (!param || type != CU_EXEC_AFFINITY_TYPE_SM_COUNT)
+		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+}

@@ -84,3 +84,29 @@ void worker_hand_get_zone(struct worker *w, const struct idm_message *m)
 	else
 		worker_reply(w, &m->header, &q->call, 0, CUDA_ERROR_SYSTEM_NOT_READY, NULL, 0);
 }
+
+void worker_hand_atomics(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_atomics *q = m->payload;
+	CUatomicOperation operations[VGPU_ATOMICS_MAX];
+	struct vgpu_atomics_reply rp = { 0 };
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err && (!q->count || q->count > VGPU_ATOMICS_MAX))
+		r = CUDA_ERROR_INVALID_VALUE;
+	else if (!err) {
+		for (uint32_t i = 0; i < q->count; i++)
+			operations[i] = q->operations[i];
+		if (q->peer == VGPU_ATOMICS_HOST && D.cuDeviceGetHostAtomicCapabilities)
+			r = D.cuDeviceGetHostAtomicCapabilities(rp.capabilities, operations, q->count,
+								worker_device(w, q->device));
+		else if (q->peer != VGPU_ATOMICS_HOST && D.cuDeviceGetP2PAtomicCapabilities)
+			r = D.cuDeviceGetP2PAtomicCapabilities(rp.capabilities, operations, q->count,
+							       worker_device(w, q->device), worker_device(w, q->peer));
+	}
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
