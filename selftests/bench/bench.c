@@ -2,7 +2,7 @@
 /*
  * One CUDA Driver API program for every system under test: which libcuda.so.1 it finds decides what is measured.
  *
- * bench [sync] [alloc] [launch] [copy]	measure these (all but copy if nothing is named)
+ * bench [sync] [alloc] [launch] [copy] [images]	measure these (the first three if nothing is named)
  * bench cost				CPU time per call: prints "mark NAME", waits for a line on stdin
  * bench idle SECONDS			a session that does nothing
  * bench count NAME N			N calls of one kind (sync, alloc, launch, launch_sync), for counting what they cost
@@ -251,6 +251,54 @@ static void measure_copy(void)
 	must(p_cuMemFree(d));
 }
 
+/*
+ * What a first use of cuBLAS sends: 19 images, 75 MB together. These hold no code, so that what is measured is their way
+ * to the driver and not its work; it says so with CUDA_ERROR_NO_BINARY_FOR_GPU. Sent first, and then named (upload.c).
+ */
+#define IMAGES		19
+#define IMAGE_BYTES	(75u * 1000 * 1000 / IMAGES / 8 * 8)
+static void measure_images(void)
+{
+	struct { uint32_t magic; uint16_t version, header; uint64_t size; } head = { 0xba55ed50, 1, 16, IMAGE_BYTES - 16 };
+	unsigned char *all = malloc(IMAGES * (size_t)IMAGE_BYTES), *copy = malloc(IMAGES * (size_t)IMAGE_BYTES);
+	uint64_t number = (uint64_t)getpid() << 32 ^ (uint64_t)now_us();
+	double t;
+
+	if (!all || !copy)
+		die("memory for images", 2);
+	memset(copy, 1, IMAGES * (size_t)IMAGE_BYTES);
+	for (size_t i = 0; i < IMAGES * (size_t)IMAGE_BYTES; i += 8) {
+		number = number * 6364136223846793005ull + 1442695040888963407ull;
+		memcpy(all + i, &number, 8);
+	}
+	/* One entry of a kind that no driver knows fills the image. */
+	for (int i = 0; i < IMAGES; i++) {
+		struct { uint16_t kind, a; uint32_t header; uint64_t size; uint64_t rest[6]; } entry = {
+			.kind = 0x4000, .a = 0x101, .header = sizeof(entry), .size = IMAGE_BYTES - 16 - sizeof(entry) };
+
+		memcpy(all + i * (size_t)IMAGE_BYTES, &head, sizeof(head));
+		memcpy(all + i * (size_t)IMAGE_BYTES + 16, &entry, sizeof(entry));
+	}
+	t = now_us();
+	memcpy(copy, all, IMAGES * (size_t)IMAGE_BYTES);
+	print_value("images_memcpy_GBs", 75e6 / (now_us() - t) * 1e-3);
+	for (int again = 0; again < 2; again++) {
+		t = now_us();
+		for (int i = 0; i < IMAGES; i++) {
+			CUmodule m;
+			CUresult r = p_cuModuleLoadData(&m, all + i * (size_t)IMAGE_BYTES);
+
+			if (r != CUDA_ERROR_NO_BINARY_FOR_GPU && r != CUDA_SUCCESS)
+				die("an image", r);
+		}
+		print_value(again ? "images_again_GBs" : "images_first_GBs", 75e6 / (now_us() - t) * 1e-3);
+		/* The broker makes their digests meanwhile. */
+		usleep(500000);
+	}
+	free(all);
+	free(copy);
+}
+
 /* B6: the parent looks at the clocks of all processes at each mark. */
 static void mark(const char *name)
 {
@@ -365,6 +413,8 @@ int main(int argc, char **argv)
 			measure_alloc();
 		if (all || !strcmp(what, "launch"))
 			measure_launch();
+		if (!strcmp(what, "images"))
+			measure_images();
 		if (!strcmp(what, "copy"))
 			measure_copy();
 		all = false;

@@ -38,6 +38,9 @@ for kind in ("pageable", "pinned"):
             unit = "us" if size == "4KB" else "GBs"
             METRICS.append((f"{way}_{kind}_{size}_{unit}", unit.replace("GBs", "GB/s"),
                             f"B4 {size} {kind} {arrow}"))
+METRICS += [("images_memcpy_GBs", "GB/s", "B9 19 images, 75 MB: memcpy"),
+            ("images_first_GBs", "GB/s", "B9 loaded for the first time"),
+            ("images_again_GBs", "GB/s", "B9 loaded again")]
 
 
 def fingerprint():
@@ -148,6 +151,8 @@ def judge(table, noisy):
             row(f"B4 256 MB {kind} {way} of direct", value and value * 100, target, unit="%")
     row("B4 4 KB pageable h2d / futex floor",
         ratio(table.median("O", "h2d_pageable_4KB_us"), floor), 1.7, below=True, unit="x")
+    row("B9 75 MB of images, first time / memcpy",
+        ratio(table.median("O", "images_first_GBs"), table.median("O", "images_memcpy_GBs")), 0.2, unit="x", gate=False)
     row("B6 worker CPU in 5 s of an idle session", table.median("O", "idle_5s_worker_us"), 1000, below=True, unit="us")
     worst = [table.median("ptx", f"ptx_{k}_Minstr_s") for k in ("arithmetic", "stream", "matrix")]
     if all(worst):
@@ -201,7 +206,7 @@ def main():
     args = parser.parse_args()
     build = pathlib.Path(args.build).resolve()
     only = set(args.only.split(",")) if args.only else {"L", "T", "D", "O", "O1", "ptx", "contended", "cost"}
-    what = ["sync", "alloc", "launch"] + ([] if args.no_copies else ["copy"])
+    what = ["sync", "alloc", "launch"] + ([] if args.no_copies else ["copy", "images"])
     table, info = Table(), fingerprint()
     info["scheduling"] = "SCHED_FIFO" if args.realtime else "normal"
     if args.realtime:

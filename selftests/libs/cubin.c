@@ -51,7 +51,7 @@ static size_t elf_size(const unsigned char *p)
 	size_t end;
 
 	memcpy(&h, p, sizeof(h));
-	end = h.e_shoff + (size_t)h.e_shnum * sizeof(Elf64_Shdr);
+	end = h.e_shnum ? h.e_shoff + (size_t)h.e_shnum * sizeof(Elf64_Shdr) : sizeof(h);
 	for (unsigned int i = 0; i < h.e_shnum; i++) {
 		Elf64_Shdr s;
 
@@ -99,11 +99,12 @@ static void take_fatbin(struct null_image *image, const unsigned char *p)
 	size_t size;
 
 	memcpy(&f, p, sizeof(f));
-	for (size_t at = f.header_size; at + sizeof(e) <= f.header_size + f.size; at += e.header_size + e.payload) {
+	for (uint64_t at = f.header_size, end = at + f.size, n; at + sizeof(e) <= end; at += n) {
 		bool is_elf;
 
 		memcpy(&e, p + at, sizeof(e));
-		if (!e.header_size)
+		if (e.header_size < sizeof(e) || __builtin_add_overflow(e.payload, e.header_size, &n) || n > end - at ||
+		    e.compressed > e.payload)
 			break;
 		is_elf = e.kind == KIND_ELF && e.sm / 10 == cc / 10;
 		if ((is_elf || (e.kind == KIND_PTX && !elf)) && e.sm <= cc && (e.sm >= sm || is_elf > elf)) {

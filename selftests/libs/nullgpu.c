@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The driver API of the null GPU. Device memory is addresses that nothing lies behind, handles are numbers, whatever
- * is asked to be done has been done. What is not here the worker refuses.
+ * is asked to be done has been done. Calls that are not here gen_null.py makes.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static __thread CUcontext current;
 	API name(__VA_ARGS__); \
 	API name(__VA_ARGS__) { return CUDA_SUCCESS; }
 
-static void *handle_new(void)
+void *null_handle(void)
 {
 	return (void *)(uintptr_t)(__atomic_add_fetch(&next_handle, 16, __ATOMIC_RELAXED));
 }
@@ -83,7 +83,7 @@ API cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev) { *ctx = PRIMARY; ret
 NOTHING(cuDevicePrimaryCtxRelease_v2, CUdevice dev)
 NOTHING(cuDevicePrimaryCtxReset_v2, CUdevice dev)
 NOTHING(cuDevicePrimaryCtxSetFlags_v2, CUdevice dev, unsigned int flags)
-API cuCtxCreate_v2(CUcontext *ctx, unsigned int flags, CUdevice dev) { *ctx = current = handle_new(); return CUDA_SUCCESS; }
+API cuCtxCreate_v2(CUcontext *ctx, unsigned int flags, CUdevice dev) { *ctx = current = null_handle(); return CUDA_SUCCESS; }
 NOTHING(cuCtxDestroy_v2, CUcontext ctx)
 API cuCtxSetCurrent(CUcontext ctx) { current = ctx; return CUDA_SUCCESS; }
 API cuCtxGetCurrent(CUcontext *ctx) { *ctx = current; return CUDA_SUCCESS; }
@@ -137,8 +137,18 @@ API cuMemGetInfo_v2(size_t *unused, size_t *total)
 
 NOTHING(cuMemHostRegister_v2, void *p, size_t size, unsigned int flags)
 NOTHING(cuMemHostUnregister, void *p)
-NOTHING(cuMemcpyHtoD_v2, CUdeviceptr dst, const void *src, size_t n)
-NOTHING(cuMemcpyHtoDAsync_v2, CUdeviceptr dst, const void *src, size_t n, CUstream s)
+
+/* The ends of what is read are looked at, so that a wrong address is noticed. */
+API cuMemcpyHtoD_v2(CUdeviceptr dst, const void *src, size_t n)
+{
+	static volatile unsigned char sink __attribute__((unused));
+
+	if (n)
+		sink = ((const unsigned char *)src)[0] ^ ((const unsigned char *)src)[n - 1];
+	return CUDA_SUCCESS;
+}
+
+API cuMemcpyHtoDAsync_v2(CUdeviceptr dst, const void *src, size_t n, CUstream s) { return cuMemcpyHtoD_v2(dst, src, n); }
 NOTHING(cuMemcpyDtoD_v2, CUdeviceptr dst, CUdeviceptr src, size_t n)
 NOTHING(cuMemcpyDtoDAsync_v2, CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream s)
 NOTHING(cuMemcpyAsync, CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream s)
@@ -172,7 +182,7 @@ NOTHING(cuMemsetD2D32Async, CUdeviceptr p, size_t pitch, unsigned int v, size_t 
 
 /* --- streams and events --- */
 
-API cuStreamCreate(CUstream *s, unsigned int flags) { *s = handle_new(); return CUDA_SUCCESS; }
+API cuStreamCreate(CUstream *s, unsigned int flags) { *s = null_handle(); return CUDA_SUCCESS; }
 API cuStreamCreateWithPriority(CUstream *s, unsigned int flags, int p) { return cuStreamCreate(s, flags); }
 API cuStreamGetFlags(CUstream s, unsigned int *flags) { *flags = CU_STREAM_NON_BLOCKING; return CUDA_SUCCESS; }
 NOTHING(cuStreamDestroy_v2, CUstream s)
@@ -207,7 +217,7 @@ API cuStreamIsCapturing(CUstream s, CUstreamCaptureStatus *status)
 	return CUDA_SUCCESS;
 }
 
-API cuEventCreate(CUevent *e, unsigned int flags) { *e = handle_new(); return CUDA_SUCCESS; }
+API cuEventCreate(CUevent *e, unsigned int flags) { *e = null_handle(); return CUDA_SUCCESS; }
 NOTHING(cuEventDestroy_v2, CUevent e)
 NOTHING(cuEventQuery, CUevent e)
 NOTHING(cuEventRecord, CUevent e, CUstream s)

@@ -4,6 +4,7 @@
  * their creation to the last launch, so that what the shim makes of their calls can be counted and tested without a GPU.
  *
  *	nullgpu.c	the driver API, as far as a worker calls it
+ *	gen_null.py	makes the answers to all other calls of it: yes
  *	device.c	what it says it is
  *	cubin.c, ptx.c	the one thing it reads: names and parameters of kernels, in the code it is given
  */
@@ -34,6 +35,9 @@ struct null_image {
 	size_t size;
 	char *ptx;
 };
+
+/** A handle that nothing lies behind, a new one each time. */
+void *null_handle(void);
 
 /* cubin.c */
 void null_image_open(struct null_image *image, const void *code);

@@ -8,6 +8,7 @@
  *	pool.c		workers: spawned ahead, assigned once, watched by pidfd
  *	local.c		devices of this machine, each a UNIX socket
  *	xen.c		devices of pods, through /dev/vgpu-back
+ *	images.c	code for the GPU that a device's clients have loaded
  *	adopt.c		workers of an earlier broker
  *	control.c	what is asked: list, stats, set, watch, quit
  *	report.c	the answers to list and stats
@@ -25,6 +26,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "images.h"
 #include "libidm.h"
 #include "log.h"
 #include "proto.h"
@@ -70,6 +72,7 @@ struct device {
 	uint64_t calls, launches, gpu_ns, quota_refusals, refused_calls;
 	uint64_t violations;
 	struct log_bucket refusals;
+	struct image_cache images;
 };
 
 enum session_state { SESSION_WAITING, SESSION_RUNNING, SESSION_ENDING };

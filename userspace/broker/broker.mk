@@ -5,9 +5,9 @@ BROKER_DIR := userspace/broker
 BROKER_SRC := $(wildcard $(BROKER_DIR)/*.c)
 WORKER_SRC := $(wildcard $(BROKER_DIR)/worker/*.c) $(BROKER_DIR)/log.c
 
-$(B)/bin/vgpu-broker: $(BROKER_SRC:%.c=$(B)/%.o) $(B)/libidm.a
+$(B)/bin/vgpu-broker: $(BROKER_SRC:%.c=$(B)/%.o) $(B)/userspace/cuda/digest.o $(B)/libidm.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) -o $@ $^
+	$(CC) $(CFLAGS_) -o $@ $^ -l:libcrypto.a
 
 $(B)/bin/vgpu-worker: $(WORKER_SRC:%.c=$(B)/%.o) $(B)/gen/worker_gen.o $(B)/libidm.a
 	@mkdir -p $(@D)

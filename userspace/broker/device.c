@@ -72,6 +72,7 @@ void device_remove(struct device *d)
 		}
 	}
 	unwatch(&d->listener);
+	images_device_gone(d);
 	later(d);
 }
 

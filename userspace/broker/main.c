@@ -281,7 +281,7 @@ static void run(void)
 	int i, n;
 
 	while (!finished()) {
-		n = epoll_wait(broker.epoll, ev, 32, tick());
+		n = epoll_wait(broker.epoll, ev, 32, images_work() ? 0 : tick());
 		if (n < 0 && errno != EINTR) {
 			log_line(LOG_ERROR, "epoll_wait: %s", strerror(errno));
 			return;

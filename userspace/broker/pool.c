@@ -111,6 +111,22 @@ static void release(struct worker *w)
 	later(w);
 }
 
+static void answer_image(struct worker *w, struct session *s, const struct worker_msg *m)
+{
+	struct worker_msg r = { .type = BROKER_IMAGE };
+	int fd = -1;
+
+	if (m->type == WORKER_IMAGE_MAYBE)
+		r.a = images_maybe(s->device, m->b, m->a);
+	else if (m->type == WORKER_IMAGE_GET)
+		fd = images_get(s->device, s, m->u.digest, m->a);
+	else
+		fd = images_new(s->device, s, m->b, m->a);
+	if (fd >= 0)
+		r.a = 1;
+	worker_send(w, &r, &fd, fd >= 0);
+}
+
 static void handle(struct worker *w, struct worker_msg *m)
 {
 	struct session *s = w->session;
@@ -190,6 +206,16 @@ static void handle(struct worker *w, struct worker_msg *m)
 		r.type = BROKER_ZONE;
 		device_describe(s->device, s, m->a, &r.u.zone);
 		worker_send(w, &r, NULL, 0);
+		return;
+	case WORKER_IMAGE_MAYBE:
+	case WORKER_IMAGE_GET:
+	case WORKER_IMAGE_NEW:
+		if (s)
+			answer_image(w, s, m);
+		return;
+	case WORKER_IMAGE_FILLED:
+		if (s)
+			images_filled(s->device, s);
 		return;
 	default:
 		bad = -EINVAL;

@@ -34,10 +34,17 @@ enum worker_msg_type {
 	WORKER_REFUSED,		/* a: bytes that the client asked for and that the quota did not allow */
 
 	/* broker -> worker */
+	/* images.h; all but the last are answered by BROKER_IMAGE */
+	WORKER_IMAGE_MAYBE,	/* a: bytes, b: a guess at what it is */
+	WORKER_IMAGE_GET,	/* a: bytes; u.digest */
+	WORKER_IMAGE_NEW,	/* a: bytes, b: a guess at what it is; the memfd that comes is to be filled */
+	WORKER_IMAGE_FILLED,	/* it is, and not mapped for writing any more */
+
 	BROKER_ASSIGN = 64,	/* u.assign; fds: session, and for a local one its life socket */
 	BROKER_LEASED,		/* a: bytes granted, 0 if the quota is used up */
 	BROKER_RECLAIM,		/* give back what is leased and not used */
 	BROKER_MEMINFO,		/* a: bytes of the quota not used by any session of the device */
+	BROKER_IMAGE,		/* a: 1 yes, 0 no; fd: the image, or where it goes */
 	BROKER_END,		/* text: end the session for this reason */
 	BROKER_ZONE,		/* u.zone */
 	BROKER_QUOTA,		/* a: the device's quota is this from now on (0: none); unused lease goes back */
@@ -60,6 +67,7 @@ struct worker_msg {
 	uint64_t a, b;
 	union {
 		char text[WORKER_TEXT_MAX];
+		uint8_t digest[32];
 		struct worker_assign assign;
 		struct vgpu_zone_reply zone;
 	} u;

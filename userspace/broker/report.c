@@ -143,11 +143,13 @@ static void device_json(FILE *f, const struct device *d)
 	report_string(f, d->gpu);
 	fprintf(f, ", \"weight\": %u, \"memory_used\": %llu, \"memory_quota\": %llu, \"sessions\": %u, \"sessions_max\": %u, "
 		"\"waiting\": %u, \"served\": %llu, \"refused\": %llu, \"calls\": %llu, \"launches\": %llu, "
-		"\"quota_refusals\": %llu, \"refused_calls\": %llu, \"violations\": %llu", d->weight,
+		"\"quota_refusals\": %llu, \"refused_calls\": %llu, \"violations\": %llu, \"images_bytes\": %llu, "
+		"\"images_stored\": %llu, \"images_hits\": %llu", d->weight,
 		(unsigned long long)device_used(d), (unsigned long long)d->memory, d->nsessions, d->max_sessions, waiting,
 		(unsigned long long)d->served, (unsigned long long)d->refused, (unsigned long long)calls,
 		(unsigned long long)launches, (unsigned long long)quota, (unsigned long long)bad,
-		(unsigned long long)d->violations);
+		(unsigned long long)d->violations, (unsigned long long)d->images.bytes,
+		(unsigned long long)d->images.stored, (unsigned long long)d->images.hits);
 	gpu_time(f, gpu);
 	fprintf(f, "}");
 }

@@ -57,6 +57,7 @@ static void release(struct session *s)
 	if (s->conn >= 0)
 		close(s->conn);
 	unwatch(&s->life);
+	images_session_gone(d, s);
 	d->nsessions--;
 	if (d->removed)
 		device_remove(d);

@@ -51,6 +51,7 @@ struct vgpu_call {
 
 /* Where bulk data is: in the message, behind the fixed part, or in the arena. */
 #define VGPU_DATA_INLINE	UINT64_MAX	/* struct vgpu_data.offset */
+#define VGPU_DATA_STORED	(UINT64_MAX - 4)	/* of an image: the broker has it, see digest */
 struct vgpu_data {
 	uint64_t offset;	/* arena offset or VGPU_DATA_INLINE */
 	uint64_t size;		/* bytes */
@@ -114,6 +115,14 @@ struct vgpu_zone_reply {
 	} session[VGPU_ZONE_SESSIONS];
 };
 
+/* When @event, last recorded in @stream, is complete, the GPU writes @ticket to @place, for the client's own eyes. */
+struct vgpu_watch {
+	struct vgpu_call call;
+	uint64_t event, stream;
+	uint64_t place;		/* arena offset of 8 bytes */
+	uint64_t ticket;
+};
+
 /* IDM_GPU_COPY_H2D and the asynchronous one: cuMemcpyHtoD[Async]_v2. Inline data follows. */
 struct vgpu_copy_h2d {
 	struct vgpu_call call;
@@ -154,10 +163,22 @@ struct vgpu_load {
 	struct vgpu_data image;	/* wrapper stripped: fatbin, ELF, or PTX text including its NUL */
 	uint32_t log_size;	/* bytes of JIT error log wanted, at most 16 KiB */
 	uint32_t max_registers, opt_level, reserved;	/* JIT options, 0: not given */
+	uint64_t guess;		/* at what it is (digest_guess()); 0: it is not to be stored */
+	uint8_t digest[32];	/* SHA-256 of an image that is stored; none such: CUDA_ERROR_FILE_NOT_FOUND */
 };
 /* reply: struct vgpu_load_reply, then error_len bytes of error log, then info_len of info log */
 struct vgpu_load_reply {
 	uint32_t error_len, info_len;
+};
+
+/* Has the zone sent this image before? A guess; only its digest tells. */
+#define VGPU_STORED_LEAST	(64u << 10)	/* smaller images are not stored */
+struct vgpu_image_maybe {
+	struct vgpu_call call;
+	uint64_t guess, size;
+};
+struct vgpu_image_maybe_reply {
+	uint32_t maybe, reserved;
 };
 
 /* cuLinkCreate */

@@ -117,6 +117,7 @@ static void *dispatch(void *arg)
 		r = record_of(p.seq);
 		if (!r)
 			continue;
+		board_heard();
 		thread_self()->in_callback = true;
 		if (r->callback)
 			r->callback(r->stream, told.result, r->data);

@@ -491,6 +491,6 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxRecordEvent(CUcontext hCtx, CUevent hEvent)
 	CUresult r = call_cuCtxRecordEvent(hCtx, hEvent);
 
 	if (r == CUDA_SUCCESS)
-		event_recorded((struct object *)hEvent);
+		event_recorded((struct object *)hEvent, NO_STREAM);
 	return r;
 }

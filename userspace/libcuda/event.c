@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Events: an event that was seen complete, or was never recorded, needs no message to say so again. */
+/*
+ * Events: one that was seen complete, or was never recorded, needs no message to say so again. And once a program asks
+ * about events, the GPU says of itself which are (board.h).
+ */
 #include "capture.h"
 #include "managed.h"
 #include "shim.h"
@@ -23,9 +26,31 @@ VGPU_EXPORT CUresult CUDAAPI cuEventCreate(CUevent *phEvent, unsigned int Flags)
 	return CUDA_SUCCESS;
 }
 
-void event_recorded(struct object *o)
+#define UNASKED	16	/* recordings without a question after which an event is watched no more */
+
+static uint32_t queries;	/* has the program ever asked whether an event is complete? */
+
+void event_recorded(struct object *o, CUstream stream)
 {
+	uint32_t recorded;
+	uint64_t wire;
+
+	/* A program that asks is going to ask again: the answer shall be there already. */
+	if (__atomic_load_n(&queries, __ATOMIC_RELAXED) && o->event.unasked < UNASKED &&
+	    !__atomic_load_n(&captures, __ATOMIC_RELAXED) && stream_handle(stream, &wire)) {
+		o->event.unasked++;
+		recorded = __atomic_load_n(&o->event.recorded, __ATOMIC_RELAXED) + 1;
+		board_watch(&o->event.mark, o->wire, wire);
+		thread_self()->touched = NULL;
+		__atomic_store_n(&o->event.marked, recorded, __ATOMIC_RELEASE);
+	}
 	__atomic_fetch_add(&o->event.recorded, 1, __ATOMIC_RELEASE);
+}
+
+void event_gone(struct object *o)
+{
+	if (o->type == VGPU_H_EVENT)
+		board_release(&o->event.mark);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuEventRecord(CUevent hEvent, CUstream hStream)
@@ -33,7 +58,7 @@ VGPU_EXPORT CUresult CUDAAPI cuEventRecord(CUevent hEvent, CUstream hStream)
 	CUresult r = call_cuEventRecord(hEvent, hStream);
 
 	if (r == CUDA_SUCCESS)
-		event_recorded((struct object *)hEvent);
+		event_recorded((struct object *)hEvent, hStream);
 	return r;
 }
 
@@ -60,7 +85,7 @@ VGPU_EXPORT CUresult CUDAAPI cuEventRecordWithFlags(CUevent hEvent, CUstream hSt
 	if (r == CUDA_SUCCESS && flags)
 		((struct object *)hEvent)->event.in_graph = true;
 	else if (r == CUDA_SUCCESS)
-		event_recorded((struct object *)hEvent);
+		event_recorded((struct object *)hEvent, hStream);
 	return r;
 }
 
@@ -73,17 +98,28 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamWaitEvent(CUstream hStream, CUevent hEvent,
 	return Flags && !capturing(hStream, &r) ? r : call_cuStreamWaitEvent(hStream, hEvent, Flags);
 }
 
-/* Ask, unless the last recording is known to be complete. */
-static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent))
+static CUresult known_complete(struct object *o, uint32_t recorded)
+{
+	board_heard();
+	__atomic_store_n(&o->event.complete, recorded, __ATOMIC_RELAXED);
+	managed_after();
+	return CUDA_SUCCESS;
+}
+
+/* Ask, unless the last recording is known to be complete, or (@poll) was not a moment ago. */
+static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent), bool poll)
 {
 	struct object *o = object_get(hEvent, VGPU_H_EVENT);
 	CUresult r = session_check();
 	uint32_t recorded;
+	bool marked;
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!o)
 		return CUDA_ERROR_INVALID_HANDLE;
+	__atomic_store_n(&queries, 1, __ATOMIC_RELAXED);
+	o->event.unasked = 0;
 	recorded = __atomic_load_n(&o->event.recorded, __ATOMIC_ACQUIRE);
 	if (__builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0)) {
 		/* An event of a capture has no state to ask for, and others not while captures forbid it. */
@@ -96,22 +132,27 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent))
 	}
 	if (!o->event.in_graph && recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
 		return CUDA_SUCCESS;
+	marked = !o->event.in_graph && __atomic_load_n(&o->event.marked, __ATOMIC_ACQUIRE) == recorded;
+	if (marked && board_reached(&o->event.mark))
+		return known_complete(o, recorded);
+	if (marked && poll && board_recent(&o->event.mark))
+		return CUDA_ERROR_NOT_READY;
 	r = call(hEvent);
 	if (r == CUDA_SUCCESS)
-		__atomic_store_n(&o->event.complete, recorded, __ATOMIC_RELAXED);
-	if (r == CUDA_SUCCESS)
-		managed_after();
+		return known_complete(o, recorded);
+	if (r == CUDA_ERROR_NOT_READY)
+		board_asked(&o->event.mark);
 	return r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuEventQuery(CUevent hEvent)
 {
-	return ask(hEvent, call_cuEventQuery);
+	return ask(hEvent, call_cuEventQuery, true);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuEventSynchronize(CUevent hEvent)
 {
-	return ask(hEvent, call_cuEventSynchronize);
+	return ask(hEvent, call_cuEventSynchronize, false);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuEventDestroy_v2(CUevent hEvent)

@@ -9,7 +9,7 @@ SHIM_NAMES += integrity
 CFLAGS-userspace/libcuda := -DVGPU_INTEGRITY
 endif
 SHIM_OBJS := $(SHIM_NAMES:%=$(B)/userspace/libcuda/%.o) \
-	     $(addprefix $(B)/gen/,shim_gen.o refused_gen.o names_gen.o)
+	     $(addprefix $(B)/gen/,shim_gen.o refused_gen.o names_gen.o) $(B)/userspace/cuda/digest.o
 
 # Between a program's call and the shim's function is the export that can trace it: see gen_trace.py.
 $(B)/gen/trace_gen.c $(B)/gen/trace.syms &: $(CUDA_TBL) userspace/cuda/gen_trace.py userspace/cuda/gen.py $(CUDA)/include/cuda.h
@@ -23,7 +23,7 @@ SHIM_EXPORTS := $(B)/gen/shim.o $(addprefix $(B)/gen/,trace_gen.o resolve_gen.o)
 $(B)/lib/libcuda.so.1: $(SHIM_EXPORTS) $(B)/libidm.a userspace/libcuda/exports.map
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic \
-		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_EXPORTS) $(B)/libidm.a
+		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_EXPORTS) $(B)/libidm.a -l:libcrypto.a
 	ln -sf libcuda.so.1 $(B)/lib/libcuda.so
 
 PRODUCTS += $(B)/lib/libcuda.so.1

@@ -14,43 +14,11 @@
 #include "memory.h"
 #include "module.h"
 #include "shim_gen.h"
+#include "upload.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* children lists */
 
 /* --- loading --- */
-
-static CUresult send_image(struct vgpu_load *rq, const struct image *image, const struct jit *j)
-{
-	struct iovec iov[2] = { { rq, sizeof(*rq) }, { (void *)image->data, image->size } };
-	size_t cap = sizeof(struct vgpu_load_reply) + 2 * (size_t)rq->log_size, len = 0;
-	struct vgpu_load_reply head;
-	void *arena = NULL;
-	char *reply;
-	CUresult r;
-
-	rq->image = (struct vgpu_data){ VGPU_DATA_INLINE, image->size };
-	if (image->size > shim.inline_max) {
-		arena = idm_arena_alloc(shim.client, image->size);
-		if (!arena)
-			return idm_client_ended(shim.client) ? session_failed(-EPIPE) : CUDA_ERROR_OUT_OF_MEMORY;
-		memcpy(arena, image->data, image->size);
-		rq->image.offset = (char *)arena - (char *)idm_arena_base(shim.client);
-	}
-	reply = malloc(cap);
-	if (reply) {
-		r = call_replyv(VGPU_MSG_cuModuleLoadData, iov, arena ? 1 : 2, reply, cap, &len);
-		if (len >= sizeof(head)) {
-			memcpy(&head, reply, sizeof(head));
-			jit_logs(j, reply + sizeof(head), len - sizeof(head), head.error_len, head.info_len);
-		}
-		free(reply);
-	} else {
-		r = CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	if (arena)
-		idm_arena_free(shim.client, arena);
-	return r;
-}
 
 CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,
 		     const CUjit_option *options, void **values, struct object **out)
@@ -83,7 +51,7 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	rq.handle = o->wire;
 	o->ctx = context_current(thread_self());
-	r = send_image(&rq, &image, &j);
+	r = upload(&rq, &image, &j);
 	if (r != CUDA_SUCCESS) {
 		object_delete(o);
 		return r;

@@ -8,6 +8,7 @@
 #include "object.h"
 
 struct object *objects;
+void (*object_gone)(struct object *o);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t fresh = VGPU_DEVICES_MAX + 1;	/* places from here up were never used */
@@ -65,6 +66,8 @@ void object_delete(void *p)
 {
 	struct object *o = p;
 
+	if (object_gone)
+		object_gone(o);
 	pthread_mutex_lock(&lock);
 	o->type = VGPU_H_NONE;
 	o->wire = 0;

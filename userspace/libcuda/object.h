@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "board.h"
 #include "wire.h"
 
 struct kernel;
@@ -29,12 +30,17 @@ struct object {
 		struct {
 			uint32_t flags;
 			int32_t priority;
+			uint32_t sent;		/* messages for it, counted once they are sent */
+			uint32_t idle;		/* sent when it was last seen idle */
 		} stream;
 		struct {
 			uint32_t flags;
 			uint32_t recorded;	/* how often */
 			uint32_t complete;	/* the recording that was seen complete; both 0: none */
 			bool in_graph;		/* a graph records it, whenever that is launched */
+			uint32_t unasked;	/* recordings since somebody asked */
+			uint32_t marked;	/* the recording that @mark is of */
+			struct board_mark mark;
 		} event;
 		struct context *context;
 		struct link *link;
@@ -70,6 +76,9 @@ int objects_init(void);
 
 /** @return a new object with a wire handle of its own, NULL if there are too many. */
 void *object_new(enum vgpu_handle_type type);
+
+/** Called with every object that goes. */
+extern void (*object_gone)(struct object *o);
 
 /** Make @o's place free. */
 void object_delete(void *o);

@@ -154,6 +154,7 @@ static CUresult open_locked(void)
 		return r;
 	}
 	staging_init();
+	object_gone = event_gone;
 	fork_init();
 	__atomic_store_n(&shim.state, SHIM_READY, __ATOMIC_RELEASE);
 	return CUDA_SUCCESS;
@@ -264,6 +265,7 @@ CUresult call_result(struct thread *t, const struct idm_response *response, bool
 
 CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 {
+	struct thread *t;
 	int err;
 
 	/* While streams capture, what is wrong with a call is wrong with the capture: said at once. */
@@ -272,7 +274,9 @@ CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 	err = idm_post(shim.client, type, iov, n);
 	if (__builtin_expect(err, 0))
 		return session_failed(err);
-	thread_self()->posted++;
+	t = thread_self();
+	t->posted++;
+	stream_sent(t);
 	return CUDA_SUCCESS;
 }
 
@@ -298,6 +302,8 @@ CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply,
 	if (len)
 		*len = p.reply_len;
 	thread_self()->waited++;
+	stream_sent(thread_self());
+	board_heard();
 	return r;
 }
 

@@ -8,6 +8,7 @@
  *	memory.c	device memory						pinned.c	host memory in the arena
  *	copy.c copy2d.c	copies, staging.c their arena chunks			memset.c	fills
  *	module.c	modules, libraries, kernels; image.c their sizes	launch.c	launches
+ *	board.c		what streams and events have reached
  *	stream.c event.c capture.c pointer.c pool.c occupancy.c			one subject each
  *	export_tables.c, integrity.c						what NVIDIA's runtime asks in private
  *
@@ -45,6 +46,7 @@ struct thread {
 	CUstreamCaptureMode capture_mode;
 	bool in_callback;	/* runs a host function, which may not wait for the GPU */
 	uint32_t posted, waited, refused;	/* counts for trace.c */
+	struct object *touched;	/* the stream that the message now made is for */
 	void *scratch;		/* VGPU_PARAM_BYTES_MAX bytes, once a launch needed them */
 	struct thread *next;
 };
@@ -164,11 +166,27 @@ static inline bool stream_handle(CUstream s, uint64_t *wire)
 		return true;
 	}
 	*wire = object_handle(s, VGPU_H_STREAM);
-	return *wire != 0;
+	if (!*wire)
+		return false;
+	thread_self()->touched = (struct object *)s;
+	return true;
+}
+
+/** A message was sent: count it for the stream it was for. After it, so that whoever sees the count sees the message. */
+static inline void stream_sent(struct thread *t)
+{
+	if (t->touched) {
+		if (t->touched->type == VGPU_H_STREAM)
+			__atomic_fetch_add(&t->touched->stream.sent, 1, __ATOMIC_RELEASE);
+		t->touched = NULL;
+	}
 }
 
 /* event.c */
-void event_recorded(struct object *event);
+/** @event was recorded in @stream, as the program names it, or in more than one (NO_STREAM). */
+#define NO_STREAM	((CUstream)(intptr_t)-1)
+void event_recorded(struct object *event, CUstream stream);
+void event_gone(struct object *o);
 
 /* module.c */
 struct kernel {

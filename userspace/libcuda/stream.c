@@ -112,20 +112,56 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetId(CUstream hStream, unsigned long long 
 	return CUDA_SUCCESS;
 }
 
+/* A question is no work: it does not count as sent to the stream. */
+static CUresult ask_idle(CUstream hStream)
+{
+	struct vgpu_rq_cuStreamQuery rq = { .hStream = object_wire(hStream) };
+	CUresult r = call_begin(&rq.call, true);
+
+	return r == CUDA_SUCCESS ? call_reply(VGPU_MSG_cuStreamQuery, &rq, sizeof(rq), NULL, 0) : r;
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuStreamSynchronize(CUstream hStream)
 {
+	struct object *o = object_get(hStream, VGPU_H_STREAM);
+	uint32_t sent = o ? __atomic_load_n(&o->stream.sent, __ATOMIC_ACQUIRE) : 0;
 	CUresult r = call_cuStreamSynchronize(hStream);
 
+	/* The question itself was counted, and the next one need not be asked. */
+	if (o && r == CUDA_SUCCESS && o->stream.sent == sent + 1)
+		__atomic_store_n(&o->stream.idle, sent + 1, __ATOMIC_RELAXED);
 	managed_after();
 	return r;
 }
 
+static CUresult seen_idle(struct object *o, uint32_t sent)
+{
+	__atomic_store_n(&o->stream.idle, sent, __ATOMIC_RELAXED);
+	managed_after();
+	return CUDA_SUCCESS;
+}
+
+/* Of a stream of the program's own it is known whether anything was sent since it was last idle. */
 VGPU_EXPORT CUresult CUDAAPI cuStreamQuery(CUstream hStream)
 {
-	CUresult r = call_cuStreamQuery(hStream);
+	CUresult r;
+	struct object *o = find(hStream, &r);
+	uint32_t sent;
 
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!o || __atomic_load_n(&captures, __ATOMIC_RELAXED)) {
+		r = call_cuStreamQuery(hStream);
+		if (r == CUDA_SUCCESS)
+			managed_after();
+		return r;
+	}
+	sent = __atomic_load_n(&o->stream.sent, __ATOMIC_ACQUIRE);
+	if (sent == __atomic_load_n(&o->stream.idle, __ATOMIC_RELAXED))
+		return CUDA_SUCCESS;
+	r = ask_idle(hStream);
 	if (r == CUDA_SUCCESS)
-		managed_after();
+		return seen_idle(o, sent);
 	return r;
 }
 

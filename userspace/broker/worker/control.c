@@ -24,6 +24,9 @@ static struct {
 	bool leased_answer, meminfo_answer, zone_answer;
 	uint64_t granted, meminfo;
 	struct vgpu_zone_reply zone;
+	bool image_answer;
+	uint64_t image;
+	int image_fd;
 } lease = { .lock = PTHREAD_MUTEX_INITIALIZER, .answer = PTHREAD_COND_INITIALIZER };
 
 void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text)
@@ -92,14 +95,33 @@ static void new_quota(struct worker *w, uint64_t quota)
 	}
 }
 
+/* A message, and the descriptor that may come with it. */
+static ssize_t receive(struct worker_msg *m, int *fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} c;
+	struct iovec iov = { m, sizeof(*m) };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf) };
+	ssize_t n = recvmsg(WORKER_FD_CONTROL, &h, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *cm = n > 0 ? CMSG_FIRSTHDR(&h) : NULL;
+
+	*fd = -1;
+	if (cm && cm->cmsg_type == SCM_RIGHTS && cm->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(fd, CMSG_DATA(cm), sizeof(int));
+	return n;
+}
+
 static void *listen_to_broker(void *arg)
 {
 	struct worker *w = arg;
 	struct worker_msg m;
 	ssize_t n;
+	int fd;
 
 	for (;;) {
-		n = recv(WORKER_FD_CONTROL, &m, sizeof(m), 0);
+		n = receive(&m, &fd);
 		if (n < 0 && errno == EINTR)
 			continue;
 		pthread_mutex_lock(&lease.lock);
@@ -133,6 +155,13 @@ static void *listen_to_broker(void *arg)
 			lease.zone_answer = true;
 			pthread_cond_broadcast(&lease.answer);
 			break;
+		case BROKER_IMAGE:
+			lease.image = m.a;
+			lease.image_fd = fd;
+			fd = -1;
+			lease.image_answer = true;
+			pthread_cond_broadcast(&lease.answer);
+			break;
 		case BROKER_END:
 			m.u.text[sizeof(m.u.text) - 1] = '\0';
 			idm_server_end(w->server, m.u.text);
@@ -140,6 +169,8 @@ static void *listen_to_broker(void *arg)
 			_exit(0);
 		}
 		pthread_mutex_unlock(&lease.lock);
+		if (fd >= 0)
+			close(fd);
 	}
 }
 
@@ -241,4 +272,28 @@ bool lease_zone(uint64_t first, struct vgpu_zone_reply *out)
 	}
 	pthread_mutex_unlock(&lease.lock);
 	return ok;
+}
+
+/* Asked by the dispatching thread alone, so that there is one question at a time. */
+uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *digest, int *fd)
+{
+	struct worker_msg m = { .type = type, .a = a, .b = b };
+	uint64_t answer = 0;
+
+	*fd = -1;
+	if (digest)
+		memcpy(m.u.digest, digest, sizeof(m.u.digest));
+	pthread_mutex_lock(&lease.lock);
+	if (!lease.gone) {
+		lease.image_answer = false;
+		send(WORKER_FD_CONTROL, &m, sizeof(m), MSG_NOSIGNAL);
+		while (!lease.image_answer && !lease.gone)
+			pthread_cond_wait(&lease.answer, &lease.lock);
+		if (lease.image_answer) {
+			answer = lease.image;
+			*fd = lease.image_fd;
+		}
+	}
+	pthread_mutex_unlock(&lease.lock);
+	return answer;
 }

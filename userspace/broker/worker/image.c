@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Modules and libraries. The image is copied out of the arena once, its own idea of its length is compared with what
+ * Modules and libraries. The image is copied out of the arena once (stored.c), its own idea of its length is compared with what
  * came, since the driver is given an address and believes the image, and the copy stays until it is unloaded.
  */
 #include <elf.h>
@@ -100,7 +100,7 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 	struct image *image = NULL;
 	enum vgpu_handle_type type;
 	struct handle *e;
-	bool in_message;
+	bool in_message, stored;
 	const void *src;
 	void *object = NULL;
 	uint32_t log;
@@ -121,23 +121,26 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 		err = worker_handle_free(w, q->handle, type);
 	if (err)
 		goto out;
-	src = in_message ? (const void *)(q + 1) : idm_server_arena(w->server, q->image.offset, q->image.size);
+	stored = q->image.offset == VGPU_DATA_STORED;
+	src = stored ? NULL : in_message ? (const void *)(q + 1) : idm_server_arena(w->server, q->image.offset, q->image.size);
 	r = CUDA_ERROR_INVALID_IMAGE;
-	if (!src || q->image.size > IMAGE_MAX)
+	if ((!src && !stored) || q->image.size > IMAGE_MAX)
 		goto out;
 
 	r = CUDA_ERROR_OUT_OF_MEMORY;
 	if (w->image_bytes + q->image.size > IMAGES_MAX)
 		goto out;
-	image = calloc(1, sizeof(*image));
+	if (stored) {
+		image = image_stored(q->digest, q->image.size);
+		r = CUDA_ERROR_FILE_NOT_FOUND;
+	} else {
+		image = image_store(src, q->image.size, q->guess);
+		if (!image)
+			image = image_private(src, q->image.size);
+	}
 	if (!image)
 		goto out;
-	image->data = malloc(q->image.size + 16);
-	if (!image->data)
-		goto out;
-	image->size = q->image.size;
-	memcpy(image->data, src, image->size);
-	memset((char *)image->data + image->size, 0, 16);
+	r = CUDA_ERROR_OUT_OF_MEMORY;
 	if (!image_fits(image->data, image->size)) {
 		r = CUDA_ERROR_INVALID_IMAGE;
 		goto out;
@@ -185,10 +188,7 @@ out:
 	worker_reply_always(w, &m->header, &q->call, err, r, reply, reply ? sizeof(rp) + rp.error_len + rp.info_len : 0);
 	free(reply);
 	free(logs);
-	if (image) {
-		free(image->data);
-		free(image);
-	}
+	image_free(image);
 }
 
 /* --- the end of one ------------------------------------------------------------------------------------------------ */

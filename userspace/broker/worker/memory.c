@@ -113,13 +113,14 @@ void worker_hand_cuMemAllocPitch_v2(struct worker *w, const struct idm_message *
 {
 	const struct vgpu_rq_cuMemAllocPitch_v2 *q = m->payload;
 	struct vgpu_rp_cuMemAllocPitch_v2 rp = { 0 };
-	struct pitch_args p = { .width = q->WidthInBytes, .height = q->Height, .element = q->ElementSizeBytes };
+	struct pitch_args p = { 0 };
 	CUresult r = CUDA_SUCCESS;
 	uint64_t size;
 	int err;
 
 	if (!payload_is(w, m, sizeof(*q)))
 		return;
+	p = (struct pitch_args){ .width = q->WidthInBytes, .height = q->Height, .element = q->ElementSizeBytes };
 	err = worker_enter(w, &q->call);
 	if (!err) {
 		if (!p.width || !p.height || p.element > 16)

@@ -130,8 +130,7 @@ void object_release_aux(struct handle *e)
 		image = e->aux;
 		if (image) {
 			worker.image_bytes -= image->size;
-			free(image->data);
-			free(image);
+			image_free(image);
 		}
 		break;
 	}
@@ -183,6 +182,7 @@ void worker_hand_cuStreamDestroy_v2(struct worker *w, const struct idm_message *
 			/* What is queued in it goes on: cuCtxSynchronize() waits for it, by the driver's own count. */
 			stream_unlist(s);
 			fence_settle(w, &s->waits, 0);
+			watch_end(s);
 			r = D.cuStreamDestroy_v2(s->real);
 			free(s);
 			handle_remove(&w->handles, e);

@@ -15,11 +15,13 @@
  *	pool.c		memory pools
  *	copy.c		copies
  *	image.c		modules, libraries, their kernels and variables
+ *	stored.c	images that the broker keeps
  *	enumerate.c	what kernels there are in one
  *	link.c		the linker
  *	launch.c	launches
  *	graph.c		graphs (graph.h lists its files)	capture.c	stream capture
  *	callback.c	the client's host functions
+ *	watch.c		the board that says which events are complete
  *	sync.c		synchronize calls
  *	output.c	what kernels print
  *	callback.c	host functions, which the client runs
@@ -56,6 +58,7 @@ struct wstream {
 	struct wctx *ctx;
 	bool nonblocking, dirty;
 	int waits;			/* threads that wait for it in the driver; atomic */
+	CUstream shadow;		/* watch.c; NULL until needed */
 	struct wstream *next, **prev;
 };
 
@@ -91,6 +94,7 @@ struct wevent {
 struct image {
 	void *data;
 	uint64_t size;
+	uint64_t mapped;	/* bytes, if it is no private copy: stored.c */
 };
 
 struct wait;
@@ -194,6 +198,16 @@ void arena_pin(struct worker *w);
 uint64_t arena_piece(struct worker *w, const void *at, uint64_t len);
 int arena_mapped(void *opaque, void *addr, uint64_t size);
 
+/** Ask the broker about an image. @return BROKER_IMAGE's a, with its descriptor in *@fd (-1: none) */
+uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *digest, int *fd);
+
+/* stored.c: all return NULL if it cannot be had */
+struct image *image_stored(const uint8_t digest[32], uint64_t size);
+struct image *image_store(const void *src, uint64_t size, uint64_t guess);
+struct image *image_private(const void *src, uint64_t size);
+bool image_maybe_stored(uint64_t guess, uint64_t size);
+void image_free(struct image *image);
+
 /* graph.c */
 bool capture_active(CUstream s);	/* it must not be asked anything then */
 CUgraph capture_graph(CUstream s);	/* NULL if it does not capture */
@@ -208,6 +222,9 @@ bool hook_waiting(void);
 struct handle *object_find(struct worker *w, uint64_t h, enum vgpu_handle_type t);
 void object_release_aux(struct handle *e);
 void event_put(struct wevent *e);
+
+/* watch.c */
+void watch_end(struct wstream *s);	/* the stream is about to be destroyed */
 
 /* link.c */
 /** The table lets go of a link. @driver: its context is still there, and so is the driver's part */

@@ -57,6 +57,15 @@ def main():
     table = {(gen.base_name(e.name), e.version, e.klass if e.base else "") for e in exports if e.name not in PROFILER}
     ok(table == {(n, v, s.lstrip("_")) for n, v, s in pfns}, "name, version and form agree with cudaTypedefs.h",
        sorted(table ^ {(n, v, s.lstrip("_")) for n, v, s in pfns})[:10])
+    # NVIDIA's wheels have no stub library; an installed toolkit has, and then every one of its exports must be here.
+    stubs = [p for d in ("lib64", "lib") for p in [f"{CUDA}/{d}/stubs/libcuda.so"] if os.path.exists(p)]
+    if stubs:
+        out = subprocess.run(["nm", "-D", "--defined-only", stubs[0]], capture_output=True, text=True, check=True).stdout
+        stub = {line.split()[-1].split("@")[0] for line in out.splitlines()} & set(re.findall(r"\bcu\w+", out))
+        ok(stub == {e.name for e in exports}, "the table has what the toolkit's stub library exports, and nothing else",
+           stub ^ {e.name for e in exports})
+    else:
+        ok(True, "the table has what the toolkit's stub library exports # SKIP this toolkit has none")
     plain = [e for e in exports if not e.base]
     ok(all(e.number is not None for e in plain) and len({e.number for e in plain}) == len(plain),
        "every plain entry has a number of its own")

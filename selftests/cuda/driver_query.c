@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Asking whether work is done: right answers at any time, from several threads, and (what VGPU_TRACE shows, see
+ * selftests/run-local) without a round trip once it is.
+ */
+#include <pthread.h>
+#include <time.h>
+
+#include "driver.h"
+
+#define BYTES	(8u << 20)
+#define EVENTS	2000	/* more than the shim has room to watch */
+
+static CUcontext ctx;
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static bool poll_event(CUevent e)
+{
+	double end = now() + 20;
+	CUresult r;
+
+	do
+		r = cuEventQuery(e);
+	while (r == CUDA_ERROR_NOT_READY && now() < end);
+	return r == CUDA_SUCCESS;
+}
+
+static bool poll_stream(CUstream s)
+{
+	double end = now() + 20;
+	CUresult r;
+
+	do
+		r = cuStreamQuery(s);
+	while (r == CUDA_ERROR_NOT_READY && now() < end);
+	return r == CUDA_SUCCESS;
+}
+
+/* A fill, a copy back into pinned memory, an event: when the event is said to be done, the bytes must be there. */
+static bool round_trips(CUstream s, unsigned int seed, bool alone)
+{
+	unsigned char *host;
+	CUdeviceptr dev;
+	bool good = true;
+	CUevent e;
+
+	CU(cuMemAlloc(&dev, BYTES));
+	CU(cuMemHostAlloc((void **)&host, BYTES, 0));
+	CU(cuEventCreate(&e, CU_EVENT_DISABLE_TIMING));
+	for (unsigned int i = 0; i < 40 && good; i++) {
+		unsigned char value = seed + i;
+
+		memset(host, ~value, BYTES);
+		CU(cuMemsetD8Async(dev, value, BYTES, s));
+		CU(cuMemcpyDtoHAsync(host, dev, BYTES, s));
+		CU(cuEventRecord(e, s));
+		good = i & 1 ? poll_event(e) : poll_stream(s);
+		good = good && host[0] == value && host[BYTES / 2] == value && host[BYTES - 1] == value;
+		/* What another thread frees meanwhile is a moment's work for all streams. */
+		good = good && cuEventQuery(e) == CUDA_SUCCESS && (alone ? cuStreamQuery(s) == CUDA_SUCCESS : poll_stream(s));
+	}
+	CU(cuEventDestroy(e));
+	CU(cuMemFreeHost(host));
+	CU(cuMemFree(dev));
+	return good;
+}
+
+static void *thread(void *arg)
+{
+	unsigned int number = (unsigned int)(uintptr_t)arg;
+	CUstream s;
+	bool good;
+
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	good = round_trips(s, number * 40, false);
+	CU(cuStreamDestroy(s));
+	return (void *)(uintptr_t)good;
+}
+
+int main(int argc, char **argv)
+{
+	static CUevent events[EVENTS];
+	pthread_t threads[4];
+	bool all = true;
+	CUstream s, t;
+	CUdevice dev;
+	CUdeviceptr p;
+	CUevent e;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuStreamCreate(&s, 0));
+	CU(cuStreamCreate(&t, CU_STREAM_NON_BLOCKING));
+	CU(cuEventCreate(&e, 0));
+	CU(cuMemAlloc(&p, BYTES));
+
+	GIVES(cuStreamQuery(s), CUDA_SUCCESS, "a stream that was never used is idle");
+	GIVES(cuEventQuery(e), CUDA_SUCCESS, "an event that was never recorded is complete");
+	ok(round_trips(s, 1, true), "in a stream, what an event says is done is done");
+	ok(round_trips(NULL, 2, true), "in the default stream too");
+	ok(round_trips(CU_STREAM_PER_THREAD, 3, true), "and in the thread's own");
+
+	/* What one stream waits for of another. */
+	for (int i = 0; i < 100 && all; i++) {
+		CU(cuMemsetD8Async(p, i, BYTES, t));
+		CU(cuEventRecord(e, t));
+		CU(cuStreamWaitEvent(s, e, 0));
+		CU(cuMemsetD8Async(p, i, 4096, s));
+		all = poll_stream(s) && cuEventQuery(e) == CUDA_SUCCESS && cuStreamQuery(t) == CUDA_SUCCESS;
+	}
+	ok(all, "a stream that waited for an event is idle no sooner than the event is complete");
+
+	/* Recorded anew, an event is not complete because it once was. */
+	CU(cuStreamSynchronize(s));
+	CU(cuStreamSynchronize(t));
+	all = true;
+	for (int i = 0; i < 50; i++) {
+		CU(cuEventRecord(e, t));
+		CU(cuStreamSynchronize(t));
+		all = all && cuEventQuery(e) == CUDA_SUCCESS && cuStreamQuery(t) == CUDA_SUCCESS;
+	}
+	ok(all, "after a synchronisation nobody hears that something is not ready");
+
+	all = true;
+	for (int i = 0; i < EVENTS; i++) {
+		CU(cuEventCreate(&events[i], CU_EVENT_DISABLE_TIMING));
+		CU(cuEventRecord(events[i], i & 1 ? s : t));
+	}
+	for (int i = 0; i < EVENTS; i++)
+		all = all && poll_event(events[i]);
+	ok(all, "%d events at a time", EVENTS);
+	for (int i = 0; i < EVENTS; i++)
+		CU(cuEventDestroy(events[i]));
+
+	all = true;
+	for (unsigned int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, thread, (void *)(uintptr_t)i);
+	for (unsigned int i = 0; i < 4; i++) {
+		void *good;
+
+		pthread_join(threads[i], &good);
+		all = all && good;
+	}
+	ok(all, "four threads, each with a stream of its own");
+
+	/* The part that run-local counts: everything is done, and each question is asked a hundred times. */
+	CU(cuEventRecord(e, s));
+	ok(poll_event(e) && poll_stream(s), "done");
+	all = true;
+	for (int i = 0; i < 100; i++)
+		all = all && cuEventQuery(e) == CUDA_SUCCESS && cuStreamQuery(s) == CUDA_SUCCESS;
+	ok(all, "a hundred questions about what is done");
+	(void)argc;
+	(void)argv;
+	return tap_done();
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "broker.h"
+#include "digest.h"
+#include "images.h"
+#include "wire.h"
+
+#define SLICE		(256u << 10)	/* bytes of digest per turn of the event loop: a sixth of a millisecond */
+
+enum entry_state { ENTRY_FILLING, ENTRY_DIGEST, ENTRY_READY, ENTRY_DROPPED };
+
+struct image_entry {
+	struct image_entry *next;
+	enum entry_state state;
+	int fd;
+	uint64_t guess, size, room;		/* room: bytes of the file */
+	uint8_t digest[DIGEST_BYTES];
+	struct session *filler;			/* ENTRY_FILLING */
+	struct session **users;			/* sessions that have it, each once */
+	unsigned int nusers, cap;
+	uint64_t used_ns;
+	/* ENTRY_DIGEST */
+	struct digest *running;
+	const unsigned char *map;
+	uint64_t at;
+};
+
+static bool add_user(struct image_entry *e, struct session *s)
+{
+	struct session **more;
+	unsigned int i;
+
+	for (i = 0; i < e->nusers; i++)
+		if (e->users[i] == s)
+			return true;
+	if (e->nusers == e->cap) {
+		more = realloc(e->users, (e->cap + 4) * sizeof(e->users[0]));
+		if (!more)
+			return false;
+		e->users = more;
+		e->cap += 4;
+	}
+	e->users[e->nusers++] = s;
+	return true;
+}
+
+static void stop_digest(struct image_entry *e)
+{
+	uint8_t unused[DIGEST_BYTES];
+
+	if (e->running)
+		digest_finish(e->running, unused);
+	if (e->map)
+		munmap((void *)e->map, e->room);
+	e->running = NULL;
+	e->map = NULL;
+}
+
+/* Out of the cache; and away, if nobody has it. */
+static void drop(struct device *d, struct image_entry *e)
+{
+	struct image_entry **p;
+
+	stop_digest(e);
+	e->state = ENTRY_DROPPED;
+	e->filler = NULL;
+	if (e->fd >= 0)
+		close(e->fd);
+	e->fd = -1;
+	if (e->nusers)
+		return;
+	for (p = &d->images.entries; *p != e; p = &(*p)->next)
+		;
+	*p = e->next;
+	d->images.bytes -= e->room;
+	free(e->users);
+	free(e);
+}
+
+/* Room for @bytes more: what was not used for longest, and is in nobody's hands, goes. */
+static bool make_room(struct device *d, uint64_t bytes)
+{
+	while (bytes > IMAGES_BYTES - d->images.bytes) {
+		struct image_entry *oldest = NULL, *e;
+
+		for (e = d->images.entries; e; e = e->next)
+			if (e->state == ENTRY_READY && !e->nusers && (!oldest || e->used_ns < oldest->used_ns))
+				oldest = e;
+		if (!oldest)
+			return false;
+		drop(d, oldest);
+	}
+	return true;
+}
+
+bool images_maybe(struct device *d, uint64_t guess, uint64_t size)
+{
+	const struct image_entry *e;
+
+	for (e = d->images.entries; e; e = e->next)
+		if (e->state == ENTRY_READY && e->guess == guess && e->size == size)
+			return true;
+	return false;
+}
+
+int images_get(struct device *d, struct session *s, const uint8_t digest[DIGEST_BYTES], uint64_t size)
+{
+	struct image_entry *e;
+
+	for (e = d->images.entries; e; e = e->next) {
+		if (e->state != ENTRY_READY || e->size != size || memcmp(e->digest, digest, DIGEST_BYTES))
+			continue;
+		if (!add_user(e, s))
+			return -1;
+		e->used_ns = log_now_ns();
+		d->images.hits++;
+		return e->fd;
+	}
+	return -1;
+}
+
+int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t size)
+{
+	struct image_entry *e, *next;
+	uint64_t room;
+
+	if (size < VGPU_STORED_LEAST || size > IMAGES_BYTES / 2)
+		return -1;
+	room = image_room(size);
+	/* What was asked for and not filled is given up. Two processes that load the same at once: one is enough. */
+	for (e = d->images.entries; e; e = next) {
+		next = e->next;
+		if (e->state != ENTRY_DROPPED && e->guess == guess && e->size == size && e->filler != s)
+			return -1;
+		if (e->state == ENTRY_FILLING && e->filler == s)
+			drop(d, e);
+	}
+	if (!make_room(d, room))
+		return -1;
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return -1;
+	e->fd = memfd_create("vgpu-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (e->fd < 0 || ftruncate(e->fd, room) || fcntl(e->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ||
+	    !add_user(e, s)) {
+		if (e->fd >= 0)
+			close(e->fd);
+		free(e);
+		return -1;
+	}
+	e->filler = s;
+	e->guess = guess;
+	e->size = size;
+	e->room = room;
+	e->next = d->images.entries;
+	d->images.entries = e;
+	d->images.bytes += room;
+	return e->fd;
+}
+
+void images_filled(struct device *d, struct session *s)
+{
+	struct image_entry *e;
+
+	for (e = d->images.entries; e; e = e->next)
+		if (e->state == ENTRY_FILLING && e->filler == s)
+			break;
+	if (!e)
+		return;
+	/* From here on nobody can write to it. Fails while somebody has it mapped for writing. */
+	if (fcntl(e->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL)) {
+		drop(d, e);
+		return;
+	}
+	e->filler = NULL;
+	e->map = mmap(NULL, e->room, PROT_READ, MAP_PRIVATE, e->fd, 0);
+	if (e->map == MAP_FAILED)
+		e->map = NULL;
+	e->running = digest_new();
+	e->state = ENTRY_DIGEST;
+	e->used_ns = log_now_ns();
+	if (!e->map || !e->running)
+		drop(d, e);
+}
+
+/* @return true if @e needs more turns */
+static bool digest_some(struct device *d, struct image_entry *e)
+{
+	uint64_t n = e->size - e->at < SLICE ? e->size - e->at : SLICE, i;
+	bool padded = true;
+
+	digest_add(e->running, e->map + e->at, n);
+	e->at += n;
+	if (e->at < e->size)
+		return true;
+	for (i = e->size; i < e->room; i++)
+		padded = padded && !e->map[i];
+	digest_finish(e->running, e->digest);
+	e->running = NULL;
+	stop_digest(e);
+	if (!padded) {
+		drop(d, e);
+		return false;
+	}
+	e->state = ENTRY_READY;
+	d->images.stored++;
+	return false;
+}
+
+bool images_work(void)
+{
+	struct device *d;
+	struct image_entry *e;
+
+	for (d = broker.devices; d; d = d->next)
+		for (e = d->images.entries; e; e = e->next)
+			if (e->state == ENTRY_DIGEST) {
+				digest_some(d, e);
+				return true;	/* perhaps; the next turn knows */
+			}
+	return false;
+}
+
+void images_session_gone(struct device *d, struct session *s)
+{
+	struct image_entry *e, *next;
+	unsigned int i;
+
+	for (e = d->images.entries; e; e = next) {
+		next = e->next;
+		for (i = 0; i < e->nusers; i++)
+			if (e->users[i] == s)
+				e->users[i--] = e->users[--e->nusers];
+		if ((e->state == ENTRY_FILLING && e->filler == s) || (e->state == ENTRY_DROPPED && !e->nusers))
+			drop(d, e);
+	}
+}
+
+void images_device_gone(struct device *d)
+{
+	struct image_entry *e;
+
+	while ((e = d->images.entries)) {
+		e->nusers = 0;
+		drop(d, e);
+	}
+}

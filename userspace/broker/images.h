@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Images (code for the GPU) that clients of a device have loaded, so that the next process of the same device need not
+ * send them again. Never shared between devices, hence never between zones.
+ *
+ * An image lies in a memfd that its worker filled and that is sealed since: nobody can change it any more, and what it
+ * is called is a digest that the broker itself made after that. A worker is never believed.
+ *
+ * What a device's images take is bounded (IMAGES_BYTES). An image counts until it has left the cache and every session
+ * that was given it has ended, since a worker cannot be made to let go of a mapping.
+ */
+#ifndef BROKER_IMAGES_H
+#define BROKER_IMAGES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define IMAGES_BYTES	(512ull << 20)	/* for each device */
+
+/* Zero bytes must follow an image: whoever reads text counts on one. What its file is long, with them: */
+#define IMAGE_PAD	16u
+static inline uint64_t image_room(uint64_t size)
+{
+	return (size + IMAGE_PAD + 4095) & ~4095ull;
+}
+
+struct device;
+struct session;
+struct image_entry;
+
+struct image_cache {
+	struct image_entry *entries;
+	uint64_t bytes;			/* that count */
+	uint64_t hits, stored;		/* images given out, images taken in */
+};
+
+/** Might an image with this guess and size be there? */
+bool images_maybe(struct device *d, uint64_t guess, uint64_t size);
+
+/** @return the descriptor of a memfd with the image of this digest, -1 if there is none. It stays the cache's. */
+int images_get(struct device *d, struct session *s, const uint8_t digest[32], uint64_t size);
+
+/** @return the descriptor of an empty memfd for @s to fill, -1 if it may not. One at a time for each session. */
+int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t size);
+
+/** @s has filled the one it got last. */
+void images_filled(struct device *d, struct session *s);
+
+void images_session_gone(struct device *d, struct session *s);
+void images_device_gone(struct device *d);
+
+/** Make digests, a little at a time. @return true if there is more to do. */
+bool images_work(void);
+
+#endif

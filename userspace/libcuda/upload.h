@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_UPLOAD_H
+#define VGPU_UPLOAD_H
+
+#include "image.h"
+#include "jit.h"
+#include "shim.h"
+
+/** Have the worker load @image as @rq says; by name, if the broker has it already. The JIT's logs go to @j. */
+CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j);
+
+#endif
