@@ -18,3 +18,9 @@ $(B)/tests/vgpu-init-asan: $(INIT_SRC:%.c=$(B)/asan/%.o) $(INIT_WIRE:%.c=$(B)/as
 	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ $(VCHAN_LIBS)
 
 PRODUCTS += $(B)/bin/vgpu-init
+
+# The whole agent in one program with what fuzzes it.
+$(B)/tests/agent-fuzz_agent: $(B)/asan/$(AGENT_DIR)/tests/fuzz_agent.o $(filter-out %/main.o,$(INIT_SRC:%.c=$(B)/asan/%.o)) $(INIT_WIRE:%.c=$(B)/asan/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ $(AGENT_LIBS)
+UNIT_TESTS += $(B)/tests/agent-fuzz_agent

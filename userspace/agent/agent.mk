@@ -7,7 +7,7 @@ AGENT_SRC  := $(addprefix $(AGENT_DIR)/,codec.c transport_unix.c transport_vchan
 AGENTCTL_SRC := $(addprefix $(AGENT_DIR)/ctl/,main.c run.c files.c pod.c hub.c)
 AGENT_LIBS := -lseccomp -ljson-c -lcap-ng -lxenvchan -lxenstore -lxengnttab -lxenevtchn -lxentoolcore -lxentoollog
 CFLAGS-$(AGENT_DIR)/ctl := -I$(AGENT_DIR)
-CFLAGS-$(AGENT_DIR)/tests := -I$(AGENT_DIR)
+CFLAGS-$(AGENT_DIR)/tests := -I$(AGENT_DIR) -Iminimal-kernel/init -Wno-override-init
 
 $(B)/libvgpuagent.a: $(AGENT_SRC:%.c=$(B)/%.o)
 	@rm -f $@
@@ -19,3 +19,14 @@ $(B)/bin/vgpu-agentctl: $(AGENTCTL_SRC:%.c=$(B)/%.o) $(B)/libvgpuagent.a
 	$(CC) $(CFLAGS_) -static -o $@ $^ $(AGENT_LIBS)
 
 PRODUCTS += $(B)/libvgpuagent.a $(B)/bin/vgpu-agentctl
+
+# ---- Tests: all with sanitizers, all on this machine; in a pod: selftests/agent
+AGENT_TESTS := test_codec test_agent fuzz_host
+AGENT_ASAN := $(AGENT_SRC:%.c=$(B)/asan/%.o)
+UNIT_TESTS += $(AGENT_TESTS:%=$(B)/tests/agent-%)
+
+$(B)/tests/agent-%: $(B)/asan/$(AGENT_DIR)/tests/%.o $(AGENT_ASAN)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ $(AGENT_LIBS)
+# It starts the daemon that was built with sanitizers.
+$(B)/tests/agent-test_agent: | $(B)/tests/vgpu-init-asan

@@ -18,7 +18,7 @@ build_initrd() {
 	cp /bin/busybox /run/rd/bin/
 	cp /lab/script/vgpu-init /run/rd/init
 	cp /lab/script/vgpu-front.ko "/run/rd/lib/modules/$(cat /lab/script/release)/"
-	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty true mount hostname nc md5sum; do
+	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty true mount hostname nc stat; do
 		ln -s busybox "/run/rd/bin/$applet"
 	done
 	printf 'root:x:0:0:root:/:/bin/sh\nsomebody:x:1000:1000::/:/bin/sh\n' >/run/rd/etc/passwd
@@ -63,8 +63,100 @@ section_boot() {
 	check "the pod has its name" ctl run sh -c '[ "$(hostname)" = agent-pod ]'
 }
 
+section_programs() {
+	check_code 42 "an exit code comes through" ctl run sh -c 'exit 42'
+	check_code 137 "a program that is killed says so" ctl run sh -c 'kill -9 $$'
+	check_code 127 "one that is not there is told from those that are" ctl run /no/such/program
+	said "with its name" "/no/such/program"
+	check "a terminal of its own" ctl run -t 30x100 stty size
+	said "of the size that was asked for" "30 100"
+	check "1,000 programs, one after the other" agent-soak $sock execs 1000
+	check "100 MiB through a program, both ways" agent-soak $sock bulk 100
+	check "afterwards the agent remembers none of them" sh -c "[ \$(vgpu-agentctl -a $sock list | wc -l) = 1 ]"
+	check "a file is copied in" ctl cp /run/agent.cfg :/a/b/c
+	check "and out again, unchanged" sh -c "vgpu-agentctl -a $sock cp :/a/b/c - | cmp - /run/agent.cfg"
+	check "the pod's clock is set" ctl time 2000000000
+	check "and says so" ctl run sh -c '[ "$(stat -c %Y /proc/self)" -ge 2000000000 ]'
+	ctl run -b -n server sh -c 'while :; do echo served | nc -l -p 7777; done' >/dev/null
+	check "a connection to a port in the pod" wait_for 20 sh -c "sleep 1 | vgpu-agentctl -a $sock dial 7777 | grep served"
+	check "its server is killed and deleted" ctl delete server kill
+}
+
+section_limits() {
+	check_code 137 "a program that takes more memory than its limit is killed" ctl run --cgroup memory.max=16M --cgroup memory.swap.max=0 dd if=/dev/zero of=/dev/null bs=64M count=1
+	said "and it is said why" "want of memory"
+	check_fails "one that starts more processes than it may, cannot" ctl run --cgroup pids.max=3 sh -c 'for i in 1 2 3 4 5; do sleep 2 & done; wait'
+	check "a process with limits" ctl run -b -n limited --cgroup memory.max=32M --cgroup pids.max=50 --cgroup "cpu.max=50000 100000" sleep 1000
+	check "has figures" ctl stats limited
+	said "of its memory" "memory.current"
+	said "and its limits" "memory.max 33554432"
+	check "its limit is changed while it runs" ctl update limited memory.max=48M
+	check "to what was said" sh -c "vgpu-agentctl -a $sock stats limited | grep 'memory.max 50331648'"
+	check "it is killed" ctl signal limited KILL
+	check_code 137 "and seen to be" ctl wait limited 10000
+	check "and deleted" ctl delete limited
+	check "as is its cgroup" ctl run sh -c '! ls /sys/fs/cgroup/limited'
+	check "the pod as a whole has figures" ctl stats
+	said "of its memory, too" "meminfo.MemTotal"
+}
+
+# A root of its own, with namespaces, made of what there is.
+section_containers() {
+	check "a root is mounted in the pod" ctl mount tmpfs /c/rw tmpfs size=8m overlay /c/root overlay lowerdir=/,upperdir=/c/rw/upper,workdir=/c/rw/work
+	check "a container runs in it" ctl run -b -n box --root /c/root --namespaces mount,pid,uts,ipc,cgroup --hostname box \
+		--mount proc:/proc:proc:nosuid --mount /dev:/dev --mask /proc/iomem --readonly /proc/sys --caps chown,kill --no-new-privs \
+		--cgroup pids.max=20 sleep 1000
+	check "it is the first process there" ctl exec box sh -c '[ "$(cat /proc/1/comm)" = sleep ]'
+	check "with its own name" ctl exec box sh -c '[ "$(hostname)" = box ]'
+	check_fails "what is read-only is that" ctl exec box sh -c 'echo 1 >/proc/sys/kernel/panic'
+	check "what is hidden is" ctl exec box sh -c '[ -z "$(cat /proc/iomem)" ]'
+	check "its capabilities are those it was given" ctl run --root /c/root --mount proc:/proc:proc --caps chown --no-new-privs grep -q 'CapBnd:.*0000000000000001' /proc/self/status
+	check "another user" ctl exec box -u somebody id
+	said "by name" "uid=1000"
+	check "it ends" ctl delete box kill
+	check "its root is unmounted" ctl unmount /c/root
+}
+
+section_host() {
+	check "a program that waits for its host" ctl run -b -n patient sh -c 'read line; echo "got $line"; exit 5'
+	check "the hub is killed" sh -c 'kill -9 "$(cat /run/agent-hub.pid)"'
+	rm -f /run/agent.up
+	start_hub
+	check "another one finds the pod again" wait_for 60 [ -e /run/agent.up ]
+	check_code 5 "and the program, and how it ends" sh -c "echo hello | vgpu-agentctl -a $sock attach patient"
+	said "with what it still had to say" "got hello"
+	check_code 5 "it can still be asked" ctl wait patient 1000
+	ctl delete patient
+	check "a client that does not speak the protocol is cut off" sh -c "head -c 100000 /dev/urandom | timeout 10 nc -U $sock || true"
+	check "and disturbs nobody" ctl run true
+}
+
+section_end() {
+	ctl run -b -n last sh -c 'trap "exit 0" TERM; while :; do sleep 0.1; done' >/dev/null
+	check "the pod ends when it is told to" ctl shutdown 20000
+	check "and its domain with it" wait_for 30 gone
+	check "the hub ends by itself" wait_for 20 [ ! -e /run/agent.up ]
+	check "a pod is created again" start_pod
+	check "its agent answers" wait_for 120 [ -e /run/agent.up ]
+	check "xl shutdown ends it as well" xl shutdown agent
+	check "cleanly" wait_for 60 gone
+}
+gone() { ! xl domid agent >/dev/null 2>&1; }
+
+# check_code CODE "PROMISE" COMMAND…
+check_code() {
+	code=$1
+	promise=$2
+	shift 2
+	tap_run "$@"
+	got=$?
+	if [ $got = "$code" ]; then pass "$promise"; else fail "$promise (exit status $got)" "$tap_log"; fi
+}
+
 broker_start
-section_boot
-tail -n 20 /var/log/xen/console/guest-agent.log >&2
-cat /run/agent-hub.log >&2
+for section in ${AGENT_SECTIONS:-boot programs limits containers host end}; do
+	echo "# $section"
+	"section_$section"
+done
+[ "$tap_failed" = 0 ] || { tail -n 20 /var/log/xen/console/guest-agent.log; cat /run/agent-hub.log; } >&2
 finish
