@@ -6,6 +6,8 @@
  *	vgpu-init --socket PATH [--private]	only the agent, at a UNIX socket; --private: in namespaces of its own
  *	vgpu-init --fd N [--private]		the same at a socket that it inherits
  *	    --cgroup DIR			an own cgroup v2 directory for processes with limits
+ *
+ * Called poweroff or reboot it asks the pod's PID 1 for that; so the kernel can, when the toolstack asks it.
  */
 #include <getopt.h>
 #include <sched.h>
@@ -111,6 +113,19 @@ static int usage(void)
 	return 2;
 }
 
+/* Also as the kernel's static helper for user mode, which is told by its arguments what it stands for. */
+static void ask_for_the_end(char **argv)
+{
+	const char *name = basename(argv[0]);
+
+	if (getpid() == 1)
+		return;
+	if (!strcmp(name, "poweroff"))
+		exit(kill(1, SIGPWR) ? 1 : 0);
+	if (!strcmp(name, "reboot"))
+		exit(kill(1, SIGINT) ? 1 : 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -124,6 +139,7 @@ int main(int argc, char **argv)
 	bool private = false;
 	int fd = -1, option;
 
+	ask_for_the_end(argv);
 	is_pid1 = getpid() == 1 && argc < 2;
 	/* The kernel passes words of its command line on; as PID 1 none of them is for us. */
 	if (getpid() == 1 && (argc < 2 || argv[1][0] != '-' || !argv[1][1] || argv[1][1] != '-'))
