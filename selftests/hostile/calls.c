@@ -326,9 +326,9 @@ static void wild_offsets(void)
 	size_t i;
 
 	for (i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
-		struct vgpu_copy_2d c = { .call = RAW_CALL, .src_type = CU_MEMORYTYPE_HOST, .dst_type = CU_MEMORYTYPE_DEVICE,
-					  .src = wild[i], .dst = mine, .src_pitch = 64, .dst_pitch = 64, .width = 64,
-					  .height = 2 };
+		struct vgpu_copy_box c = { .call = RAW_CALL, .src = { .type = CU_MEMORYTYPE_HOST, .at = wild[i], .pitch = 64 },
+					   .dst = { .type = CU_MEMORYTYPE_DEVICE, .at = mine, .pitch = 64 }, .width = 64,
+					   .height = 2, .depth = 1 };
 
 		wrong += no_h2d(mine, wild[i], 64, 0) + no_h2d(mine, wild[i], 64, 1) + no_d2h(mine, wild[i], 64, 0) +
 			 refused(no, VGPU_MSG_cuMemcpy2D_v2, &c, sizeof(c));
@@ -341,22 +341,34 @@ static void wild_offsets(void)
 	report(!wrong, "offsets outside the arena are refused by copies, loads and host functions");
 
 	wrong = 0;
-	for (i = 0; i < 6; i++) {
-		struct vgpu_copy_2d c = { .call = RAW_CALL, .src_type = CU_MEMORYTYPE_HOST, .dst_type = CU_MEMORYTYPE_DEVICE,
-					  .dst = mine, .src_pitch = 64, .dst_pitch = 64, .width = 64, .height = 2 };
+	for (i = 0; i < 9; i++) {
+		struct vgpu_copy_box c = { .call = RAW_CALL, .src = { .type = CU_MEMORYTYPE_HOST, .pitch = 64, .rows = 2 },
+					   .dst = { .type = CU_MEMORYTYPE_DEVICE, .at = mine, .pitch = 64, .rows = 2 },
+					   .width = 64, .height = 2, .depth = 1 };
 
-		*(uint64_t *[]){ &c.width, &c.height, &c.src_y, &c.dst_y, &c.src_x, &c.dst_x }[i] = UINT64_MAX - i;
+		*(uint64_t *[]){ &c.width, &c.height, &c.depth, &c.src.y, &c.dst.y, &c.src.x, &c.dst.x, &c.src.z,
+				 &c.dst.z }[i] = UINT64_MAX - i;
 		wrong += refused(no, VGPU_MSG_cuMemcpy2D_v2, &c, sizeof(c));
 	}
-	for (i = 0; i < 2; i++) {
-		struct vgpu_copy_2d c = { .call = RAW_CALL, .src_type = CU_MEMORYTYPE_HOST, .dst_type = CU_MEMORYTYPE_DEVICE,
-					  .dst = mine, .src_pitch = i * 64, .dst_pitch = !i * 64, .width = 64,
-					  .height = 1024 };
+	for (i = 0; i < 4; i++) {
+		struct vgpu_copy_box c = { .call = RAW_CALL, .src = { .type = CU_MEMORYTYPE_HOST, .pitch = (i & 1) * 64 },
+					   .dst = { .type = CU_MEMORYTYPE_DEVICE, .at = mine, .pitch = !(i & 1) * 64 },
+					   .width = 64, .height = i < 2 ? 1024 : 1, .depth = i < 2 ? 1 : 1024 };
 
 		wrong += refused(no, VGPU_MSG_cuMemcpy2D_v2, &c, sizeof(c));
+	}
+	/* An array that is none; one's slices that wrap. */
+	for (i = 0; i < 3; i++) {
+		struct vgpu_copy_box c = { .call = RAW_CALL, .src = { .type = CU_MEMORYTYPE_HOST, .pitch = 64, .rows = 1 },
+					   .dst = { .type = CU_MEMORYTYPE_ARRAY, .at = i ? mine : MINE(ARRAY, 30) },
+					   .width = 64, .height = 1, .depth = 1 };
+
+		if (i == 2)
+			c.dst.type = 9;
+		wrong += refused(i == 2 ? no : CUDA_ERROR_INVALID_HANDLE, VGPU_MSG_cuMemcpy2D_v2, &c, sizeof(c));
 	}
 	wrong += refusals();
-	report(!wrong, "2D copies whose extent wraps, or that claim to need no pitch, are refused");
+	report(!wrong, "copies of boxes whose extent wraps, that claim to need no pitch, or name no array, are refused");
 	ASK(cuMemFree_v2, mine);
 }
 

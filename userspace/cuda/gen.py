@@ -18,7 +18,7 @@ import sys
 CARRIED = ("reply", "post", "wait")
 CLASSES = CARRIED + ("via", "local", "refused", "ptsz", "ptds")
 HANDLES = ("ctx stream event module function library kernel mempool array mipmap texref texobj surfobj graph "
-           "graphexec graphnode link memalloc greenctx userobj").split()
+           "graphexec graphnode link memalloc greenctx userobj surfref").split()
 PLAIN_KINDS = ("val", "skip", "stream", "hf", "out", "outz", "in", "out8", "in8")
 
 HEAD = "/* SPDX-License-Identifier: Apache-2.0 */\n/* Generated from userspace/cuda/cuda.tbl by gen.py. */\n"
@@ -62,7 +62,8 @@ class Entry:
                 else:
                     self.kinds.append(word)
                     kind, _, handle = word.partition(":")
-                    if not (word in PLAIN_KINDS or kind in ("h", "hz", "new", "del") and handle in HANDLES):
+                    if not (word in PLAIN_KINDS or kind in ("h", "hz", "new", "del", "obj") and handle in HANDLES or
+                            kind in ("in", "out") and handle.isdigit() or kind == "addr" and handle):
                         fail(f"line {lineno}: {self.name}: unknown argument kind {word}")
         elif rest:
             fail(f"line {lineno}: {self.name}: class {self.klass} has no arguments")
@@ -77,6 +78,10 @@ class Entry:
         if self.wire:
             return "worker_hand_" + self.wire
         return ("worker_hand_" if self.worker else "do_") + self.key
+
+
+def is_out(kind):
+    return kind in ("out", "outz", "out8") or kind.startswith(("out:", "obj:"))
 
 
 class Param:
@@ -162,10 +167,12 @@ def c_args(params):
 
 def request_fields(entry, prototypes):
     for kind, p in pairs(entry, prototypes):
-        if kind in ("out", "outz", "out8", "skip"):
+        if is_out(kind) or kind == "skip":
             continue
         if kind == "in":
             yield f"\t{p.pointee} {p.name} __attribute__((aligned(8)));"
+        elif kind.startswith("in:"):
+            yield f"\t{p.pointee} {p.name}[{kind[3:]}] __attribute__((aligned(8)));"
         else:
             yield f"\tuint64_t {p.name};"
 
@@ -174,7 +181,9 @@ def reply_fields(entry, prototypes):
     for kind, p in pairs(entry, prototypes):
         if kind in ("out", "outz"):
             yield f"\t{p.pointee} {p.name} __attribute__((aligned(8)));"
-        elif kind == "out8":
+        elif kind.startswith("out:"):
+            yield f"\t{p.pointee} {p.name}[{kind[4:]}] __attribute__((aligned(8)));"
+        elif kind == "out8" or kind.startswith("obj:"):
             yield f"\tuint64_t {p.name};"
 
 
@@ -210,7 +219,7 @@ def emit_marshaller(e, prototypes):
     params = [p for _, p in plist]
     body = []
     ctx = "false" if e.name.startswith(("cuDevice", "cuMemPool")) or any(k.endswith(":ctx") for k in e.kinds) else "true"
-    has_reply = any(k in ("out", "outz", "out8") for k in e.kinds)
+    has_reply = any(is_out(k) for k in e.kinds)
     body.append(f"\tstruct vgpu_rq_{e.key} rq;")
     if has_reply:
         body.append(f"\tstruct vgpu_rp_{e.key} rp;")
@@ -219,13 +228,18 @@ def emit_marshaller(e, prototypes):
     if created:
         body.append("\tvoid *object;")
     body.append("\n\tif (r != CUDA_SUCCESS)\n\t\treturn r;")
-    required = [p.name for k, p in plist if k in ("out", "in", "out8", "in8") or k.startswith("new:")]
+    required = [p.name for k, p in plist if k in ("out", "in", "out8", "in8") or
+                k.startswith(("new:", "obj:", "in:", "out:"))]
     if required:
         body.append("\tif (%s)\n\t\treturn CUDA_ERROR_INVALID_VALUE;" % " || ".join("!" + n for n in required))
     for kind, p in plist:
         what, _, handle = kind.partition(":")
-        if kind == "val":
+        if kind == "val" and p.type == "float":
+            body.append(f"\trq.{p.name} = float_bits({p.name});")
+        elif kind == "val" or what == "addr":
             body.append(f"\trq.{p.name} = (uint64_t){p.name};")
+        elif what == "in" and handle:
+            body.append(f"\tmemcpy(rq.{p.name}, {p.name}, sizeof(rq.{p.name}));")
         elif kind == "in":
             body.append(f"\tmemset(&rq.{p.name}, 0, sizeof(rq.{p.name}));\n\trq.{p.name} = *{p.name};")
         elif kind == "in8":
@@ -236,7 +250,9 @@ def emit_marshaller(e, prototypes):
             body.append(f"\trq.{p.name} = object_launchable({p.name});")
             body.append(f"\tif (!rq.{p.name})\n\t\treturn CUDA_ERROR_INVALID_HANDLE;")
         elif what in ("h", "del"):
-            error = "CUDA_ERROR_INVALID_CONTEXT" if handle == "ctx" else "CUDA_ERROR_INVALID_HANDLE"
+            error = {"ctx": "CUDA_ERROR_INVALID_CONTEXT", "mempool": "CUDA_ERROR_INVALID_VALUE",
+                     "texref": "CUDA_ERROR_INVALID_VALUE", "surfref": "CUDA_ERROR_INVALID_VALUE"
+                     }.get(handle, "CUDA_ERROR_INVALID_HANDLE")
             body.append(f"\trq.{p.name} = object_handle({p.name}, VGPU_H_{handle.upper()});")
             body.append(f"\tif (!rq.{p.name})\n\t\treturn {error};")
         elif what == "hz":
@@ -260,8 +276,10 @@ def emit_marshaller(e, prototypes):
     for kind, p in plist:
         if kind == "out":
             body.append(f"\t*{p.name} = rp.{p.name};")
-        elif kind == "out8":
+        elif kind == "out8" or kind.startswith("out:"):
             body.append(f"\tmemcpy({p.name}, &rp.{p.name}, sizeof(rp.{p.name}));")
+        elif kind.startswith("obj:"):
+            body.append(f"\t*{p.name} = object_by_handle(rp.{p.name});")
         elif kind == "outz":
             body.append(f"\tif ({p.name})\n\t\t*{p.name} = rp.{p.name};")
         elif kind.startswith("del:"):
@@ -374,7 +392,7 @@ def emit_resolver(entries):
 
 def emit_decoder(e, prototypes):
     plist = pairs(e, prototypes)
-    has_reply = any(k in ("out", "outz", "out8") for k in e.kinds)
+    has_reply = any(is_out(k) for k in e.kinds)
     created = [(k, p) for k, p in plist if k.startswith("new:")]
     decl = [f"\tconst struct vgpu_rq_{e.key} *q = m->payload;"]
     if has_reply:
@@ -385,8 +403,19 @@ def emit_decoder(e, prototypes):
         what, _, handle = kind.partition(":")
         if kind == "val" and p.type == "CUdevice":
             args.append(f"worker_device(w, q->{p.name})")
+        elif kind == "val" and p.type == "float":
+            args.append(f"float_of(q->{p.name})")
         elif kind == "val":
             args.append(f"({p.type})q->{p.name}")
+        elif what == "addr":
+            args.append(f"q->{p.name}")
+            body.append(f"\tif (q->{p.name} && !worker_address(w, q->{p.name}, q->{handle})) {{\n"
+                        "\t\tr = CUDA_ERROR_INVALID_VALUE;\n\t\tgoto out;\n\t}")
+        elif what == "obj":
+            decl.append(f"\t{p.pointee} {p.name} = NULL;")
+            args.append(f"&{p.name}")
+        elif what in ("in", "out") and handle:
+            args.append(f"({p.pointee} *)q->{p.name}" if what == "in" else f"rp.{p.name}")
         elif kind == "in":
             args.append(f"({p.pointee} *)&q->{p.name}")
         elif kind in ("out", "outz", "out8"):
@@ -430,6 +459,10 @@ def emit_decoder(e, prototypes):
     for kind, p in created:
         text.append(f"\tif (r == CUDA_SUCCESS)\n\t\terr = worker_handle_add(w, q->{p.name}, "
                     f"VGPU_H_{kind[4:].upper()}, {p.name});")
+    for kind, p in plist:
+        if kind.startswith("obj:"):
+            text.append(f"\tif (r == CUDA_SUCCESS && {p.name})\n\t\trp.{p.name} = worker_handle_of(w, {p.name}, "
+                        f"VGPU_H_{kind[4:].upper()});")
     results = "&rp, sizeof(rp)" if has_reply else "NULL, 0"
     text.append(f"out:\n\tworker_reply(w, &m->header, &q->call, err, r, {results});\n}}\n")
     return "\n".join(text)

@@ -23,7 +23,7 @@ enum vgpu_handle_type {
 	VGPU_H_NONE, VGPU_H_CTX, VGPU_H_STREAM, VGPU_H_EVENT, VGPU_H_MODULE, VGPU_H_FUNCTION, VGPU_H_LIBRARY,
 	VGPU_H_KERNEL, VGPU_H_MEMPOOL, VGPU_H_ARRAY, VGPU_H_MIPMAP, VGPU_H_TEXREF, VGPU_H_TEXOBJ, VGPU_H_SURFOBJ,
 	VGPU_H_GRAPH, VGPU_H_GRAPHEXEC, VGPU_H_GRAPHNODE, VGPU_H_LINK, VGPU_H_MEMALLOC, VGPU_H_GREENCTX,
-	VGPU_H_USEROBJ, VGPU_H_TYPES
+	VGPU_H_USEROBJ, VGPU_H_SURFREF, VGPU_H_TYPES
 };
 #define VGPU_HANDLE(gen, type, index)	((uint64_t)(gen) << 40 | (uint64_t)(type) << 32 | (uint32_t)(index))
 #define VGPU_HANDLE_TYPE(h)		((unsigned int)((h) >> 32 & 0xff))
@@ -56,6 +56,21 @@ struct vgpu_data {
 	uint64_t offset;	/* arena offset or VGPU_DATA_INLINE */
 	uint64_t size;		/* bytes */
 };
+
+/* A float travels as its bits. */
+static inline uint64_t float_bits(float f)
+{
+	union { float f; uint32_t u; } v = { f };
+
+	return v.u;
+}
+
+static inline float float_of(uint64_t bits)
+{
+	union { uint32_t u; float f; } v = { (uint32_t)bits };
+
+	return v.f;
+}
 
 /* IDM_HELLO (client.c/server.c of libidm answer it; no struct vgpu_call) */
 struct vgpu_hello {
@@ -143,17 +158,74 @@ struct vgpu_copy_d2h {
 	uint32_t reserved;
 };
 
-/* cuMemcpy2D and its kin: host sides are arena offsets, packed or pitched as said. */
-struct vgpu_copy_2d {
+/*
+ * cuMemcpy2D, cuMemcpy3D and their kin: a box of bytes, rows and slices. Host sides are arena offsets, with x, y and z
+ * already in them, as for device addresses; arrays have them apart.
+ */
+struct vgpu_box_side {
+	uint32_t type;			/* CUmemorytype; HOST means an arena offset */
+	uint32_t reserved;
+	uint64_t at;			/* device address, arena offset, or handle of an array */
+	uint64_t pitch, rows;		/* bytes from row to row, rows from slice to slice */
+	uint64_t x, y, z;		/* arrays: bytes, rows, slices */
+};
+struct vgpu_copy_box {
 	struct vgpu_call call;
 	uint64_t stream;
 	uint32_t async;
-	uint32_t src_type, dst_type;	/* CUmemorytype; HOST means arena offset in src/dst */
 	uint32_t unaligned;		/* cuMemcpy2DUnaligned */
-	uint64_t src, dst;		/* device address, arena offset, or array handle */
-	uint64_t src_pitch, dst_pitch;
-	uint64_t src_x, src_y, dst_x, dst_y;
-	uint64_t width, height;		/* bytes, rows */
+	struct vgpu_box_side src, dst;
+	uint64_t width, height, depth;	/* bytes, rows, slices */
+};
+
+/* cuTexObjectCreate, cuSurfObjectCreate: CUDA's descriptors, the array by its handle */
+struct vgpu_tex_create {
+	struct vgpu_call call;
+	uint64_t handle;		/* chosen by the client: VGPU_H_TEXOBJ or VGPU_H_SURFOBJ */
+	uint32_t type;			/* CUresourcetype */
+	uint32_t has_view;
+	uint64_t at;			/* array, mipmapped array or device address */
+	uint32_t format, channels;
+	uint64_t width, height, pitch;	/* linear memory: width in bytes, the others 0 */
+	uint32_t address[3], filter, flags, anisotropy, mip_filter;
+	uint32_t bias, min_level, max_level, border[4];	/* floats */
+	uint32_t view_format, first_level, last_level, first_layer, last_layer, reserved;
+	uint64_t view_width, view_height, view_depth;
+};
+struct vgpu_tex_reply {
+	uint64_t name;			/* the driver's, which kernels get */
+};
+struct vgpu_tex_destroy {
+	struct vgpu_call call;
+	uint64_t handle;
+};
+
+/* cuModuleGetTexRef, cuModuleGetSurfRef: name follows. The reply names the reference, an earlier one if it was asked for. */
+struct vgpu_get_texref {
+	struct vgpu_call call;
+	uint64_t module;
+	uint64_t handle;		/* chosen by the client: VGPU_H_TEXREF or VGPU_H_SURFREF */
+	uint32_t name_len;
+	uint32_t reserved;
+};
+struct vgpu_texref_reply {
+	uint64_t handle;
+};
+
+/* cuTensorMapEncode… and cuTensorMapReplaceAddress */
+enum vgpu_tensor_kind { VGPU_TENSOR_TILED, VGPU_TENSOR_IM2COL, VGPU_TENSOR_IM2COL_WIDE, VGPU_TENSOR_ADDRESS };
+struct vgpu_tensor_map {
+	struct vgpu_call call;
+	uint32_t kind, type, rank, interleave, swizzle, promotion, fill, mode;
+	uint64_t address;
+	uint64_t dim[5], stride[5];
+	uint32_t box[6], step[6];	/* five each, padded */
+	int32_t lower[4], upper[4];	/* three each, padded */
+	uint32_t channels, pixels;
+	uint64_t map[16];		/* VGPU_TENSOR_ADDRESS: the one to change */
+};
+struct vgpu_tensor_reply {
+	uint64_t map[16];
 };
 
 /* Images: cuModuleLoadData*, cuLibraryLoadData. `handle` is chosen by the client. Inline image bytes follow. */

@@ -12,6 +12,7 @@
 #ifndef VGPU_WORKER_ABI_H
 #define VGPU_WORKER_ABI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -79,6 +80,9 @@ void *worker_handle_del(struct worker *w, uint64_t h, enum vgpu_handle_type t);
  * The handle under which @obj is known (for the few calls that return an object), 0 if it is not.
  */
 uint64_t worker_handle_of(struct worker *w, void *obj, enum vgpu_handle_type t);
+
+/** May the client's calls name [addr, addr + len) as device memory? */
+bool worker_address(struct worker *w, uint64_t addr, uint64_t len);
 
 /**
  * Answer @hdr, or, if it was posted, latch a failure for its thread.

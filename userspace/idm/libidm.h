@@ -139,6 +139,12 @@ void *idm_arena_alloc(struct idm_client *c, uint64_t size);
 /** Free what idm_arena_alloc() gave; @return bytes freed, 0 if @p is not the start of an allocation. */
 uint64_t idm_arena_free(struct idm_client *c, void *p);
 
+/**
+ * Show [@p, @p + @size), whole pages of arena, at the address @at too, in place of what is mapped there. They stay when the
+ * session is closed. @return 0 or -errno; then what was at @at is as it was, in all likelihood
+ */
+int idm_arena_alias(struct idm_client *c, const void *p, uint64_t size, void *at, int prot);
+
 /** @return the allocation that holds @p with its start in *@base and size in *@size, false if none does. */
 bool idm_arena_lookup(struct idm_client *c, const void *p, void **base, uint64_t *size);
 

@@ -344,3 +344,23 @@ bool idm_arena_lookup(struct idm_client *c, const void *p, void **base, uint64_t
 		*base = c->arena + start;
 	return found;
 }
+
+int idm_arena_alias(struct idm_client *c, const void *p, uint64_t size, void *at, int prot)
+{
+	uint64_t off = (uint64_t)p - (uint64_t)c->arena;
+	void *fresh;
+
+	if (off >= idm_arena_size(c) || size > idm_arena_size(c) - off || (off | size | (uint64_t)at) & (IDM_PAGE_SIZE - 1))
+		return -EINVAL;
+	/* Mapped somewhere first and moved then, so that what may fail fails before anything is lost. */
+	fresh = mmap(NULL, size, prot, MAP_SHARED | MAP_NORESERVE, c->layout.fd, c->layout.arena_offset + off);
+	if (fresh == MAP_FAILED)
+		return -errno;
+	if (mremap(fresh, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) {
+		int err = errno;
+
+		munmap(fresh, size);
+		return -err;
+	}
+	return 0;
+}

@@ -2,7 +2,8 @@
 /* Calls that are several others in one: each of them is posted, so that one message for all would save nothing. */
 #include <string.h>
 
-#include "shim.h"
+#include "array.h"
+#include "copy.h"
 
 static CUresult check(CUstream stream, const void *list, size_t count)
 {
@@ -84,6 +85,81 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *pCopy
 	CUresult r = peer(pCopy, &c);
 
 	return r == CUDA_SUCCESS ? cuMemcpy3DAsync_v2(&c, hStream) : r;
+}
+
+/* --- 3D copies by the batch: everything counts in elements, which are bytes where no array says otherwise --- */
+
+static size_t element_of(const CUmemcpy3DOperand *o)
+{
+	return o->type == CU_MEMCPY_OPERAND_TYPE_ARRAY ? array_element(o->op.array.array) : 0;
+}
+
+static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
+{
+	size_t dst = element_of(&o->dst), src = element_of(&o->src), n = dst ? dst : src ? src : 1;
+
+	if ((o->dst.type == CU_MEMCPY_OPERAND_TYPE_ARRAY && !dst) || (o->src.type == CU_MEMCPY_OPERAND_TYPE_ARRAY && !src))
+		return CUDA_ERROR_INVALID_HANDLE;
+	if ((dst && src && dst != src) || !o->extent.width || !o->extent.height || !o->extent.depth ||
+	    o->srcAccessOrder < CU_MEMCPY_SRC_ACCESS_ORDER_STREAM || o->srcAccessOrder > CU_MEMCPY_SRC_ACCESS_ORDER_ANY)
+		return CUDA_ERROR_INVALID_VALUE;
+	*c = (CUDA_MEMCPY3D){ .WidthInBytes = o->extent.width * n, .Height = o->extent.height, .Depth = o->extent.depth };
+	if (src) {
+		c->srcMemoryType = CU_MEMORYTYPE_ARRAY;
+		c->srcArray = o->src.op.array.array;
+		c->srcXInBytes = o->src.op.array.offset.x * n;
+		c->srcY = o->src.op.array.offset.y;
+		c->srcZ = o->src.op.array.offset.z;
+	} else {
+		c->srcMemoryType = CU_MEMORYTYPE_UNIFIED;
+		c->srcDevice = o->src.op.ptr.ptr;
+		c->srcPitch = o->src.op.ptr.rowLength ? o->src.op.ptr.rowLength * n : c->WidthInBytes;
+		c->srcHeight = o->src.op.ptr.layerHeight ? o->src.op.ptr.layerHeight : c->Height;
+	}
+	if (dst) {
+		c->dstMemoryType = CU_MEMORYTYPE_ARRAY;
+		c->dstArray = o->dst.op.array.array;
+		c->dstXInBytes = o->dst.op.array.offset.x * n;
+		c->dstY = o->dst.op.array.offset.y;
+		c->dstZ = o->dst.op.array.offset.z;
+	} else {
+		c->dstMemoryType = CU_MEMORYTYPE_UNIFIED;
+		c->dstDevice = o->dst.op.ptr.ptr;
+		c->dstPitch = o->dst.op.ptr.rowLength ? o->dst.op.ptr.rowLength * n : c->WidthInBytes;
+		c->dstHeight = o->dst.op.ptr.layerHeight ? o->dst.op.ptr.layerHeight : c->Height;
+	}
+	return CUDA_SUCCESS;
+}
+
+static CUresult batch_3d(size_t n, const CUDA_MEMCPY3D_BATCH_OP *ops, size_t *failed, unsigned long long flags, CUstream stream)
+{
+	CUresult r = check(stream, ops, n);
+	CUDA_MEMCPY3D c;
+
+	if (failed)
+		*failed = SIZE_MAX;
+	if (r == CUDA_SUCCESS && flags)
+		r = CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; i < n && r == CUDA_SUCCESS; i++) {
+		r = operation(&ops[i], &c);
+		if (r == CUDA_SUCCESS)
+			r = copy_3d(&c, stream, true);
+		if (r != CUDA_SUCCESS && failed)
+			*failed = i;
+	}
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DBatchAsync(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList, size_t *failIdx,
+						  unsigned long long flags, CUstream hStream)
+{
+	return batch_3d(numOps, opList, failIdx, flags, hStream);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DBatchAsync_v2(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList,
+						     unsigned long long flags, CUstream hStream)
+{
+	return batch_3d(numOps, opList, NULL, flags, hStream);
 }
 
 /* --- values in memory --- */

@@ -318,6 +318,14 @@ CUresult copy_from_plain(void *dst, uint64_t src, size_t n, uint64_t stream)
 	return from_device(dst, src, n, stream, false);
 }
 
+/* cuPointerSetAttribute(CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) */
+static bool is_synchronous(uint64_t p)
+{
+	struct range r;
+
+	return range_find(p, &r) && r.kind == RANGE_DEVICE && r.flags & RANGE_SYNC;
+}
+
 CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)
 {
 	CUresult r = session_check();
@@ -330,8 +338,10 @@ CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, b
 	if (async)
 		return call_cuMemcpyDtoDAsync_v2(dst, src, n, stream);
 	if (stream_default(thread_self()))
-		return call_cuMemcpyDtoDAsync_v2(dst, src, n, CU_STREAM_PER_THREAD);
-	return call_cuMemcpyDtoD_v2(dst, src, n);
+		r = call_cuMemcpyDtoDAsync_v2(dst, src, n, CU_STREAM_PER_THREAD);
+	else
+		r = call_cuMemcpyDtoD_v2(dst, src, n);
+	return r == CUDA_SUCCESS && (is_synchronous(dst) || is_synchronous(src)) ? copy_barrier(stream_default(thread_self())) : r;
 }
 
 CUresult copy_barrier(uint64_t stream)

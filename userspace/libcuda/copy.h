@@ -15,6 +15,8 @@ CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, b
 /** The program's handle of a stream. */
 CUstream copy_stream(uint64_t stream);
 
+CUresult copy_3d(const CUDA_MEMCPY3D *c, CUstream stream, bool async);
+
 /** Wait for what was put into @stream so far: the order that host-to-host copies keep. */
 CUresult copy_barrier(uint64_t stream);
 

@@ -5,10 +5,11 @@
  */
 #include <pthread.h>
 
-#include "shim.h"
+#include "mapped.h"
 
 static void in_child(void)
 {
+	mapped_fork_child();
 	if (!shim.client)
 		return;
 	__atomic_store_n(&shim.state, SHIM_FORKED, __ATOMIC_RELEASE);
@@ -18,5 +19,5 @@ static void in_child(void)
 
 void fork_init(void)
 {
-	pthread_atfork(NULL, NULL, in_child);
+	pthread_atfork(mapped_fork_prepare, mapped_fork_parent, in_child);
 }

@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "advice.h"
+#include "array.h"
 #include "capture.h"
 #include "graph.h"
+#include "mapped.h"
 #include "memory.h"
 #include "reserve.h"
 #include "shim_gen.h"
@@ -38,7 +41,7 @@ struct request {
 	CUresult (*call)(struct request *q, CUdeviceptr *p);
 	size_t size, width, height, pitch;
 	unsigned int element;
-	CUmemoryPool pool;
+	CUmemoryPool pool, from;	/* @from: what the pool is in any case */
 	CUstream stream;
 };
 
@@ -60,7 +63,7 @@ static CUresult allocate(struct request *q, CUdeviceptr *out)
 			break;
 		err = reserve_addresses(p, q->size);
 		if (!err) {
-			r = note(p, q->size, RANGE_DEVICE, NULL);
+			r = note(p, q->size, RANGE_DEVICE, q->from);
 			if (r == CUDA_SUCCESS)
 				*out = p;
 			else
@@ -175,9 +178,10 @@ static bool of_graph(CUdeviceptr dptr)
 	return range_find(dptr, &r) && r.kind == RANGE_GRAPH && r.base == dptr;
 }
 
-CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUstream stream)
+CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUmemoryPool from, CUstream stream)
 {
-	struct request q = { .call = pool ? from_pool : ordered, .size = bytesize, .pool = pool, .stream = stream };
+	struct request q = { .call = pool ? from_pool : ordered, .size = bytesize, .pool = pool, .from = from,
+			     .stream = stream };
 	uint64_t wire;
 
 	if (!stream_handle(stream, &wire))
@@ -205,6 +209,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (old.kind == RANGE_MANAGED) {
 		r = cuCtxSynchronize_v2(old.ctx);
+		advice_forget(old.base, old.size);
 		idm_arena_free(shim.client, (void *)(uintptr_t)dptr);
 		return r;
 	}
@@ -243,6 +248,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t 
 
 static void forget(const struct range *r)
 {
+	if (r->kind == RANGE_MANAGED)
+		advice_forget(r->base, r->size);
 	if (RANGE_IN_ARENA(r->kind))
 		idm_arena_free(shim.client, (void *)(uintptr_t)r->base);
 }
@@ -250,14 +257,20 @@ static void forget(const struct range *r)
 void memory_forget(const struct object *ctx)
 {
 	range_remove_context(ctx, forget);
+	texture_forget(ctx);
+	array_forget(ctx);
 }
 
 bool memory_arena(const void *p, uint64_t len, uint64_t *offset)
 {
 	struct range r;
 
-	if (!range_covers((uintptr_t)p, len, &r) || !RANGE_IN_ARENA(r.kind))
+	uint64_t at = (uintptr_t)p;
+
+	if (!range_covers(at, len, &r))
 		return false;
-	*offset = (uintptr_t)p - (uintptr_t)idm_arena_base(shim.client);
+	if (r.kind == RANGE_REGISTERED ? !mapped_arena(at, len, &at) : !RANGE_IN_ARENA(r.kind) && r.kind != RANGE_ALIAS)
+		return false;
+	*offset = at - (uintptr_t)idm_arena_base(shim.client);
 	return true;
 }

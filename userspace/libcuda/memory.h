@@ -8,8 +8,8 @@
 /** Note memory at a device address. @return CUDA_SUCCESS, or CUDA_ERROR_OUT_OF_MEMORY if the address can't be used */
 CUresult memory_note(uint64_t addr, uint64_t size, enum range_kind kind, void *owner);
 
-/** Stream-ordered memory, from @pool or (NULL) from the device's default one. */
-CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUstream stream);
+/** Stream-ordered memory, from @pool or (NULL) from the device's default one; @from: which that is. */
+CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUmemoryPool from, CUstream stream);
 
 /** Is [addr, addr + len) memory that a device can reach by this address? */
 static inline bool memory_on_device(uint64_t addr, uint64_t len)
@@ -18,6 +18,9 @@ static inline bool memory_on_device(uint64_t addr, uint64_t len)
 
 	return range_covers(addr, len, &r) && r.kind != RANGE_REGISTERED;
 }
+
+/** Is something mapped at that reserved address? (vmm.c) */
+bool vmm_mapped(uint64_t addr);
 
 /** A context has ended, and all memory with it. */
 void memory_forget(const struct object *ctx);

@@ -145,6 +145,16 @@ static void kernel_free(struct kernel *k)
 	free(k);
 }
 
+void module_adopt(struct object *module, struct object *o)
+{
+	pthread_mutex_lock(&lock);
+	o->parent = module;
+	o->ctx = context_current(thread_self());
+	o->sibling = module->children;
+	module->children = o;
+	pthread_mutex_unlock(&lock);
+}
+
 static void forget_children(struct object *parent)
 {
 	struct object *o;
@@ -155,10 +165,11 @@ static void forget_children(struct object *parent)
 	pthread_mutex_unlock(&lock);
 	while (o) {
 		struct object *next = o->sibling;
-		struct kernel *k = o->kernel;
+		struct kernel *k = object_function(o) ? o->kernel : NULL;
 
 		object_delete(o);
-		kernel_free(k);
+		if (k)
+			kernel_free(k);
 		o = next;
 	}
 	managed_forget(parent);
@@ -315,7 +326,7 @@ CUresult module_kernel(struct object *parent, enum vgpu_handle_type type, const 
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
 	for (o = parent->children; o; o = o->sibling)
-		if (!strcmp(o->kernel->name, name))
+		if (o->type == type && !strcmp(o->kernel->name, name))
 			break;
 	if (o)
 		*out = o;

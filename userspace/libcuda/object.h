@@ -15,6 +15,7 @@
 #include "wire.h"
 
 struct kernel;
+struct array;
 typedef struct CUgraph_st *CUgraph;
 struct context;
 struct link;
@@ -44,8 +45,10 @@ struct object {
 		} event;
 		struct context *context;
 		struct link *link;
+		struct array *array;		/* array.c: array and mipmapped array */
 		struct {
 			uint32_t device;
+			uint32_t access;	/* a bit for each other device that has it */
 		} pool;
 		struct {
 			uint64_t size;
@@ -82,6 +85,14 @@ extern void (*object_gone)(struct object *o);
 
 /** Make @o's place free. */
 void object_delete(void *o);
+
+/** @return the object whose handle the worker named, NULL if there is none (any more). */
+static inline void *object_by_handle(uint64_t wire)
+{
+	struct object *o = &objects[VGPU_HANDLE_INDEX(wire) % OBJECTS];
+
+	return wire && o->wire == wire ? o : NULL;
+}
 
 static inline uint64_t object_wire(const void *o)
 {

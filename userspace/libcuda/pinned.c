@@ -4,12 +4,15 @@
  * to or from it moves no byte more than the DMA does.
  *
  * Registered memory (cuMemHostRegister) stays the program's own; copies from and to it go through the arena, and those
- * into it end with a host function, so that nobody has to wait. Reaching it from a kernel is refused, not pretended: cuMemHostGetDevicePointer says so.
+ * into it end with a host function, so that nobody has to wait. When a kernel is to reach it, its pages are replaced by
+ * the arena's (mapped.c).
  */
 #include <errno.h>
 #include <string.h>
 
 #include "callback.h"
+#include "copy.h"
+#include "mapped.h"
 #include "memory.h"
 
 #define HOST_ALLOC_FLAGS	(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
@@ -86,13 +89,18 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, vo
 {
 	CUresult r = session_check();
 	struct range range;
+	uint64_t device;
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!pdptr || Flags || !range_find((uintptr_t)p, &range))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (range.kind == RANGE_REGISTERED)
-		return REFUSE("cuMemHostGetDevicePointer of registered memory", "allocate it with cuMemHostAlloc");
+	if (range.kind == RANGE_REGISTERED) {
+		r = mapped_device_address(range.base, &device);
+		if (r == CUDA_SUCCESS)
+			*pdptr = device + ((uintptr_t)p - range.base);
+		return r;
+	}
 	if (range.kind != RANGE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
 	*pdptr = (uintptr_t)p;
@@ -117,13 +125,12 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 	struct range r = { .base = (uintptr_t)p, .size = bytesize, .kind = RANGE_REGISTERED, .flags = Flags };
 	CUresult res = session_check();
 	struct object *ctx;
+	uint64_t device;
 
 	if (res != CUDA_SUCCESS)
 		return res;
-	if (!p || !bytesize)
+	if (!p || !bytesize || copy_is_device((uintptr_t)p))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (Flags & CU_MEMHOSTREGISTER_DEVICEMAP)
-		return REFUSE("cuMemHostRegister for mapping", "allocate the memory with cuMemHostAlloc");
 	if (Flags & ~(unsigned int)HOST_REGISTER_FLAGS)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	ctx = context_current(thread_self());
@@ -131,7 +138,13 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 		return CUDA_ERROR_INVALID_CONTEXT;
 	r.ctx = ctx;
 	r.device = context_device(ctx);
-	return range_insert(&r) ? CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED : CUDA_SUCCESS;
+	if (range_insert(&r))
+		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+	if (Flags & CU_MEMHOSTREGISTER_DEVICEMAP)
+		res = mapped_device_address(r.base, &device);
+	if (res != CUDA_SUCCESS)
+		range_remove(r.base, 1 << RANGE_REGISTERED, NULL);
+	return res;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister(void *p, size_t bytesize, unsigned int Flags)
@@ -143,6 +156,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostUnregister(void *p)
 {
 	CUresult r = session_check();
 	struct range old;
+	uint64_t arena;
 
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -150,38 +164,9 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostUnregister(void *p)
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 	/* Copies into it may be under way, and the program may free it now. */
 	callback_drain(old.ctx);
-	return CUDA_SUCCESS;
-}
-
-/* Managed memory is coherent where it is; where it ought to be is advice that has nothing to act on. */
-static CUresult advice(CUdeviceptr p, size_t count)
-{
-	CUresult r = session_check();
-	struct range range;
-
-	if (r != CUDA_SUCCESS)
-		return r;
-	return count && range_covers(p, count, &range) && range.kind == RANGE_MANAGED ? CUDA_SUCCESS :
-		CUDA_ERROR_INVALID_VALUE;
-}
-
-VGPU_EXPORT CUresult CUDAAPI cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise adv, CUdevice device)
-{
-	return advice(devPtr, count);
-}
-
-VGPU_EXPORT CUresult CUDAAPI cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CUmem_advise adv, CUmemLocation location)
-{
-	return advice(devPtr, count);
-}
-
-VGPU_EXPORT CUresult CUDAAPI cuMemPrefetchAsync(CUdeviceptr devPtr, size_t count, CUdevice dstDevice, CUstream hStream)
-{
-	return advice(devPtr, count);
-}
-
-VGPU_EXPORT CUresult CUDAAPI cuMemPrefetchAsync_v2(CUdeviceptr devPtr, size_t count, CUmemLocation location,
-						   unsigned int flags, CUstream hStream)
-{
-	return advice(devPtr, count);
+	if (mapped_arena(old.base, old.size, &arena)) {
+		r = cuCtxSynchronize_v2(old.ctx);
+		mapped_drop(old.base);
+	}
+	return r;
 }

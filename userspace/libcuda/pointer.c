@@ -2,7 +2,16 @@
 /* Pointer attributes: answered from the range map. */
 #include <string.h>
 
+#include "mapped.h"
 #include "memory.h"
+
+/* The pool that stream-ordered memory came from. */
+static CUmemoryPool pool_of(const struct range *r)
+{
+	const struct object *o = object_get(r->owner, VGPU_H_MEMPOOL);
+
+	return o ? (CUmemoryPool)o : NULL;
+}
 
 /*
  * One attribute of memory @r at @p. @return CUDA_ERROR_INVALID_VALUE if that memory has no such thing,
@@ -10,7 +19,8 @@
  */
 static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const struct range *r)
 {
-	bool host = r->kind == RANGE_PINNED || r->kind == RANGE_REGISTERED;
+	bool host = r->kind == RANGE_PINNED || r->kind == RANGE_REGISTERED || r->kind == RANGE_ALIAS;
+	uint64_t arena;
 
 	switch (a) {
 	case CU_POINTER_ATTRIBUTE_CONTEXT:
@@ -20,14 +30,17 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(unsigned int *)data = host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-		if (r->kind == RANGE_REGISTERED)
+		if (r->kind != RANGE_REGISTERED)
+			*(CUdeviceptr *)data = p;
+		else if (mapped_arena(p, 0, &arena))
+			*(CUdeviceptr *)data = arena;
+		else
 			return CUDA_ERROR_INVALID_VALUE;
-		*(CUdeviceptr *)data = p;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_HOST_POINTER:
 		if (RANGE_ON_DEVICE(r->kind) && !(r->kind == RANGE_GLOBAL && r->flags))
 			return CUDA_ERROR_INVALID_VALUE;
-		*(void **)data = (void *)(uintptr_t)p;
+		*(void **)data = (void *)(uintptr_t)(r->kind == RANGE_ALIAS ? r->alias + (p - r->base) : p);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
 		*(unsigned long long *)data = r->id;
@@ -45,9 +58,24 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(size_t *)data = r->size;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MAPPED:
-		*(unsigned int *)data = r->kind != RANGE_REGISTERED;
+		if (r->kind == RANGE_RESERVED)
+			*(unsigned int *)data = vmm_mapped(p);
+		else
+			*(unsigned int *)data = r->kind != RANGE_REGISTERED || mapped_arena(p, 0, &arena);
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+		*(CUdeviceptr *)data = r->base;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+		*(size_t *)data = r->size;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+		*(unsigned long long *)data = r->id;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+		*(unsigned int *)data = r->kind == RANGE_DEVICE && r->flags & RANGE_SYNC;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
 		*(unsigned int *)data = 0;
@@ -59,7 +87,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(unsigned int *)data = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-		*(CUmemoryPool *)data = NULL;
+		*(CUmemoryPool *)data = r->kind == RANGE_DEVICE ? pool_of(r) : NULL;
 		return CUDA_SUCCESS;
 	default:
 		return CUDA_ERROR_NOT_SUPPORTED;
@@ -93,6 +121,9 @@ static CUresult nothing(void *data, CUpointer_attribute a)
 	case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
 	case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
 		memset(data, 0, 8);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
@@ -102,6 +133,7 @@ static CUresult nothing(void *data, CUpointer_attribute a)
 	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_MAPPED:
 	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
 		memset(data, 0, 4);
 		return CUDA_SUCCESS;
 	default:
@@ -130,5 +162,19 @@ VGPU_EXPORT CUresult CUDAAPI cuPointerGetAttributes(unsigned int numAttributes, 
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
+	return CUDA_SUCCESS;
+}
+
+/* Blocking copies between device addresses need not wait; for such memory they do (copy.c). */
+VGPU_EXPORT CUresult CUDAAPI cuPointerSetAttribute(const void *value, CUpointer_attribute attribute, CUdeviceptr ptr)
+{
+	CUresult r = session_check();
+	struct range range;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!value || attribute != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !range_find(ptr, &range) || range.kind != RANGE_DEVICE)
+		return CUDA_ERROR_INVALID_VALUE;
+	range_mark(range.base, RANGE_SYNC, *(const unsigned int *)value);
 	return CUDA_SUCCESS;
 }

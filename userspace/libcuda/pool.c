@@ -198,7 +198,6 @@ VGPU_EXPORT CUresult CUDAAPI cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_
 	return call_cuMemPoolSetAttribute(pool, attr, &v);
 }
 
-/* A default pool's memory is its own device's. */
 VGPU_EXPORT CUresult CUDAAPI cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool memPool, CUmemLocation *location)
 {
 	CUresult r = session_check();
@@ -206,26 +205,47 @@ VGPU_EXPORT CUresult CUDAAPI cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemo
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!flags || !location || !pool_device(memPool, &device))
+	if (!flags || !location || !pool_device(memPool, &device) || location->type != CU_MEM_LOCATION_TYPE_DEVICE ||
+	    location->id < 0 || (uint32_t)location->id >= shim.ndevices)
 		return CUDA_ERROR_INVALID_VALUE;
-	*flags = location->type == CU_MEM_LOCATION_TYPE_DEVICE && location->id == (int)device ?
+	*flags = location->id == (int)device || ((struct object *)memPool)->pool.access >> location->id & 1 ?
 		CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_NONE;
 	return CUDA_SUCCESS;
 }
 
+/* A pool's own device has access, and can't lose it. */
 VGPU_EXPORT CUresult CUDAAPI cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *map, size_t count)
 {
-	CUresult r = session_check();
+	struct object *o = (struct object *)pool;
+	struct vgpu_vmm rq = { 0 };
+	CUresult r = call_begin(&rq.call, false);
 	uint32_t device;
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!pool_device(pool, &device) || (count && !map))
+	if (!pool_device(pool, &device) || !map)
 		return CUDA_ERROR_INVALID_VALUE;
-	for (size_t i = 0; i < count; i++)
-		if (map[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || map[i].location.id != (int)device)
-			return REFUSE("cuMemPoolSetAccess for another device", "pools");
-	return CUDA_SUCCESS;
+	for (size_t i = 0; i < count; i++) {
+		if (map[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || map[i].location.id < 0 ||
+		    (uint32_t)map[i].location.id >= shim.ndevices)
+			return CUDA_ERROR_INVALID_DEVICE;
+		if ((map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) ||
+		    (map[i].location.id == (int)device && !map[i].flags))
+			return CUDA_ERROR_INVALID_VALUE;
+	}
+	for (size_t i = 0; i < count && r == CUDA_SUCCESS; i++) {
+		if (map[i].location.id == (int)device)
+			continue;
+		rq.handle = o->wire;
+		rq.device = map[i].location.id;
+		rq.flags = map[i].flags;
+		r = call_reply(VGPU_MSG_cuMemPoolSetAccess, &rq, sizeof(rq), NULL, 0);
+		if (r == CUDA_SUCCESS && map[i].flags)
+			o->pool.access |= 1u << rq.device;
+		else if (r == CUDA_SUCCESS)
+			o->pool.access &= ~(1u << rq.device);
+	}
+	return r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool,
@@ -238,23 +258,26 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t b
 		return r;
 	if (!dptr || !bytesize || !pool_device(pool, &device))
 		return CUDA_ERROR_INVALID_VALUE;
-	return memory_from_pool(dptr, bytesize, pool, hStream);
+	return memory_from_pool(dptr, bytesize, pool, pool, hStream);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemAllocAsync(CUdeviceptr *dptr, size_t bytesize, CUstream hStream)
 {
 	const struct object *ctx = context_current(thread_self());
 	CUresult r = session_check();
-	CUmemoryPool pool = NULL;
+	CUmemoryPool pool = NULL, usual = NULL;
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!dptr || !bytesize)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (ctx) {
+		r = cuDeviceGetDefaultMemPool(&usual, context_device(ctx));
+		if (r != CUDA_SUCCESS)
+			return r;
 		pthread_mutex_lock(&lock);
 		pool = current[context_device(ctx)];
 		pthread_mutex_unlock(&lock);
 	}
-	return memory_from_pool(dptr, bytesize, pool, hStream);
+	return memory_from_pool(dptr, bytesize, pool, pool ? pool : usual, hStream);
 }

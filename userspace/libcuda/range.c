@@ -124,6 +124,17 @@ bool range_covers(uint64_t addr, uint64_t len, struct range *out)
 	return ok;
 }
 
+void range_mark(uint64_t base, uint32_t flag, bool on)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&lock);
+	n = holder(base);
+	if (n && n->range.base == base)
+		n->range.flags = on ? n->range.flags | flag : n->range.flags & ~flag;
+	pthread_mutex_unlock(&lock);
+}
+
 bool range_find(uint64_t addr, struct range *out)
 {
 	return range_covers(addr, 0, out);
@@ -169,7 +180,7 @@ static struct node *sift(struct node *t, const void *owner, const void *ctx, voi
 	left = sift(t->left, owner, ctx, each);
 	right = sift(t->right, owner, ctx, each);
 	if ((owner && t->range.owner == owner) ||
-	    (ctx && t->range.ctx == ctx && t->range.kind != RANGE_REGISTERED)) {
+	    (ctx && t->range.ctx == ctx && t->range.kind != RANGE_REGISTERED && t->range.kind != RANGE_ALIAS)) {
 		if (each)
 			each(&t->range);
 		t->left = spare;

@@ -13,7 +13,8 @@ enum range_kind {
 	RANGE_MANAGED,		/* arena memory from cuMemAllocManaged */
 	RANGE_RESERVED,		/* cuMemAddressReserve: device memory where something is mapped */
 	RANGE_GRAPH,		/* device memory that a graph has, until no graph names it any more */
-	RANGE_REGISTERED,	/* the program's own memory, cuMemHostRegister: pageable to us */
+	RANGE_REGISTERED,	/* the program's own memory, cuMemHostRegister: pageable to us, or mapped.c's */
+	RANGE_ALIAS,		/* arena memory that is mapped in its place: the GPU's address of it */
 	RANGE_KINDS
 };
 #define RANGE_ON_DEVICE(kind)	((kind) == RANGE_DEVICE || (kind) == RANGE_GLOBAL || (kind) == RANGE_RESERVED || \
@@ -22,6 +23,7 @@ enum range_kind {
 
 struct range {
 	uint64_t base, size;
+	uint64_t alias;		/* RANGE_ALIAS: what was registered */
 	enum range_kind kind;
 	uint32_t flags;		/* as given to the call that made it */
 	uint32_t device;
@@ -32,6 +34,10 @@ struct range {
 
 /** @return 0, -EEXIST if it overlaps another range, -EINVAL if it wraps or is empty, -ENOMEM */
 int range_insert(const struct range *r);
+
+#define RANGE_SYNC	0x80000000u	/* in flags, of RANGE_DEVICE: blocking copies wait */
+/** Set or clear bits of the flags of the range that starts at @base. */
+void range_mark(uint64_t base, uint32_t flag, bool on);
 
 /** The range that holds @addr. */
 bool range_find(uint64_t addr, struct range *out);

@@ -6,7 +6,8 @@
  *	init.c		cuInit, versions, cuGetProcAddress			device.c	devices, from their snapshot
  *	context.c	contexts: a stack for each thread			range.c		which address is what
  *	memory.c	device memory						pinned.c	host memory in the arena
- *	copy.c copy2d.c	copies, staging.c their arena chunks			memset.c	fills
+ *	copy.c box.c	copies, staging.c their arena chunks			memset.c	fills
+ *	array.c	texture.c tensor.c						arrays and what reads them
  *	module.c	modules, libraries, kernels; image.c their sizes	launch.c	launches
  *	board.c		what streams and events have reached
  *	stream.c event.c capture.c pointer.c pool.c occupancy.c			one subject each

@@ -137,6 +137,18 @@ static struct mapping **at_or_behind(uint64_t addr)
 	return p;
 }
 
+bool vmm_mapped(uint64_t addr)
+{
+	struct mapping *m;
+	bool found;
+
+	pthread_mutex_lock(&lock);
+	m = *at_or_behind(addr);
+	found = m && m->base <= addr;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
 static bool anything_in(uint64_t base, uint64_t size)
 {
 	struct mapping *m = *at_or_behind(base);

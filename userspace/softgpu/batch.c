@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Calls that are several others in one. */
+#include "array.h"
 #include "both.h"
 #include "graph.h"
 
@@ -67,6 +68,84 @@ BOTH(cuMemcpy3DPeerAsync, (const CUDA_MEMCPY3D_PEER *p, CUstream stream), (p, st
 		return CUDA_ERROR_INVALID_CONTEXT;
 	c = plain(p);
 	return cuMemcpy3DAsync_v2(&c, of(stream, ptds));
+}
+
+/* --- 3D: everything counts in elements, which are bytes where no array says otherwise ---------------------------------- */
+
+static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
+{
+	const CUmemcpy3DOperand *side[2] = { &o->src, &o->dst };
+	struct sg_array *array[2];
+	size_t n = 1;
+
+	for (int i = 0; i < 2; i++) {
+		bool is_array = side[i]->type == CU_MEMCPY_OPERAND_TYPE_ARRAY;
+
+		array[i] = is_array ? sg_array_check(side[i]->op.array.array) : NULL;
+		if (is_array && !array[i])
+			return CUDA_ERROR_INVALID_HANDLE;
+		if (array[i])
+			n = array[i]->element;
+	}
+	if ((array[0] && array[1] && array[0]->element != array[1]->element) || !o->extent.width || !o->extent.height ||
+	    !o->extent.depth)
+		return CUDA_ERROR_INVALID_VALUE;
+	*c = (CUDA_MEMCPY3D){ .srcMemoryType = array[0] ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,
+			      .dstMemoryType = array[1] ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,
+			      .WidthInBytes = o->extent.width * n, .Height = o->extent.height, .Depth = o->extent.depth };
+	if (array[0]) {
+		c->srcArray = (CUarray)array[0];
+		c->srcXInBytes = o->src.op.array.offset.x * n;
+		c->srcY = o->src.op.array.offset.y;
+		c->srcZ = o->src.op.array.offset.z;
+	} else {
+		c->srcDevice = o->src.op.ptr.ptr;
+		c->srcPitch = o->src.op.ptr.rowLength * n;
+		c->srcHeight = o->src.op.ptr.layerHeight;
+	}
+	if (array[1]) {
+		c->dstArray = (CUarray)array[1];
+		c->dstXInBytes = o->dst.op.array.offset.x * n;
+		c->dstY = o->dst.op.array.offset.y;
+		c->dstZ = o->dst.op.array.offset.z;
+	} else {
+		c->dstDevice = o->dst.op.ptr.ptr;
+		c->dstPitch = o->dst.op.ptr.rowLength * n;
+		c->dstHeight = o->dst.op.ptr.layerHeight;
+	}
+	return CUDA_SUCCESS;
+}
+
+static CUresult batch_3d(size_t n, const CUDA_MEMCPY3D_BATCH_OP *ops, size_t *failed, unsigned long long flags, CUstream stream)
+{
+	CUresult e = sg_devices ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+	CUDA_MEMCPY3D c;
+
+	if (failed)
+		*failed = SIZE_MAX;
+	if (!e && (!n || !ops || flags))
+		e = CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; !e && i < n; i++) {
+		e = operation(&ops[i], &c);
+		if (!e)
+			e = cuMemcpy3DAsync_v2(&c, stream);
+		if (e && failed)
+			*failed = i;
+	}
+	return e;
+}
+
+BOTH(cuMemcpy3DBatchAsync_v2, (size_t n, CUDA_MEMCPY3D_BATCH_OP *ops, unsigned long long flags, CUstream stream),
+     (n, ops, flags, stream, ptds))
+{
+	return batch_3d(n, ops, NULL, flags, of(stream, ptds));
+}
+
+BOTH(cuMemcpy3DBatchAsync,
+     (size_t n, CUDA_MEMCPY3D_BATCH_OP *ops, size_t *failed, unsigned long long flags, CUstream stream),
+     (n, ops, failed, flags, stream, ptds))
+{
+	return batch_3d(n, ops, failed, flags, of(stream, ptds));
 }
 
 /* Captured, they are one node. */

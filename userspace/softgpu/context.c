@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../libcuda/logs.h"
-#include "softgpu.h"
+#include "array.h"
 
 __thread struct sg_tls sg_tls __attribute__((tls_model("initial-exec")));
 
@@ -32,6 +32,7 @@ static void activate(struct sg_ctx *c)
 	};
 
 	memcpy(c->limits, limits, sizeof(limits));
+	memset(c->peers, 0, sizeof(c->peers));
 	c->cache = CU_FUNC_CACHE_PREFER_NONE;
 	c->fault_text[0] = 0;
 	c->id = atomic_fetch_add(&next_id, 1);
@@ -60,6 +61,8 @@ static void deactivate(struct sg_ctx *c)
 	sg_queue_end_ctx(c);
 	sg_events_end_ctx(c);
 	sg_modules_end_ctx(c);
+	sg_textures_end_ctx(c);
+	sg_arrays_end_ctx(c);
 	sg_heap_free_ctx(c);
 	sg_host_free_ctx(c);
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "both.h"
-#include "softgpu.h"
+#include "array.h"
 
 #define INLINE_BYTES	(64u << 10)	/* done on the spot when nothing is queued before it */
 #define HEAVY_BYTES	(256u << 10)
@@ -178,9 +178,29 @@ BOTH(cuMemcpyPeerAsync,
 struct side {
 	CUmemorytype type;
 	uint64_t address;
+	CUarray array;
 	size_t x, y, z, pitch, rows;
 	bool device;
 };
+
+/* A box in an array: its memory lies in rows as any other, but its borders are the array's. */
+static CUresult array_start(struct side *d, size_t width, size_t height, size_t depth, uint64_t *start, size_t *slice)
+{
+	struct sg_array *a = sg_array_check(d->array);
+	size_t rows, slices;
+
+	if (!a)
+		return CUDA_ERROR_INVALID_HANDLE;
+	rows = a->desc.Height ? a->desc.Height : 1;
+	slices = a->desc.Depth ? a->desc.Depth : 1;
+	if (d->x % a->element || width % a->element || d->x > a->pitch || width > a->pitch - d->x || d->y > rows ||
+	    height > rows - d->y || d->z > slices || depth > slices - d->z)
+		return CUDA_ERROR_INVALID_VALUE;
+	d->pitch = a->pitch;
+	*slice = a->slice;
+	*start = a->base + d->z * a->slice + d->y * a->pitch + d->x;
+	return CUDA_SUCCESS;
+}
 
 /* @return 0 and the address of the first byte, or the error. */
 static CUresult side_start(struct side *d, size_t width, size_t height, size_t depth, bool write, uint64_t *start,
@@ -196,7 +216,7 @@ static CUresult side_start(struct side *d, size_t width, size_t height, size_t d
 		d->device = true;
 		break;
 	case CU_MEMORYTYPE_ARRAY:
-		return CUDA_ERROR_NOT_SUPPORTED;
+		return array_start(d, width, height, depth, start, slice);
 	default:
 		return CUDA_ERROR_INVALID_VALUE;
 	}
@@ -259,9 +279,9 @@ static CUresult copy2d(const CUDA_MEMCPY2D *p, CUstream stream, bool async, bool
 
 	if (!p)
 		return CUDA_ERROR_INVALID_VALUE;
-	dst = (struct side){ .type = p->dstMemoryType, .x = p->dstXInBytes, .y = p->dstY, .pitch = p->dstPitch,
+	dst = (struct side){ .type = p->dstMemoryType, .x = p->dstXInBytes, .y = p->dstY, .pitch = p->dstPitch, .array = p->dstArray,
 			     .address = side_address(p->dstMemoryType, p->dstHost, p->dstDevice) };
-	src = (struct side){ .type = p->srcMemoryType, .x = p->srcXInBytes, .y = p->srcY, .pitch = p->srcPitch,
+	src = (struct side){ .type = p->srcMemoryType, .x = p->srcXInBytes, .y = p->srcY, .pitch = p->srcPitch, .array = p->srcArray,
 			     .address = side_address(p->srcMemoryType, p->srcHost, p->srcDevice) };
 	return box(&dst, &src, p->WidthInBytes, p->Height, 1, stream, async, ptds);
 }
@@ -290,10 +310,10 @@ static CUresult copy3d(const CUDA_MEMCPY3D *p, CUstream stream, bool async, bool
 	if (p->srcLOD || p->dstLOD)
 		return CUDA_ERROR_INVALID_VALUE;
 	dst = (struct side){ .type = p->dstMemoryType, .x = p->dstXInBytes, .y = p->dstY, .z = p->dstZ,
-			     .pitch = p->dstPitch, .rows = p->dstHeight,
+			     .pitch = p->dstPitch, .array = p->dstArray, .rows = p->dstHeight,
 			     .address = side_address(p->dstMemoryType, p->dstHost, p->dstDevice) };
 	src = (struct side){ .type = p->srcMemoryType, .x = p->srcXInBytes, .y = p->srcY, .z = p->srcZ,
-			     .pitch = p->srcPitch, .rows = p->srcHeight,
+			     .pitch = p->srcPitch, .array = p->srcArray, .rows = p->srcHeight,
 			     .address = side_address(p->srcMemoryType, p->srcHost, p->srcDevice) };
 	return box(&dst, &src, p->WidthInBytes, p->Height, p->Depth, stream, async, ptds);
 }
@@ -306,4 +326,58 @@ BOTH_DS(cuMemcpy3D_v2, (const CUDA_MEMCPY3D *p), (p, ptds))
 BOTH(cuMemcpy3DAsync_v2, (const CUDA_MEMCPY3D *p, CUstream stream), (p, stream, ptds))
 {
 	return copy3d(p, stream, true, ptds);
+}
+
+/* --- arrays of one dimension, which are addressed by byte ---------------------------------------------------------- */
+
+static struct side in_array(CUarray array, size_t offset)
+{
+	return (struct side){ .type = CU_MEMORYTYPE_ARRAY, .array = array, .x = offset };
+}
+
+static struct side in_memory(CUmemorytype type, uint64_t address, size_t n)
+{
+	return (struct side){ .type = type, .address = address, .pitch = n };
+}
+
+static CUresult line(struct side dst, struct side src, size_t n, CUstream stream, bool async, bool ptds)
+{
+	return box(&dst, &src, n, 1, 1, stream, async, ptds);
+}
+
+BOTH_DS(cuMemcpyDtoA_v2, (CUarray dst, size_t at, CUdeviceptr src, size_t n), (dst, at, src, n, ptds))
+{
+	return line(in_array(dst, at), in_memory(CU_MEMORYTYPE_DEVICE, src, n), n, NULL, false, ptds);
+}
+
+BOTH_DS(cuMemcpyAtoD_v2, (CUdeviceptr dst, CUarray src, size_t at, size_t n), (dst, src, at, n, ptds))
+{
+	return line(in_memory(CU_MEMORYTYPE_DEVICE, dst, n), in_array(src, at), n, NULL, false, ptds);
+}
+
+BOTH_DS(cuMemcpyHtoA_v2, (CUarray dst, size_t at, const void *src, size_t n), (dst, at, src, n, ptds))
+{
+	return line(in_array(dst, at), in_memory(CU_MEMORYTYPE_HOST, (uint64_t)src, n), n, NULL, false, ptds);
+}
+
+BOTH_DS(cuMemcpyAtoH_v2, (void *dst, CUarray src, size_t at, size_t n), (dst, src, at, n, ptds))
+{
+	return line(in_memory(CU_MEMORYTYPE_HOST, (uint64_t)dst, n), in_array(src, at), n, NULL, false, ptds);
+}
+
+BOTH_DS(cuMemcpyAtoA_v2, (CUarray dst, size_t to, CUarray src, size_t from, size_t n), (dst, to, src, from, n, ptds))
+{
+	return line(in_array(dst, to), in_array(src, from), n, NULL, false, ptds);
+}
+
+BOTH(cuMemcpyHtoAAsync_v2, (CUarray dst, size_t at, const void *src, size_t n, CUstream stream),
+     (dst, at, src, n, stream, ptds))
+{
+	return line(in_array(dst, at), in_memory(CU_MEMORYTYPE_HOST, (uint64_t)src, n), n, stream, true, ptds);
+}
+
+BOTH(cuMemcpyAtoHAsync_v2, (void *dst, CUarray src, size_t at, size_t n, CUstream stream),
+     (dst, src, at, n, stream, ptds))
+{
+	return line(in_memory(CU_MEMORYTYPE_HOST, (uint64_t)dst, n), in_array(src, at), n, stream, true, ptds);
 }

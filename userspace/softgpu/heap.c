@@ -29,6 +29,7 @@ struct block {
 	uint64_t id;
 	uint64_t epoch;		/* kernels started before it was allocated */
 	struct sg_ctx *ctx;
+	void *pool;		/* mempool.c: told when it is freed */
 	uint8_t state, dirty, flags, device;
 };
 
@@ -284,6 +285,7 @@ uint64_t sg_heap_alloc_on(int device, struct sg_ctx *ctx, size_t size, size_t al
 	b->flags = (uint8_t)flags;
 	b->dirty = !!(flags & (SG_ALLOC_WRITTEN | SG_ALLOC_MANAGED));
 	b->ctx = ctx;
+	b->pool = NULL;
 	b->id = ++next_id;
 	b->epoch = atomic_load(&kernels_running) ? UINT64_MAX : atomic_load(&kernels_started);
 	for (uint32_t p = 0; p < pages; p++)
@@ -320,6 +322,9 @@ static size_t free_locked(uint64_t addr)
 	bytes = (size_t)b->pages << SG_PAGE_SHIFT;
 	memset(sg_heap_map + b->start, 0, b->pages);
 	used[b->device] -= bytes;
+	if (b->pool)
+		used[b->device] += sg_pool_freed(b->pool, bytes);
+	b->pool = NULL;
 	dirty = b->dirty || b->epoch != atomic_load(&kernels_started);
 	if (b->pages <= BIN_PAGES) {
 		if (dirty && dirty_bytes + bytes > DIRTY_MAX) {
@@ -405,6 +410,28 @@ void sg_heap_free_ctx(struct sg_ctx *ctx)
 	pthread_mutex_unlock(&lock);
 }
 
+void sg_heap_set_pool(uint64_t addr, void *pool)
+{
+	find(addr)->pool = pool;
+}
+
+void sg_heap_set_sync(uint64_t addr, bool on)
+{
+	struct block *b = find(addr);
+
+	if (b && on)
+		b->flags |= SG_ALLOC_SYNC;
+	else if (b)
+		b->flags &= (uint8_t)~SG_ALLOC_SYNC;
+}
+
+void sg_heap_hold(int device, int64_t bytes)
+{
+	pthread_mutex_lock(&lock);
+	used[device] += (uint64_t)bytes;
+	pthread_mutex_unlock(&lock);
+}
+
 /* For ptx/: module variables, on the device of the calling thread's context. */
 uint64_t sg_heap_alloc(size_t size, size_t align)
 {
@@ -421,6 +448,8 @@ bool sg_heap_info(uint64_t addr, struct sg_allocation *a)
 	a->size = b->size;
 	a->id = b->id;
 	a->ctx = b->ctx;
+	a->pool = b->state == BLOCK_LIVE ? b->pool : NULL;
+	a->reserved = b->state == BLOCK_RESERVED;
 	a->flags = b->flags;
 	a->device = b->device;
 	return addr - a->base < a->size;

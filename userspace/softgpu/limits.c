@@ -103,24 +103,53 @@ CUresult cuCtxResetPersistingL2Cache(void)
 	return sg_enter(&c);
 }
 
+/*
+ * Peers: all devices share one memory, so what access was enabled for is remembered and not enforced.
+ */
+static struct sg_ctx *peer_check(struct sg_ctx *c, CUcontext peer, CUresult *e)
+{
+	struct sg_ctx *p = sg_object_check(&sg_ctx_table, peer);
+
+	*e = !p || p == c || atomic_load(&p->fault) == CUDA_ERROR_CONTEXT_IS_DESTROYED ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
+	if (!*e && p->device == c->device)
+		*e = CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+	return p;
+}
+
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags)
 {
-	struct sg_ctx *c;
+	struct sg_ctx *c, *p;
 	CUresult e = sg_enter(&c);
 
 	if (e)
 		return e;
 	if (flags)
 		return CUDA_ERROR_INVALID_VALUE;
-	return sg_object_check(&sg_ctx_table, peer) ? CUDA_ERROR_PEER_ACCESS_UNSUPPORTED : CUDA_ERROR_INVALID_CONTEXT;
+	p = peer_check(c, peer, &e);
+	if (e)
+		return e;
+	pthread_mutex_lock(&c->lock);
+	if (c->peers[p->device] == p->id)
+		e = CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
+	c->peers[p->device] = p->id;
+	pthread_mutex_unlock(&c->lock);
+	return e;
 }
 
 CUresult cuCtxDisablePeerAccess(CUcontext peer)
 {
-	struct sg_ctx *c;
+	struct sg_ctx *c, *p;
 	CUresult e = sg_enter(&c);
 
 	if (e)
 		return e;
-	return sg_object_check(&sg_ctx_table, peer) ? CUDA_ERROR_PEER_ACCESS_NOT_ENABLED : CUDA_ERROR_INVALID_CONTEXT;
+	p = peer_check(c, peer, &e);
+	if (e)
+		return e == CUDA_ERROR_PEER_ACCESS_UNSUPPORTED ? CUDA_ERROR_PEER_ACCESS_NOT_ENABLED : e;
+	pthread_mutex_lock(&c->lock);
+	if (c->peers[p->device] != p->id)
+		e = CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
+	c->peers[p->device] = 0;
+	pthread_mutex_unlock(&c->lock);
+	return e;
 }

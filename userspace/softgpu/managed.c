@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Managed memory: here device memory is in the program's reach anyway, so there is nothing to migrate and advice
- * changes nothing. What is checked is whether the range is managed.
+ * moves nothing; what was advised can be asked for (libcuda/advice.h).
  */
 #include <stdlib.h>
 
 #include "both.h"
 #include "softgpu.h"
+
+#include "../libcuda/advice.h"
 
 /* struct variable - a __managed__ variable that a program has asked for. Device memory like others, by another name. */
 struct variable {
@@ -69,39 +71,115 @@ static CUresult managed(CUdeviceptr ptr, size_t n)
 
 	if (e)
 		return e;
-	if (!n || !sg_heap_range(ptr, n, false) || !sg_heap_info(ptr, &a) || !(a.flags & SG_ALLOC_MANAGED))
+	if (!n || !sg_heap_range(ptr, n, false) || !sg_heap_info(ptr, &a) || (!(a.flags & SG_ALLOC_MANAGED) && !sg_managed_variable(ptr)))
 		return CUDA_ERROR_INVALID_VALUE;
 	return CUDA_SUCCESS;
 }
 
-CUresult cuMemAdvise(CUdeviceptr ptr, size_t n, CUmem_advise advice, CUdevice device)
-{
-	return managed(ptr, n);
-}
-
 CUresult cuMemAdvise_v2(CUdeviceptr ptr, size_t n, CUmem_advise advice, CUmemLocation location)
 {
-	return managed(ptr, n);
+	CUresult e = managed(ptr, n);
+
+	return e ? e : advice_set(ptr, n, advice, location, sg_devices);
 }
 
-BOTH(cuMemPrefetchAsync, (CUdeviceptr ptr, size_t n, CUdevice dev, CUstream stream), (ptr, n, dev, stream, ptds))
+CUresult cuMemAdvise(CUdeviceptr ptr, size_t n, CUmem_advise advice, CUdevice device)
 {
-	struct sg_stream *s;
-	CUresult e = sg_stream_of(stream, ptds, &s);
-
-	return e ? e : managed(ptr, n);
+	return cuMemAdvise_v2(ptr, n, advice, advice_device(device));
 }
 
-BOTH(cuMemPrefetchAsync_v2,
-     (CUdeviceptr ptr, size_t n, CUmemLocation location, unsigned int flags, CUstream stream),
-     (ptr, n, location, flags, stream, ptds))
+static CUresult prefetch(CUdeviceptr ptr, size_t n, CUmemLocation location, unsigned int flags, CUstream stream, bool ptds)
 {
 	struct sg_stream *s;
 	CUresult e = sg_stream_of(stream, ptds, &s);
 
 	if (!e && flags)
 		e = CUDA_ERROR_INVALID_VALUE;
-	return e ? e : managed(ptr, n);
+	if (!e)
+		e = managed(ptr, n);
+	return e ? e : advice_prefetched(ptr, n, location, sg_devices);
+}
+
+BOTH(cuMemPrefetchAsync, (CUdeviceptr ptr, size_t n, CUdevice dev, CUstream stream), (ptr, n, dev, stream, ptds))
+{
+	return prefetch(ptr, n, advice_device(dev), 0, stream, ptds);
+}
+
+BOTH(cuMemPrefetchAsync_v2,
+     (CUdeviceptr ptr, size_t n, CUmemLocation location, unsigned int flags, CUstream stream),
+     (ptr, n, location, flags, stream, ptds))
+{
+	return prefetch(ptr, n, location, flags, stream, ptds);
+}
+
+/* All of a batch is checked before any of it counts. */
+static CUresult batch(CUdeviceptr *ptrs, size_t *sizes, size_t count, CUmemLocation *locations, size_t *first,
+		      size_t nlocations, unsigned long long flags, CUstream stream, bool prefetches, bool ptds)
+{
+	struct sg_stream *s;
+	CUresult e = sg_stream_of(stream, ptds, &s);
+	size_t l = 0;
+
+	if (e)
+		return e;
+	if (!ptrs || !sizes || !count || flags ||
+	    (prefetches && (!locations || !first || !nlocations || nlocations > count || first[0])))
+		return CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 1; prefetches && i < nlocations; i++)
+		if (first[i] <= first[i - 1] || first[i] >= count)
+			return CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; prefetches && !e && i < nlocations; i++)
+		e = advice_location(locations[i], sg_devices);
+	for (size_t i = 0; !e && i < count; i++)
+		e = managed(ptrs[i], sizes[i]);
+	for (size_t i = 0; prefetches && !e && i < count; i++) {
+		while (l + 1 < nlocations && i >= first[l + 1])
+			l++;
+		e = advice_prefetched(ptrs[i], sizes[i], locations[l], sg_devices);
+	}
+	return e;
+}
+
+BOTH(cuMemPrefetchBatchAsync,
+     (CUdeviceptr *ptrs, size_t *sizes, size_t count, CUmemLocation *locations, size_t *first, size_t n,
+      unsigned long long flags, CUstream stream),
+     (ptrs, sizes, count, locations, first, n, flags, stream, ptds))
+{
+	return batch(ptrs, sizes, count, locations, first, n, flags, stream, true, ptds);
+}
+
+/* What is discarded may keep its value: until it is written again it has any. */
+BOTH(cuMemDiscardBatchAsync, (CUdeviceptr *ptrs, size_t *sizes, size_t count, unsigned long long flags, CUstream stream),
+     (ptrs, sizes, count, flags, stream, ptds))
+{
+	return batch(ptrs, sizes, count, NULL, NULL, 0, flags, stream, false, ptds);
+}
+
+BOTH(cuMemDiscardAndPrefetchBatchAsync,
+     (CUdeviceptr *ptrs, size_t *sizes, size_t count, CUmemLocation *locations, size_t *first, size_t n,
+      unsigned long long flags, CUstream stream),
+     (ptrs, sizes, count, locations, first, n, flags, stream, ptds))
+{
+	return batch(ptrs, sizes, count, locations, first, n, flags, stream, true, ptds);
+}
+
+CUresult cuMemRangeGetAttribute(void *data, size_t size, CUmem_range_attribute attribute, CUdeviceptr ptr, size_t n)
+{
+	CUresult e = managed(ptr, n);
+
+	return e ? e : advice_get(data, size, attribute, ptr, n);
+}
+
+CUresult cuMemRangeGetAttributes(void **data, size_t *sizes, CUmem_range_attribute *attributes, size_t count,
+				 CUdeviceptr ptr, size_t n)
+{
+	CUresult e = managed(ptr, n);
+
+	if (!e && (!data || !sizes || !attributes || !count))
+		e = CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; !e && i < count; i++)
+		e = advice_get(data[i], sizes[i], attributes[i], ptr, n);
+	return e;
 }
 
 BOTH(cuStreamAttachMemAsync, (CUstream stream, CUdeviceptr ptr, size_t n, unsigned int flags),

@@ -4,6 +4,9 @@
 
 #include "both.h"
 #include "graph.h"
+#include "mempool.h"
+
+#include "../libcuda/advice.h"
 
 static CUresult alloc(struct sg_ctx *c, CUdeviceptr *dptr, size_t size, unsigned int flags)
 {
@@ -12,6 +15,8 @@ static CUresult alloc(struct sg_ctx *c, CUdeviceptr *dptr, size_t size, unsigned
 	if (!dptr || !size)
 		return CUDA_ERROR_INVALID_VALUE;
 	p = sg_heap_alloc_on(c->device, c, size, 0, flags);
+	if (!p && sg_pools_trim())	/* what pools keep of freed memory is had by those who need it */
+		p = sg_heap_alloc_on(c->device, c, size, 0, flags);
 	if (!p)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	*dptr = p;
@@ -86,6 +91,8 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 	e = (CUresult)atomic_load(&c->fault);
 	if (e)
 		return e;
+	if (a.flags & SG_ALLOC_MANAGED)
+		advice_forget(a.base, a.size);
 	return sg_heap_free(dptr) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -177,18 +184,15 @@ static CUresult capture_free(struct sg_stream *s, CUdeviceptr dptr)
 BOTH(cuMemAllocAsync, (CUdeviceptr *dptr, size_t size, CUstream stream), (dptr, size, stream, ptds))
 {
 	struct sg_stream *s;
+	struct sg_pool *pool;
 	CUresult e = sg_stream_of(stream, ptds, &s);
 
 	if (e)
 		return e;
 	if (sg_capturing(s))
 		return capture_alloc(s, dptr, size);
-	e = alloc(s->ctx, dptr, size, SG_ALLOC_ASYNC);
-	if (e != CUDA_ERROR_OUT_OF_MEMORY)
-		return e;
-	/* What is queued may free some. */
-	sg_queue_sync_ctx(s->ctx);
-	return alloc(s->ctx, dptr, size, SG_ALLOC_ASYNC);
+	pool = sg_pool_current(s->ctx->device);
+	return pool ? sg_pool_alloc_ordered(pool, s, dptr, size) : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
@@ -248,7 +252,7 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(void **)data = (void *)ptr;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
-		*(int *)data = 0;
+		*(int *)data = p->device && p->a.flags & SG_ALLOC_SYNC;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
 	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
@@ -262,6 +266,7 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
 		*(int *)data = 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
@@ -273,7 +278,7 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(size_t *)data = p->device ? p->a.size : p->r.size;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MAPPED:
-		*(int *)data = 1;
+		*(int *)data = !p->device || sg_heap_range(ptr, 1, false);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
 		*(unsigned long long *)data = 0;
@@ -281,14 +286,9 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
 		*(unsigned int *)data = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;
 		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: {
-		CUmemoryPool pool = NULL;
-
-		if (p->device && p->a.flags & SG_ALLOC_ASYNC)
-			cuDeviceGetDefaultMemPool(&pool, p->a.device);
-		*(CUmemoryPool *)data = pool;
+	case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+		*(CUmemoryPool *)data = p->device ? p->a.pool : NULL;
 		return CUDA_SUCCESS;
-	}
 	default:
 		return CUDA_ERROR_NOT_SUPPORTED;
 	}
@@ -325,6 +325,7 @@ static size_t attribute_size(CUpointer_attribute attr)
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_MAPPED:
+	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
 		return 4;	/* truth values are int: the runtime reads all of it */
 	case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
 		return sizeof(CUDA_POINTER_ATTRIBUTE_P2P_TOKENS);
@@ -361,7 +362,9 @@ CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attr, CUde
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!value || attr != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !sg_heap_info(ptr, &a))
+	if (!value || attr != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !sg_heap_info(ptr, &a) || a.reserved ||
+	    a.flags & SG_ALLOC_MANAGED)
 		return CUDA_ERROR_INVALID_VALUE;
+	sg_heap_set_sync(ptr, *(const unsigned int *)value);
 	return CUDA_SUCCESS;
 }

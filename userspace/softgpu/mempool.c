@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Memory pools. All memory comes from one heap that keeps what it needs for itself, so a pool is a handle with
- * attributes: what is freed into it is free at once.
+ * Memory pools. All memory comes from one heap; what a pool keeps of freed memory, up to its release threshold, is not
+ * memory that is set aside, but counts as used for everybody else.
  */
-#include "both.h"
-#include "softgpu.h"
+#include <string.h>
 
+#include "both.h"
+#include "mempool.h"
+
+/* struct sg_pool - @used and @kept bytes, under @lock; @access: a bit for each device but its own */
 struct sg_pool {
 	struct sg_object object;
 	int device;
 	bool is_default;
-	_Atomic int reuse[4];
-	_Atomic uint64_t threshold;
+	uint8_t reuse[4];
+	uint32_t access;
+	pthread_mutex_t lock;
+	uint64_t threshold, max, used, used_high, kept, reserved_high;
 };
+
+_Static_assert(sizeof(struct sg_pool) <= 256, "sg_pool outgrew its slot");
 
 static struct sg_pool *defaults[SG_DEVICES_MAX];
 static struct sg_pool *current[SG_DEVICES_MAX];
@@ -25,8 +32,8 @@ static struct sg_pool *pool_new(int device)
 	if (!p)
 		return NULL;
 	p->device = device;
-	for (int i = 0; i < 4; i++)
-		p->reuse[i] = 1;
+	pthread_mutex_init(&p->lock, NULL);
+	memset(p->reuse, 1, sizeof(p->reuse));
 	atomic_store_explicit(&p->object.live, sg_pool_table.magic, memory_order_release);
 	return p;
 }
@@ -77,6 +84,43 @@ CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool)
 	return CUDA_SUCCESS;
 }
 
+/* The same by location: a device's. Memory pools of the host there are not. */
+static CUresult located(const CUmemLocation *location, CUmemAllocationType type, CUdevice *dev)
+{
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!location || type != CU_MEM_ALLOCATION_TYPE_PINNED)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	*dev = location->id;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool, CUmemLocation *location, CUmemAllocationType type)
+{
+	CUdevice dev;
+	CUresult e = located(location, type, &dev);
+
+	return e ? e : device_pool(pool, dev, defaults);
+}
+
+CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location, CUmemAllocationType type)
+{
+	CUdevice dev;
+	CUresult e = located(location, type, &dev);
+
+	return e ? e : device_pool(pool, dev, current);
+}
+
+CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool)
+{
+	CUdevice dev;
+	CUresult e = located(location, type, &dev);
+
+	return e ? e : cuDeviceSetMemPool(dev, pool);
+}
+
 CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
 {
 	struct sg_pool *p;
@@ -92,6 +136,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
 	p = pool_new(props->location.id);
 	if (!p)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	p->max = props->maxSize;
 	*pool = (CUmemoryPool)p;
 	return CUDA_SUCCESS;
 }
@@ -102,6 +147,110 @@ static CUresult pool_enter(CUmemoryPool pool, const void *arg, struct sg_pool **
 		return CUDA_ERROR_NOT_INITIALIZED;
 	*p = sg_object_check(&sg_pool_table, pool);
 	return *p && arg ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* --- what is used and what is kept --------------------------------------------------------------------------------- */
+
+/* Under the pool's lock: keep no more than @most. @return what is let go */
+static uint64_t let_go(struct sg_pool *p, uint64_t most)
+{
+	uint64_t n = p->kept > most ? p->kept - most : 0;
+
+	p->kept -= n;
+	return n;
+}
+
+static void trim(struct sg_pool *p, uint64_t total)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&p->lock);
+	n = let_go(p, total > p->used ? total - p->used : 0);
+	pthread_mutex_unlock(&p->lock);
+	sg_heap_hold(p->device, -(int64_t)n);
+}
+
+bool sg_pools_trim(void)
+{
+	uint32_t n = atomic_load(&sg_pool_table.used);
+	bool any = false;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct sg_pool *p = sg_object_check(&sg_pool_table, sg_pool_table.base + (size_t)i * sg_pool_table.size);
+
+		if (!p || !p->kept)
+			continue;
+		any = true;
+		trim(p, 0);
+	}
+	return any;
+}
+
+uint64_t sg_pool_freed(void *pool, uint64_t bytes)
+{
+	struct sg_pool *p = pool;
+	uint64_t keep = 0, total;
+
+	pthread_mutex_lock(&p->lock);
+	p->used -= bytes;
+	total = p->used + p->kept;
+	if (total < p->threshold && atomic_load(&p->object.live) == sg_pool_table.magic) {
+		keep = p->threshold - total;
+		if (keep > bytes)
+			keep = bytes;
+		p->kept += keep;
+	}
+	pthread_mutex_unlock(&p->lock);
+	sg_object_put(&sg_pool_table, p);
+	return keep;
+}
+
+CUresult sg_pool_alloc(struct sg_pool *p, struct sg_ctx *c, CUdeviceptr *dptr, size_t size)
+{
+	uint64_t bytes = (size + 4095) & ~4095ull, kept, at;
+	bool fits;
+
+	if (!dptr || !size || bytes < size)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&p->lock);
+	fits = !p->max || p->used + bytes <= p->max;
+	kept = p->kept < bytes ? p->kept : bytes;
+	if (fits) {
+		p->kept -= kept;
+		p->used += bytes;
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!fits)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	sg_heap_hold(p->device, -(int64_t)kept);
+	at = sg_heap_alloc_on(p->device, c, size, 0, SG_ALLOC_ASYNC);
+	if (!at) {
+		trim(p, 0);	/* what it keeps may be what is missing */
+		at = sg_heap_alloc_on(p->device, c, size, 0, SG_ALLOC_ASYNC);
+	}
+	pthread_mutex_lock(&p->lock);
+	if (!at) {
+		p->used -= bytes;
+	} else {
+		if (p->used > p->used_high)
+			p->used_high = p->used;
+		if (p->used + p->kept > p->reserved_high)
+			p->reserved_high = p->used + p->kept;
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!at)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	sg_object_get(p);
+	sg_heap_set_pool(at, p);
+	*dptr = at;
+	return CUDA_SUCCESS;
+}
+
+struct sg_pool *sg_pool_current(int device)
+{
+	CUmemoryPool pool;
+
+	return device_pool(&pool, device, current) ? NULL : (struct sg_pool *)pool;
 }
 
 CUresult cuMemPoolDestroy(CUmemoryPool pool)
@@ -118,6 +267,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 		current[p->device] = defaults[p->device];
 	pthread_mutex_unlock(&lock);
 	atomic_store(&p->object.live, 0);
+	trim(p, 0);
 	sg_object_put(&sg_pool_table, p);
 	return CUDA_SUCCESS;
 }
@@ -125,8 +275,11 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep)
 {
 	struct sg_pool *p;
+	CUresult e = pool_enter(pool, pool, &p);
 
-	return pool_enter(pool, pool, &p);
+	if (!e)
+		trim(p, keep);
+	return e;
 }
 
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void *value)
@@ -140,14 +293,23 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
 	case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
 	case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
 	case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-		p->reuse[attr] = *(int *)value;
+		p->reuse[attr] = !!*(int *)value;
 		return CUDA_SUCCESS;
 	case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
 		p->threshold = *(cuuint64_t *)value;
+		trim(p, p->threshold);
 		return CUDA_SUCCESS;
 	case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
 	case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-		return *(cuuint64_t *)value ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+		if (*(cuuint64_t *)value)
+			return CUDA_ERROR_INVALID_VALUE;
+		pthread_mutex_lock(&p->lock);
+		if (attr == CU_MEMPOOL_ATTR_USED_MEM_HIGH)
+			p->used_high = p->used;
+		else
+			p->reserved_high = p->used + p->kept;
+		pthread_mutex_unlock(&p->lock);
+		return CUDA_SUCCESS;
 	default:
 		return CUDA_ERROR_INVALID_VALUE;
 	}
@@ -155,41 +317,61 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
 
 CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void *value)
 {
-	uint64_t free, total;
 	struct sg_pool *p;
 	CUresult e = pool_enter(pool, value, &p);
 
 	if (e)
 		return e;
+	pthread_mutex_lock(&p->lock);
 	switch (attr) {
 	case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
 	case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
 	case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
 		*(int *)value = p->reuse[attr];
-		return CUDA_SUCCESS;
+		break;
 	case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
 		*(cuuint64_t *)value = p->threshold;
-		return CUDA_SUCCESS;
-	case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:	/* the device's: there is one heap */
+		break;
+	case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+		*(cuuint64_t *)value = p->used + p->kept;
+		break;
 	case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+		*(cuuint64_t *)value = p->reserved_high;
+		break;
 	case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
+		*(cuuint64_t *)value = p->used;
+		break;
 	case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-		sg_heap_usage(p->device, &free, &total);
-		*(cuuint64_t *)value = total - free;
-		return CUDA_SUCCESS;
+		*(cuuint64_t *)value = p->used_high;
+		break;
 	default:
-		return CUDA_ERROR_INVALID_VALUE;
+		e = CUDA_ERROR_INVALID_VALUE;
 	}
+	pthread_mutex_unlock(&p->lock);
+	return e;
 }
 
+/* Memory is one for all devices here; what was said is remembered. A pool's own device cannot lose it. */
 CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *map, size_t n)
 {
 	struct sg_pool *p;
 	CUresult e = pool_enter(pool, map, &p);
 
-	for (size_t i = 0; !e && i < n; i++)
-		if (map[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || map[i].location.id != p->device)
+	for (size_t i = 0; !e && i < n; i++) {
+		const CUmemAccessDesc *m = &map[i];
+
+		if (m->location.type != CU_MEM_LOCATION_TYPE_DEVICE || m->location.id < 0 || m->location.id >= sg_devices)
 			e = CUDA_ERROR_INVALID_DEVICE;
+		else if ((m->flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && m->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) ||
+			 (m->location.id == p->device && !m->flags))
+			e = CUDA_ERROR_INVALID_VALUE;
+	}
+	for (size_t i = 0; !e && i < n; i++) {
+		if (map[i].flags)
+			p->access |= 1u << map[i].location.id;
+		else
+			p->access &= ~(1u << map[i].location.id);
+	}
 	return e;
 }
 
@@ -200,8 +382,10 @@ CUresult cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool pool, CUmemLo
 
 	if (e)
 		return e;
-	*flags = location->type == CU_MEM_LOCATION_TYPE_DEVICE && location->id == p->device ?
-		 CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || location->id < 0 || location->id >= sg_devices)
+		return CUDA_ERROR_INVALID_VALUE;
+	*flags = location->id == p->device || p->access >> location->id & 1 ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE :
+									       CU_MEM_ACCESS_FLAGS_PROT_NONE;
 	return CUDA_SUCCESS;
 }
 
@@ -216,8 +400,24 @@ BOTH(cuMemAllocFromPoolAsync, (CUdeviceptr *dptr, size_t size, CUmemoryPool pool
 		e = sg_stream_of(stream, ptds, &s);
 	if (e)
 		return e;
-	if (s->ctx->device != p->device)
-		return CUDA_ERROR_INVALID_DEVICE;
-	return cuMemAllocAsync(dptr, size, (CUstream)s == (CUstream)s->ctx->legacy ? CU_STREAM_LEGACY :
-			       s->per_thread ? CU_STREAM_PER_THREAD : (CUstream)s);
+	if (sg_capturing(s))
+		return cuMemAllocAsync(dptr, size, (CUstream)s == (CUstream)s->ctx->legacy ? CU_STREAM_LEGACY :
+				       s->per_thread ? CU_STREAM_PER_THREAD : (CUstream)s);
+	return sg_pool_alloc_ordered(p, s, dptr, size);
+}
+
+CUresult sg_pool_alloc_ordered(struct sg_pool *p, struct sg_stream *s, CUdeviceptr *dptr, size_t size)
+{
+	CUresult e = sg_pool_alloc(p, s->ctx, dptr, size);
+
+	if (e != CUDA_ERROR_OUT_OF_MEMORY)
+		return e;
+	/* What is queued may free some. */
+	sg_queue_sync_ctx(s->ctx);
+	return sg_pool_alloc(p, s->ctx, dptr, size);
+}
+
+int sg_pool_device(const struct sg_pool *p)
+{
+	return p->device;
 }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "softgpu.h"
+#include "array.h"
 
 static struct sg_library *library_check(const void *h)
 {
@@ -90,6 +90,7 @@ static void library_free(struct sg_library *lib)
 			ptx_module_free(lib->instance[i].ptx);
 	}
 	sg_managed_forget(lib);
+	sg_texrefs_end(lib);
 	free(lib->text);
 	pthread_mutex_destroy(&lib->lock);
 	sg_object_put(&sg_library_table, lib);
@@ -425,6 +426,27 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule module,
 CUresult cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
 {
 	return global(library, name, dptr, bytes);
+}
+
+/* texref.c: the variable that is a texture or surface reference. */
+CUresult sg_module_texture(const void *module, const char *name, uint64_t *address, const void **library);
+
+CUresult sg_module_texture(const void *module, const char *name, uint64_t *address, const void **library)
+{
+	struct ptx_module *ptx;
+	struct sg_library *lib;
+	struct sg_ctx *c;
+	CUresult e = library_enter(module, &lib, &c);
+
+	if (e)
+		return e;
+	pthread_mutex_lock(&lib->lock);
+	e = sg_library_instance(lib, c, &ptx, NULL);
+	if (!e && (!ptx_module_global_is_texture(ptx, name) || !ptx_module_global(ptx, name, address, NULL)))
+		e = CUDA_ERROR_NOT_FOUND;
+	pthread_mutex_unlock(&lib->lock);
+	*library = lib;
+	return e;
 }
 
 /* The runtime asks when a program starts, before there is a context: they are the library's, not a context's. */

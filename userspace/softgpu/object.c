@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "array.h"
 #include "graph.h"
 
 #define TABLE(name, bytes, n, m, fresh)                                                                     \
@@ -15,7 +16,11 @@ TABLE(sg_stream_table, 512, 65536, 0x5254534d, 256);
 TABLE(sg_event_table, 128, 1u << 20, 0x544e5645, 256);
 TABLE(sg_library_table, 512, 65536, 0x5242494c, 256);
 TABLE(sg_kernel_table, 256, 1u << 20, 0x4e52454b, 1024);
-TABLE(sg_pool_table, 128, 4096, 0x4c4f4f50, 64);
+TABLE(sg_array_table, 256, 1u << 18, 0x59525241, 256);
+TABLE(sg_mipmap_table, 512, 16384, 0x4d50494d, 64);
+TABLE(sg_texture_table, 2048, 1u << 18, 0x52545854, 64);
+TABLE(sg_texref_table, 512, 16384, 0x46455254, 64);
+TABLE(sg_pool_table, 256, 4096, 0x4c4f4f50, 64);
 TABLE(sg_graph_table, 128, 1u << 20, 0x48505247, 256);
 TABLE(sg_node_table, 512, 1u << 22, 0x45444f4e, 4096);
 TABLE(sg_exec_table, 128, 1u << 18, 0x43455845, 256);
@@ -28,6 +33,8 @@ _Static_assert(sizeof(struct sg_library) <= 512, "sg_library outgrew its slot");
 _Static_assert(sizeof(struct sg_node) <= 512, "sg_node outgrew its slot");
 _Static_assert(sizeof(struct sg_graph) <= 128, "sg_graph outgrew its slot");
 _Static_assert(sizeof(struct sg_exec) <= 128, "sg_exec outgrew its slot");
+_Static_assert(sizeof(struct sg_array) <= 256, "sg_array outgrew its slot");
+_Static_assert(sizeof(struct sg_mipmap) <= 512, "sg_mipmap outgrew its slot");
 _Static_assert(sizeof(struct sg_kernel) <= 256, "sg_kernel outgrew its slot");
 
 static bool table_init(struct sg_table *t)
@@ -49,7 +56,9 @@ bool sg_tables_init(void)
 	return table_init(&sg_ctx_table) && table_init(&sg_stream_table) && table_init(&sg_event_table) &&
 	       table_init(&sg_library_table) && table_init(&sg_kernel_table) && table_init(&sg_pool_table) &&
 	       table_init(&sg_graph_table) && table_init(&sg_node_table) && table_init(&sg_exec_table) &&
-	       table_init(&sg_user_table);
+	       table_init(&sg_user_table) &&
+	       table_init(&sg_array_table) && table_init(&sg_mipmap_table) && table_init(&sg_texture_table) &&
+	       table_init(&sg_texref_table);
 }
 
 void *sg_object_new(struct sg_table *t)

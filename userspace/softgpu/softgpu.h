@@ -108,6 +108,7 @@ struct sg_ctx;
 
 #define SG_ALLOC_MANAGED	1u
 #define SG_ALLOC_ASYNC		2u
+#define SG_ALLOC_SYNC		8u	/* CU_POINTER_ATTRIBUTE_SYNC_MEMOPS */
 #define SG_ALLOC_WRITTEN	4u	/* the owner writes without telling: always zero it before the next owner */
 
 struct sg_allocation {
@@ -115,6 +116,8 @@ struct sg_allocation {
 	size_t size;
 	uint64_t id;
 	struct sg_ctx *ctx;
+	void *pool;		/* struct sg_pool, of stream-ordered memory */
+	bool reserved;		/* addresses, which something may be mapped to */
 	unsigned int flags;
 	int device;
 };
@@ -123,6 +126,14 @@ bool sg_heap_init(int devices, uint64_t limit);
 uint64_t sg_heap_alloc_on(int device, struct sg_ctx *ctx, size_t size, size_t align, unsigned int flags);
 bool sg_heap_info(uint64_t addr, struct sg_allocation *a);
 void sg_heap_usage(int device, uint64_t *free, uint64_t *total);
+
+/** The allocation at @addr came from @pool, and when it is freed sg_pool_freed() says how much of it the pool keeps. */
+void sg_heap_set_pool(uint64_t addr, void *pool);
+uint64_t sg_pool_freed(void *pool, uint64_t bytes);
+
+/** Bytes that count as used although nothing is in them. */
+void sg_heap_hold(int device, int64_t bytes);
+void sg_heap_set_sync(uint64_t addr, bool on);
 
 /** Is [addr, addr + len) inside one allocation? @write: note that it is no longer all zero. */
 bool sg_heap_range(uint64_t addr, size_t len, bool write);
@@ -182,6 +193,7 @@ struct sg_ctx {
 	struct sg_stream *streams;	/* all but the legacy one */
 	_Atomic unsigned int nstreams;
 	size_t limits[SG_LIMITS];
+	uint64_t peers[SG_DEVICES_MAX];	/* ids of the contexts whose memory it may reach, by device */
 	CUfunc_cache cache;
 	struct context_value *values;	/* libcuda/export_tables.h */
 	char fault_text[256];

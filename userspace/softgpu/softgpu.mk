@@ -9,7 +9,7 @@ SOFTGPU_LIB := $(B)/softgpu/libsoftgpu.so
 
 # What it shares with the shim: the resolver, the names of errors, the runtime's private tables.
 SOFTGPU_OBJ += $(addprefix $(B)/gen/,resolve_gen.o names_gen.o softgpu_absent.o) \
-	       $(addprefix $(B)/userspace/libcuda/,resolve.o export_tables.o integrity.o legacy.o logs.o)
+	       $(addprefix $(B)/userspace/libcuda/,resolve.o export_tables.o integrity.o legacy.o logs.o advice.o)
 
 # Every export of a CUDA driver library exists. What no file here defines refuses.
 $(B)/gen/softgpu_absent.S: userspace/cuda/cuda.tbl

@@ -244,54 +244,99 @@ void worker_hand_cuMemcpyDtoDAsync_v2(struct worker *w, const struct idm_message
 		copy_d2d(w, m, q->dstDevice, q->srcDevice, q->ByteCount, q->hStream);
 }
 
-/* --- two dimensions ----------------------------------------------------------------------------------------------- */
+/* --- boxes --------------------------------------------------------------------------------------------------------- */
 
 /* Bytes from the start of a pitched region to the end of the part that is touched. */
-static bool reach(uint64_t x, uint64_t y, uint64_t width, uint64_t height, uint64_t pitch, uint64_t *end)
+static bool reach(const struct vgpu_box_side *b, const struct vgpu_copy_box *q, uint64_t *end)
 {
-	uint64_t row;
+	uint64_t rows, slice, slices;
 
-	if (__builtin_add_overflow(x, width, &row))
-		return false;
 	/* Pitch 0 too: drivers take it for something else. */
-	if (row > pitch && (y || height > 1))
+	if ((q->height > 1 || q->depth > 1) && q->width > b->pitch)
 		return false;
-	if (__builtin_add_overflow(y, height - 1, &y) || __builtin_mul_overflow(y, pitch, &y))
+	if (q->depth > 1 && b->rows < q->height)
 		return false;
-	return !__builtin_add_overflow(y, row, end);
+	return !__builtin_mul_overflow(b->pitch, (uint64_t)q->height - 1, &rows) &&
+	       !__builtin_mul_overflow(b->pitch, b->rows, &slice) &&
+	       !__builtin_mul_overflow(slice, (uint64_t)q->depth - 1, &slices) &&
+	       !__builtin_add_overflow(rows, slices, end) && !__builtin_add_overflow(*end, q->width, end);
 }
 
-/* One side of a 2D copy. @return what it is to the driver, in *@host or *@device, checked. */
-static CUresult side(struct worker *w, const struct vgpu_copy_2d *q, uint32_t type, uint64_t at, uint64_t pitch,
-		     uint64_t x, uint64_t y, void **host, CUdeviceptr *device, CUmemorytype *out)
+struct box_side {
+	CUmemorytype type;
+	void *host;
+	CUdeviceptr device;
+	CUarray array;
+};
+
+/* One side of a box, checked. The bounds of an array are the driver's to check. */
+static CUresult side(struct worker *w, const struct vgpu_copy_box *q, const struct vgpu_box_side *b, struct box_side *out)
 {
 	uint64_t end;
 
-	if (!reach(x, y, q->width, q->height, pitch, &end))
+	out->type = b->type;
+	if (b->type == CU_MEMORYTYPE_ARRAY) {
+		out->array = worker_handle(w, b->at, VGPU_H_ARRAY);
+		return out->array ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+	}
+	if (b->x || b->y || b->z || !reach(b, q, &end))
 		return CUDA_ERROR_INVALID_VALUE;
-	switch (type) {
+	switch (b->type) {
 	case CU_MEMORYTYPE_HOST:
-		*host = idm_server_arena(w->server, at, end);
-		*out = CU_MEMORYTYPE_HOST;
-		return *host ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+		out->host = idm_server_arena(w->server, b->at, end);
+		return out->host ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 	case CU_MEMORYTYPE_DEVICE:
 	case CU_MEMORYTYPE_UNIFIED:
-		*device = at;
-		*out = type;
-		if (address_ok(w, at, end))
+		out->device = b->at;
+		if (address_ok(w, b->at, end))
 			return CUDA_SUCCESS;
-		worker_complain(w, "a 2D copy that touches %#llx (%llu bytes), which is not memory of this session",
-				(unsigned long long)at, (unsigned long long)end);
+		worker_complain(w, "a copy of a box that touches %#llx (%llu bytes), which is not memory of this session",
+				(unsigned long long)b->at, (unsigned long long)end);
 		return CUDA_ERROR_INVALID_VALUE;
 	default:
-		return CUDA_ERROR_NOT_SUPPORTED;
+		return CUDA_ERROR_INVALID_VALUE;
 	}
 }
 
-void worker_hand_copy_2d(struct worker *w, const struct idm_message *m)
+static bool flat(const struct vgpu_copy_box *q, const struct box_side *src, const struct box_side *dst)
 {
-	const struct vgpu_copy_2d *q = m->payload;
-	CUDA_MEMCPY2D c = { 0 };
+	return q->depth == 1 && !src->array && !dst->array;
+}
+
+static CUresult copy_flat(const struct vgpu_copy_box *q, const struct box_side *src, const struct box_side *dst,
+			  const CUstream *stream)
+{
+	CUDA_MEMCPY2D c = {
+		.srcMemoryType = src->type, .srcHost = src->host, .srcDevice = src->device, .srcPitch = q->src.pitch,
+		.dstMemoryType = dst->type, .dstHost = dst->host, .dstDevice = dst->device, .dstPitch = q->dst.pitch,
+		.WidthInBytes = q->width, .Height = q->height,
+	};
+
+	if (stream)
+		return D.cuMemcpy2DAsync_v2(&c, *stream);
+	return q->unaligned ? D.cuMemcpy2DUnaligned_v2(&c) : D.cuMemcpy2D_v2(&c);
+}
+
+static CUresult copy_deep(const struct vgpu_copy_box *q, const struct box_side *src, const struct box_side *dst,
+			  const CUstream *stream)
+{
+	CUDA_MEMCPY3D c = {
+		.srcMemoryType = src->type, .srcHost = src->host, .srcDevice = src->device, .srcArray = src->array,
+		.srcPitch = q->src.pitch, .srcHeight = q->src.rows, .srcXInBytes = q->src.x, .srcY = q->src.y,
+		.srcZ = q->src.z, .dstMemoryType = dst->type, .dstHost = dst->host, .dstDevice = dst->device,
+		.dstArray = dst->array, .dstPitch = q->dst.pitch, .dstHeight = q->dst.rows, .dstXInBytes = q->dst.x,
+		.dstY = q->dst.y, .dstZ = q->dst.z, .WidthInBytes = q->width, .Height = q->height, .Depth = q->depth,
+	};
+
+	if (stream)
+		return D.cuMemcpy3DAsync_v2 ? D.cuMemcpy3DAsync_v2(&c, *stream) : CUDA_ERROR_NOT_SUPPORTED;
+	return D.cuMemcpy3D_v2 ? D.cuMemcpy3D_v2(&c) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+void worker_hand_copy_box(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_copy_box *q = m->payload;
+	struct box_side src = { 0 }, dst = { 0 };
 	struct wstream *s;
 	CUresult r;
 	int err;
@@ -303,29 +348,19 @@ void worker_hand_copy_2d(struct worker *w, const struct idm_message *m)
 		err = stream_of(w, &q->call, q->async ? q->stream : q->stream == 2 ? 2 : 0, &s);
 	if (err)
 		return answer(w, m, err, 0);
-	if (!q->width || !q->height)
+	if (!q->width || !q->height || !q->depth)
 		return answer(w, m, 0, CUDA_SUCCESS);
-	r = side(w, q, q->src_type, q->src, q->src_pitch, q->src_x, q->src_y, (void **)&c.srcHost, &c.srcDevice,
-		 &c.srcMemoryType);
+	r = side(w, q, &q->src, &src);
 	if (r == CUDA_SUCCESS)
-		r = side(w, q, q->dst_type, q->dst, q->dst_pitch, q->dst_x, q->dst_y, &c.dstHost, &c.dstDevice,
-			 &c.dstMemoryType);
+		r = side(w, q, &q->dst, &dst);
 	if (r != CUDA_SUCCESS)
 		return answer(w, m, 0, r);
-	c.srcPitch = q->src_pitch;
-	c.dstPitch = q->dst_pitch;
-	c.srcXInBytes = q->src_x;
-	c.srcY = q->src_y;
-	c.dstXInBytes = q->dst_x;
-	c.dstY = q->dst_y;
-	c.WidthInBytes = q->width;
-	c.Height = q->height;
 	if (s == &s->ctx->legacy && legacy_idle(s->ctx)) {
-		r = q->unaligned ? D.cuMemcpy2DUnaligned_v2(&c) : D.cuMemcpy2D_v2(&c);
+		r = flat(q, &src, &dst) ? copy_flat(q, &src, &dst, NULL) : copy_deep(q, &src, &dst, NULL);
 		return answer(w, m, 0, r);
 	}
 	stream_mark(s);
-	r = D.cuMemcpy2DAsync_v2(&c, s->real);
+	r = flat(q, &src, &dst) ? copy_flat(q, &src, &dst, &s->real) : copy_deep(q, &src, &dst, &s->real);
 	if (r != CUDA_SUCCESS || !wants_reply(m))
 		return answer(w, m, 0, r);
 	answer_later(w, m, s, NULL, 0, false);

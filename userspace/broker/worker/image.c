@@ -91,6 +91,17 @@ static uint32_t text_len(const char *log, uint32_t cap)
 	return cap ? strnlen(log, cap) : 0;
 }
 
+/*
+ * The device's free memory, where only this process uses the device: then what a module takes can be seen. Elsewhere its
+ * variables are charged one by one, when the client asks where they are.
+ */
+static uint64_t free_memory(struct worker *w)
+{
+	size_t bytes = 0, total;
+
+	return w->soft && w->current && D.cuMemGetInfo_v2(&bytes, &total) == CUDA_SUCCESS ? bytes : 0;
+}
+
 void worker_hand_load(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_load *q = m->payload;
@@ -103,6 +114,7 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 	bool in_message, stored;
 	const void *src;
 	void *object = NULL;
+	uint64_t before, after;
 	uint32_t log;
 	CUresult r = CUDA_SUCCESS;
 	int err;
@@ -159,10 +171,23 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 	if (q->opt_level)
 		option(&o, CU_JIT_OPTIMIZATION_LEVEL, q->opt_level);
 
+	before = free_memory(w);
 	if (type == VGPU_H_LIBRARY)
 		r = D.cuLibraryLoadData((CUlibrary *)&object, image->data, o.ids, o.values, o.n, NULL, NULL, 0);
 	else
 		r = D.cuModuleLoadDataEx((CUmodule *)&object, image->data, o.n, o.ids, o.values);
+	if (r == CUDA_SUCCESS) {
+		after = free_memory(w);
+		image->charged = after < before ? before - after : 0;
+		if (image->charged && !memory_charge(w, image->charged)) {
+			image->charged = 0;
+			r = CUDA_ERROR_OUT_OF_MEMORY;
+			if (type == VGPU_H_LIBRARY)
+				D.cuLibraryUnload(object);
+			else
+				D.cuModuleUnload(object);
+		}
+	}
 	if (r == CUDA_SUCCESS) {
 		err = worker_handle_add(w, q->handle, type, object);
 		e = err ? NULL : object_find(w, q->handle, type);
@@ -188,6 +213,8 @@ out:
 	worker_reply_always(w, &m->header, &q->call, err, r, reply, reply ? sizeof(rp) + rp.error_len + rp.info_len : 0);
 	free(reply);
 	free(logs);
+	if (image)
+		lease_uncharge(w, image->charged);
 	image_free(image);
 }
 
@@ -402,9 +429,18 @@ out:
 /* Asked for again it is there already. In several contexts a library's variable is several variables. */
 static CUresult note_variable(struct worker *w, CUdeviceptr address, size_t size, uint64_t parent)
 {
-	if (size && !range_covers(&w->ranges, address, size) &&
-	    range_add(&w->ranges, address, size, RANGE_GLOBAL, parent, 0))
+	struct handle *e = object_find(w, parent, VGPU_HANDLE_TYPE(parent));
+	bool charged = e && e->aux && ((struct image *)e->aux)->charged;
+
+	if (!size || range_covers(&w->ranges, address, size))
+		return CUDA_SUCCESS;
+	/* Charged already, if what its module takes could be seen when it was loaded. */
+	if (!charged && !memory_charge(w, size))
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (range_add(&w->ranges, address, size, RANGE_GLOBAL, parent, charged ? 0 : size)) {
+		lease_uncharge(w, charged ? 0 : size);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
 	return CUDA_SUCCESS;
 }
 

@@ -26,6 +26,11 @@ bool address_ok(struct worker *w, uint64_t addr, uint64_t len)
 	return base && addr >= base && idm_server_arena(w->server, addr - base, len);
 }
 
+bool worker_address(struct worker *w, uint64_t addr, uint64_t len)
+{
+	return address_ok(w, addr, len);
+}
+
 static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
 {
 	if (address_ok(w, addr, len))
@@ -37,6 +42,19 @@ static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
 
 /* --- allocating ---------------------------------------------------------------------------------------------- */
 
+/* What is being freed, or what pools keep, may be what is missing. */
+bool memory_charge(struct worker *w, uint64_t bytes)
+{
+	if (lease_charge(w, bytes))
+		return true;
+	if (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
+		fence_drain_frees(w);
+		if (lease_charge(w, bytes))
+			return true;
+	}
+	return pool_release(w) && lease_charge(w, bytes);
+}
+
 CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, alloc_fn fn, void *arg, CUdeviceptr *out)
 {
 	uint64_t charge;
@@ -46,14 +64,8 @@ CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, 
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!charge_of(size, &charge))
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (!lease_charge(w, charge)) {
-		/* What is being freed may be what is missing. */
-		if (!__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
-			return CUDA_ERROR_OUT_OF_MEMORY;
-		fence_drain_frees(w);
-		if (!lease_charge(w, charge))
-			return CUDA_ERROR_OUT_OF_MEMORY;
-	}
+	if (!memory_charge(w, charge))
+		return CUDA_ERROR_OUT_OF_MEMORY;
 	r = fn(out, size, arg);
 	if (r == CUDA_ERROR_OUT_OF_MEMORY && __atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
 		fence_drain_frees(w);
@@ -66,6 +78,8 @@ CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, 
 	}
 	if (r != CUDA_SUCCESS)
 		lease_uncharge(w, charge);
+	if (kind == RANGE_ASYNC)
+		pool_settle(w);
 	return r;
 }
 
@@ -304,6 +318,7 @@ void worker_hand_cuMemGetInfo_v2(struct worker *w, const struct idm_message *m)
 	err = worker_enter(w, &q->call);
 	if (!err) {
 		fence_drain_frees(w);
+		pool_settle(w);
 		r = D.cuMemGetInfo_v2(&rp.free, &rp.total);
 		if (r == CUDA_SUCCESS && lease_quota(w)) {
 			uint64_t left = lease_free(w), quota = lease_quota(w);

@@ -121,6 +121,13 @@ void object_release_aux(struct handle *e)
 		event->real = NULL;	/* the context destroyed it */
 		event_put(event);
 		break;
+	case VGPU_H_MEMPOOL:
+		pool_forget(&worker, e->object);
+		break;
+	case VGPU_H_ARRAY:
+	case VGPU_H_MIPMAP:
+		array_release(e);
+		break;
 	case VGPU_H_LINK:
 		if (e->aux)
 			link_release(e, false);
@@ -130,6 +137,7 @@ void object_release_aux(struct handle *e)
 		image = e->aux;
 		if (image) {
 			worker.image_bytes -= image->size;
+			lease_uncharge(&worker, image->charged);
 			image_free(image);
 		}
 		break;

@@ -1,6 +1,139 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Memory pools of the client's own. */
+/*
+ * Memory pools. What a pool keeps of freed memory when its release threshold allows that is memory nobody else can have:
+ * it is charged, by what the driver says, whenever the question comes up.
+ */
+#include <stdlib.h>
+
 #include "worker.h"
+
+/** struct keeper - a pool whose threshold the client has raised. @charged: for what it keeps */
+struct keeper {
+	CUmemoryPool pool;
+	uint64_t charged;
+	struct keeper *next;
+};
+
+static struct keeper *keepers;
+
+static uint64_t kept(CUmemoryPool pool)
+{
+	cuuint64_t reserved = 0, used = 0;
+
+	if (!D.cuMemPoolGetAttribute ||
+	    D.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS ||
+	    D.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) != CUDA_SUCCESS)
+		return 0;
+	return reserved > used ? reserved - used : 0;
+}
+
+static void settle(struct worker *w, struct keeper *k)
+{
+	uint64_t now = kept(k->pool);
+
+	if (now > k->charged && !lease_charge(w, now - k->charged)) {
+		/* It may not keep what the session may not have. */
+		if (D.cuMemPoolTrimTo)
+			D.cuMemPoolTrimTo(k->pool, 0);
+		now = kept(k->pool);
+		if (now > k->charged)
+			return;
+	}
+	if (now < k->charged)
+		lease_uncharge(w, k->charged - now);
+	k->charged = now;
+}
+
+void pool_settle(struct worker *w)
+{
+	for (struct keeper *k = keepers; k; k = k->next)
+		settle(w, k);
+}
+
+bool pool_release(struct worker *w)
+{
+	if (!keepers || !D.cuMemPoolTrimTo)
+		return false;
+	for (struct keeper *k = keepers; k; k = k->next) {
+		D.cuMemPoolTrimTo(k->pool, 0);
+		settle(w, k);
+	}
+	return true;
+}
+
+void pool_forget(struct worker *w, CUmemoryPool pool)
+{
+	for (struct keeper **p = &keepers, *k; (k = *p); p = &k->next) {
+		if (k->pool != pool)
+			continue;
+		*p = k->next;
+		lease_uncharge(w, k->charged);
+		free(k);
+		return;
+	}
+}
+
+void worker_hand_cuMemPoolTrimTo(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemPoolTrimTo *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	void *pool;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	pool = worker_handle(w, q->pool, VGPU_H_MEMPOOL);
+	if (pool && D.cuMemPoolTrimTo)
+		r = D.cuMemPoolTrimTo(pool, q->minBytesToKeep);
+	pool_settle(w);
+	worker_reply(w, &m->header, &q->call, pool ? 0 : IDM_ERROR_INVALID_HANDLE, r, NULL, 0);
+}
+
+void worker_hand_cuMemPoolSetAttribute(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemPoolSetAttribute *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	struct keeper *k;
+	uint64_t value;
+	void *pool;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	pool = worker_handle(w, q->pool, VGPU_H_MEMPOOL);
+	value = q->value;
+	for (k = keepers; k && k->pool != pool; k = k->next)
+		;
+	if (pool && q->attr == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD && value && !k) {
+		k = calloc(1, sizeof(*k));
+		if (!k) {
+			worker_reply(w, &m->header, &q->call, 0, CUDA_ERROR_OUT_OF_MEMORY, NULL, 0);
+			return;
+		}
+		k->pool = pool;
+		k->next = keepers;
+		keepers = k;
+	}
+	if (pool && D.cuMemPoolSetAttribute)
+		r = D.cuMemPoolSetAttribute(pool, (CUmemPool_attribute)q->attr, &value);
+	pool_settle(w);
+	worker_reply(w, &m->header, &q->call, pool ? 0 : IDM_ERROR_INVALID_HANDLE, r, NULL, 0);
+}
+
+void worker_hand_pool_access(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_vmm *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUmemAccessDesc desc;
+	void *pool;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	pool = worker_handle(w, q->handle, VGPU_H_MEMPOOL);
+	desc = (CUmemAccessDesc){ .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = worker_device(w, q->device) },
+				  .flags = (CUmemAccess_flags)q->flags };
+	if (pool && D.cuMemPoolSetAccess)
+		r = D.cuMemPoolSetAccess(pool, &desc, 1);
+	worker_reply(w, &m->header, &q->call, pool ? 0 : IDM_ERROR_INVALID_HANDLE, r, NULL, 0);
+}
 
 void worker_hand_pool_create(struct worker *w, const struct idm_message *m)
 {

@@ -143,13 +143,8 @@ void worker_hand_vmm_create(struct worker *w, const struct idm_message *m)
 		r = q->size ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
 		goto out;
 	}
-	if (!lease_charge(w, q->size)) {
-		if (!__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
-			goto out;
-		fence_drain_frees(w);
-		if (!lease_charge(w, q->size))
-			goto out;
-	}
+	if (!memory_charge(w, q->size))
+		goto out;
 	p = malloc(sizeof(*p));
 	if (p) {
 		*p = (struct physical){ .size = q->size, .refs = 1 };

@@ -13,6 +13,8 @@
  *	memory.c	allocations, memset
  *	vmm.c		reserved addresses, physical memory, mappings
  *	pool.c		memory pools
+ *	array.c		arrays
+ *	texture.c	textures, surfaces, tensor maps
  *	copy.c		copies
  *	image.c		modules, libraries, their kernels and variables
  *	stored.c	images that the broker keeps
@@ -95,6 +97,7 @@ struct image {
 	void *data;
 	uint64_t size;
 	uint64_t mapped;	/* bytes, if it is no private copy: stored.c */
+	uint64_t charged;		/* device memory that it takes */
 };
 
 struct wait;
@@ -226,6 +229,16 @@ void event_put(struct wevent *e);
 /* watch.c */
 void watch_end(struct wstream *s);	/* the stream is about to be destroyed */
 
+/* pool.c */
+/** Charge what pools keep of freed memory. */
+void pool_settle(struct worker *w);
+/** Have them keep nothing. @return false if none did */
+bool pool_release(struct worker *w);
+void pool_forget(struct worker *w, CUmemoryPool pool);
+
+/* array.c: the table lets go of an array or mipmap */
+void array_release(struct handle *e);
+
 /* link.c */
 /** The table lets go of a link. @driver: its context is still there, and so is the driver's part */
 CUresult link_release(struct handle *e, bool driver);
@@ -287,6 +300,8 @@ void output_forward(struct worker *w);
 typedef CUresult (*alloc_fn)(CUdeviceptr *out, uint64_t size, void *arg);
 /** Charge, let @fn allocate, note the range. */
 CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, alloc_fn fn, void *arg, CUdeviceptr *out);
+/** lease_charge(), after waiting for what is being freed if it must be. */
+bool memory_charge(struct worker *w, uint64_t bytes);
 /** May the client's copies touch [addr, addr + len)? Its allocations and its part of the arena. */
 bool address_ok(struct worker *w, uint64_t addr, uint64_t len);
 

@@ -64,7 +64,7 @@ struct fn;
 struct sym {
 	const char *name;
 	uint8_t kind, space, type;
-	bool external, managed, dynamic;	/* dynamic: extern .shared x[] */
+	bool external, managed, opaque, dynamic;	/* dynamic: extern .shared x[] */
 	bool weak;
 	uint32_t align, line, scope;
 	uint64_t size;
@@ -96,7 +96,7 @@ struct opd {
 	int64_t imm;			/* value, float bits, or offset */
 	struct sym *sym;
 	const char *name;		/* O_NAME: label or function, found at translation */
-	struct opd *items;		/* O_VEC, O_LIST */
+	struct opd *items;		/* O_VEC, O_LIST; O_ADDR of a texture: its coordinates */
 	uint32_t nitems;
 	struct opd *second;		/* p|q */
 };

@@ -41,7 +41,8 @@ struct indirect {
 
 void barrier_result(struct warp *w, const struct insn *in, struct frame *f, uint32_t mask, const struct barrier *bar);
 
-/* lanes.c, atom.c, async.c, simd.c, mma.c, fp8.c */
+/* lanes.c, atom.c, async.c, simd.c, mma.c, fp8.c, tex.c */
 extern const struct ptx_op ptx_ops_lanes[], ptx_ops_atom[], ptx_ops_async[], ptx_ops_simd[], ptx_ops_mma[], ptx_ops_fp8[];
+extern const struct ptx_op ptx_ops_tex[];
 
 #endif /* SOFTGPU_PTX_CTL_H */

@@ -73,7 +73,7 @@ static void place_vars(struct parser *p, struct ptx_module *m)
 			ptx_error(p, 0, OUT_OF_MEMORY, "not enough memory for this module");
 		memcpy(name, s->name, n);
 		v = &m->vars[m->nvars++];
-		*v = (struct ptx_var){ name, s->address, s->size, s->managed };
+		*v = (struct ptx_var){ name, s->address, s->size, s->managed, s->opaque };
 	}
 }
 
@@ -565,6 +565,13 @@ bool ptx_module_global_is_managed(const struct ptx_module *m, const char *name)
 	const struct ptx_var *v = find_var(m, name);
 
 	return v && v->managed;
+}
+
+bool ptx_module_global_is_texture(const struct ptx_module *m, const char *name)
+{
+	const struct ptx_var *v = find_var(m, name);
+
+	return v && v->opaque;
 }
 
 bool ptx_module_prints(const struct ptx_module *m)

@@ -13,7 +13,8 @@ TABLES(_base)
 TABLES(_avx2)
 
 #define LIST(S) { ptx_ops_int##S, ptx_ops_bits##S, ptx_ops_cmp##S, ptx_ops_float##S, ptx_ops_double##S, ptx_ops_cvt##S, \
-	ptx_ops_round##S, ptx_ops_mem##S, ptx_ops_lanes, ptx_ops_atom, ptx_ops_async, ptx_ops_simd, ptx_ops_mma, ptx_ops_fp8, NULL }
+	ptx_ops_round##S, ptx_ops_mem##S, ptx_ops_lanes, ptx_ops_atom, ptx_ops_async, ptx_ops_simd, ptx_ops_mma, ptx_ops_fp8, \
+	ptx_ops_tex, NULL }
 
 static const struct ptx_op *const base[] = LIST(_base), *const avx2[] = LIST(_avx2);
 

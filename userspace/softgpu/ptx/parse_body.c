@@ -194,6 +194,15 @@ static void parse_address(struct parser *p, struct opd *o)
 		o->imm = parse_offset(p);
 	}
 	o->kind = O_ADDR;
+	if (tok_take(p, ',')) {
+		if (p->lists >= PTX_MAX_LISTS)
+			ptx_error(p, p->tok.line, 0, "operands nested more than %d deep", PTX_MAX_LISTS);
+		p->lists++;
+		o->items = p_alloc(p, sizeof(*o->items));
+		parse_operand(p, o->items);
+		o->nitems = 1;
+		p->lists--;
+	}
 	tok_expect(p, ']', "after an address");
 }
 

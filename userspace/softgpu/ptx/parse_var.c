@@ -330,16 +330,16 @@ static void put_value(struct parser *p, struct writer *w)
 		put(p, w, parse_const(p));
 }
 
-static void check_unsupported(struct parser *p)
+/* A texture, sampler or surface of the module: a variable that holds the name of an object. */
+static bool opaque(struct parser *p)
 {
-	if (tok_dot(p, "texref") || tok_dot(p, "samplerref") || tok_dot(p, "surfref"))
-		ptx_error(p, p->tok.line, 0, "textures and surfaces are not supported by the software GPU");
+	return tok_dot(p, "texref") || tok_dot(p, "samplerref") || tok_dot(p, "surfref");
 }
 
 /* Attributes, type and name; *lanes gets the .v2/.v4 multiplier. */
 static struct sym *declarator(struct parser *p, uint32_t scope, enum ptx_space space, struct sym *like)
 {
-	bool managed = false;
+	bool managed = false, is_opaque = like && like->opaque;
 	uint32_t align = 0, lanes = 1;
 	enum ptx_type type = T_NONE;
 	const char *name;
@@ -352,7 +352,15 @@ static struct sym *declarator(struct parser *p, uint32_t scope, enum ptx_space s
 		type = like->type;
 	}
 	while (p->tok.kind == K_DOT) {
-		check_unsupported(p);
+		if (opaque(p)) {
+			if (space != SP_GLOBAL)
+				ptx_error(p, p->tok.line, 0, "%s is supported as a variable of the module only",
+					  tok_text(p, buf));
+			type = T_U64;
+			is_opaque = true;
+			lex_next(p);
+			continue;
+		}
 		if (tok_dot(p, "align")) {
 			align = parse_align(p);
 			continue;
@@ -394,6 +402,7 @@ static struct sym *declarator(struct parser *p, uint32_t scope, enum ptx_space s
 	v->space = space;
 	v->type = type;
 	v->managed |= managed;
+	v->opaque |= is_opaque;
 	v->align = align > type_size(type) * lanes ? align : align ? align : type_size(type) * lanes;
 	v->size = (uint64_t)type_size(type) * lanes;
 	return v;

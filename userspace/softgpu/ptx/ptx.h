@@ -52,6 +52,8 @@ size_t ptx_module_kernel_name(const struct ptx_module *m, size_t i, const char *
 /** A .global/.const variable. @return false if there is none. */
 bool ptx_module_global(const struct ptx_module *m, const char *name, uint64_t *address, size_t *size);
 bool ptx_module_global_is_managed(const struct ptx_module *m, const char *name);
+/** A .texref or .surfref: 8 bytes that hold the name of a texture or surface object. */
+bool ptx_module_global_is_texture(const struct ptx_module *m, const char *name);
 
 /** What cudaGraphSetConditional() in a kernel calls; NULL: nothing. */
 extern void (*ptx_set_conditional)(uint64_t handle, uint32_t value);

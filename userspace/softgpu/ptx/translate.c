@@ -382,7 +382,7 @@ void fix_label(struct tr *t, uint32_t insn, const char *label, const struct insn
 
 static const struct tr_op *find_op(const char *name)
 {
-	static const struct tr_op *const tables[] = { tr_arith, tr_mem, tr_ctl, tr_async, tr_simd, tr_mma_ops };
+	static const struct tr_op *const tables[] = { tr_arith, tr_mem, tr_ctl, tr_async, tr_simd, tr_mma_ops, tr_tex };
 
 	for (unsigned int i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
 		for (const struct tr_op *o = tables[i]; o->name; o++)

@@ -11,6 +11,7 @@
  *	translate_async.c	asynchronous copies and their barriers, the stack
  *	translate_simd.c	packed and other rare integer arithmetic
  *	translate_mma.c		products of matrices
+ *	translate_tex.c		textures and surfaces
  */
 #ifndef SOFTGPU_PTX_TRANSLATE_H
 #define SOFTGPU_PTX_TRANSLATE_H
@@ -32,7 +33,7 @@ struct ptx_module {
 		const char *name;
 		uint64_t address;
 		size_t size;
-		bool managed;
+		bool managed, opaque;
 	} *vars;
 	size_t nvars;
 	uint64_t *heap;			/* allocations to free */
@@ -130,6 +131,6 @@ struct tr_op {
 	tr_fn *fn;
 	bool control;			/* a guard becomes a branch around it */
 };
-extern const struct tr_op tr_arith[], tr_mem[], tr_ctl[], tr_async[], tr_simd[], tr_mma_ops[];
+extern const struct tr_op tr_arith[], tr_mem[], tr_ctl[], tr_async[], tr_simd[], tr_mma_ops[], tr_tex[];
 
 #endif /* SOFTGPU_PTX_TRANSLATE_H */

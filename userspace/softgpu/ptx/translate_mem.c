@@ -177,7 +177,7 @@ struct place place_of(struct tr *t, const struct opd *o, enum ptx_space space, u
 	struct place p = { .imm = o->imm };
 	char buf[96];
 
-	if (o->kind != O_ADDR)
+	if (o->kind != O_ADDR || o->nitems)
 		t_error(t, "'%s' needs an address in [ ]", opcode_text(t, buf));
 	switch (space) {
 	case SP_PARAM:

@@ -20,7 +20,9 @@ static const char *const words[] = {
 	"expect_tx", "complete_tx", "test_wait", "try_wait", "parity", "noComplete", "noinc", "pending_count", "arrive_drop",
 	"mbarrier::complete_tx::bytes", "prefetch", "no_complete", "s16x2", "u16x2", "f32x2", "tf32", "e4m3x2", "e5m2x2", "satfinite", "row", "col", "load", "store", "mma",
 	"a", "b", "c", "d", "x1", "x2", "x4", "trans", "b16", "acquire::cluster", "mbarrier_init",
-	"async::generic", "param::kernel",
+	"async::generic", "param::kernel", "1d", "2d", "3d", "a1d", "a2d", "cube", "acube", "grad", "g", "p", "trap", "zero",
+	"width", "height", "channel_data_type", "channel_order", "normalized_coords", "array_size", "num_mipmap_levels",
+	"num_samples", "memory_layout", "base", "depth",
 };
 
 struct mods mods_of(struct tr *t)

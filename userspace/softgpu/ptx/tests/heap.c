@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "../../memory.h"
+#include "../texture.h"
 
 uint8_t *sg_heap_map;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -73,4 +74,9 @@ bool sg_heap_lookup(uint64_t addr, uint64_t *base, size_t *size)
 bool sg_host_ok(uint64_t addr, size_t len)
 {
 	return false;
+}
+
+const struct ptx_texture *sg_texture_find(uint64_t handle, bool surface)
+{
+	return NULL;
 }

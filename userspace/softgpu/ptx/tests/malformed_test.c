@@ -118,7 +118,7 @@ static void test_messages(void)
 	expect("too much device memory", HEAD ".global .b8 x[1000000000000];", 2, "memory");
 	expect("too many registers", HEAD ".entry k() { .reg .b32 %r<2000000000>; ret; }", 218, "registers");
 	expect("a parameter read beyond its end", HEAD ".entry k(.param .u32 a) { .reg .b64 %d; ld.param.u64 %d, [a]; }", 218, "'a'");
-	expect("a texture", HEAD ".global .texref t;", 218, "textures");
+	expect("a texture in shared memory", HEAD ".shared .texref t;", 218, "variable of the module");
 	expect("an unterminated string", HEAD ".pragma \"abc\n;", 218, "string");
 	expect("a strange byte", HEAD "\x01", 218, "0x01");
 	expect("a store to constants", HEAD ".const .u32 c; .entry k() { .reg .b32 %r; st.const.u32 [c], %r; }", 218, "constant");
