@@ -104,6 +104,7 @@ help:
 	@echo 'make check          runs every test (scripts/check has its steps)'
 	@echo 'make                builds everything into $(B)/'
 	@echo 'make check-unit, check-local, check-xen, check-drivers, lint     single steps'
+	@echo 'make check-torch    PyTorch on the software GPU (10 GB of wheels, fetched once)'
 	@echo 'make gpu-check      on a machine with an NVIDIA GPU: everything natively and through xen-vgpu'
 	@echo 'make bench, bench-counts, pod-kernel, pod-image, check-boot, clean'
 

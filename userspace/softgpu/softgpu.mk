@@ -46,3 +46,10 @@ $(B)/tests/softgpu-tsan-test_streams: $(B)/tsan/userspace/softgpu/tests/test_str
 	$(CC) $(CFLAGS_) $(TSAN) -o $@ $^ -lzstd -llz4 -lm
 
 UNIT_TESTS += $(SOFTGPU_TESTS:%=$(B)/tests/softgpu-%) $(B)/tests/softgpu-tsan-test_streams
+
+# In front of NVRTC, under its names: PTX instead of machine code for programs that compile at run time.
+SOFTGPU_NVRTC := $(B)/softgpu/nvrtc/libnvrtc.so.12 $(B)/softgpu/nvrtc/libnvrtc.so.13
+$(SOFTGPU_NVRTC): $(B)/softgpu/nvrtc/%: $(B)/userspace/softgpu/jit/nvrtc.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -shared -Wl,-soname,$* -o $@ $<
+PRODUCTS += $(SOFTGPU_NVRTC)

@@ -259,10 +259,16 @@ static unsigned int value_size(struct tr *t, const struct opd *o, enum ptx_type 
 	return reg_size(o->rtype);
 }
 
+/* { %r1 } without .v is a register; compilers that write inline assembly put it so. */
+static const struct opd *lone(const struct opd *o, const struct mods *m)
+{
+	return !m->vec && o->kind == O_VEC && o->nitems == 1 ? &o->items[0] : o;
+}
+
 static void tr_ld(struct tr *t, struct mods *m)
 {
 	unsigned int total = check_access(t, m), size, n = m->vec ? m->vec : 1;
-	const struct opd *d = op_at(t, 0);
+	const struct opd *d = lone(op_at(t, 0), m);
 	enum ptx_type type = m->t[0];
 	struct place p = place_of(t, op_at(t, 1), m->space, total);
 	struct vec *v = NULL;
@@ -300,7 +306,7 @@ static void tr_ld(struct tr *t, struct mods *m)
 static void tr_st(struct tr *t, struct mods *m)
 {
 	unsigned int total = check_access(t, m), size, n = m->vec ? m->vec : 1;
-	const struct opd *a = op_at(t, 1);
+	const struct opd *a = lone(op_at(t, 1), m);
 	enum ptx_type type = m->t[0];
 	struct place p = place_of(t, op_at(t, 0), m->space, total);
 	struct vec *v = make_vec(t, n);
@@ -388,8 +394,15 @@ static void tr_nothing(struct tr *t, struct mods *m)
 	put(t, ctl_nop);
 }
 
+/* There is no cache to advise: any value is a policy. */
+static void tr_policy(struct tr *t, struct mods *m)
+{
+	need_ops(t, 1, 4);
+	put_op(t, "mov.b64", dst(t, op_at(t, 0), T_B64), const_slot(t, 0, 8), 0, 0);
+}
+
 const struct tr_op tr_mem[] = {
 	{ "mov", tr_mov }, { "cvta", tr_cvta }, { "isspacep", tr_isspacep }, { "ld", tr_ld }, { "ldu", tr_ld },
 	{ "st", tr_st }, { "atom", tr_atom }, { "red", tr_atom }, { "prefetch", tr_nothing },
-	{ "prefetchu", tr_nothing }, { "discard", tr_nothing }, { "applypriority", tr_nothing }, { NULL },
+	{ "prefetchu", tr_nothing }, { "discard", tr_nothing }, { "createpolicy", tr_policy }, { "applypriority", tr_nothing }, { NULL },
 };

@@ -10,7 +10,7 @@ static const char *const words[] = {
 	"v2", "v4", "v8", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "mmio", "cta", "gpu", "sys",
 	"cluster", "nc", "cg", "ca", "cs", "lu", "cv", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged",
 	"L1::evict_first", "L1::evict_last", "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B", "L2::cache_hint",
-	"L2::evict_last", "L2::evict_normal", "L2::evict_first",
+	"L2::evict_last", "L2::evict_normal", "L2::evict_first", "L2::evict_unchanged", "fractional", "range", "cvt",
 	"L1", "L2", "level", "sync", "aligned", "uni", "eq", "ne", "lt", "le", "gt", "ge", "ls", "hs", "equ", "neu", "ltu", "leu",
 	"gtu", "geu", "num", "nan", "and", "or", "xor", "popc", "up", "down", "bfly", "idx", "all", "any", "ballot", "add",
 	"exch", "cas", "min", "max", "inc", "dec", "to", "NaN", "xorsign", "abs", "relu", "noftz", "f4e", "b4e", "rc8", "ecl",

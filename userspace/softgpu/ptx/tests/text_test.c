@@ -33,6 +33,17 @@ static void body(const char *name, const char *text, uint64_t want)
 	ptx_module_free(m);
 }
 
+static void test_rare(void)
+{
+	body("vshr with a sum", "mov.u32 %r1, 0x8000; mov.u32 %r2, 4; mov.u32 %r3, 7; vshr.u32.u32.u32.clamp.add %r0, %r1, %r2, %r3;",
+	     0x807);
+	body("vshr.clamp beyond the width", "mov.u32 %r1, -1; mov.u32 %r2, 33; vshr.u32.u32.u32.clamp %r0, %r1, %r2;", 0);
+	body("vadd.sat", "mov.u32 %r1, -5; mov.u32 %r2, 3; vadd.u32.s32.s32.sat %r0, %r1, %r2;", 0);
+	body("vmax with a minimum", "mov.u32 %r1, 5; mov.u32 %r2, 9; mov.u32 %r3, 7; vmax.s32.s32.s32.min %r0, %r1, %r2, %r3;", 7);
+	body("a register in braces, a policy", "createpolicy.fractional.L2::evict_last.b64 %d1, 1.0; st.global.b64 [%d9], { %d1 };"
+	     "mov.u32 %r1, 77; st.global.b32 [%d9], { %r1 }; ld.global.L2::cache_hint.b32 { %r0 }, [%d9 + 0], %d1;", 77);
+}
+
 static void test_bits(void)
 {
 	body("bfe.u32", "bfe.u32 %r0, 0xabcd1234, 8, 12;", 0xd12);
@@ -285,6 +296,7 @@ int main(void)
 	test_alias();
 	test_deadlock();
 	test_layout();
+	test_rare();
 	test_bits();
 	test_integers();
 	test_compare();
