@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an eager training step costs in messages, from VGPU_TRACE: trace.py FILE, the file that VGPU_TRACE names."""
+"""What an eager training step costs in messages, from VGPU_TRACE: steps.py FILE, the file that VGPU_TRACE names."""
 import collections
 import re
 import sys
