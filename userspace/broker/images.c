@@ -31,6 +31,18 @@ struct image_entry {
 	uint64_t at;
 };
 
+static uint64_t total;			/* bytes of all devices' images */
+
+/* All devices together: an eighth of the machine's memory. */
+static uint64_t total_max(void)
+{
+	static uint64_t max;
+
+	if (!max)
+		max = (uint64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 8;
+	return max;
+}
+
 static bool add_user(struct image_entry *e, struct session *s)
 {
 	struct session **more;
@@ -79,6 +91,7 @@ static void drop(struct device *d, struct image_entry *e)
 		;
 	*p = e->next;
 	d->images.bytes -= e->room;
+	total -= e->room;
 	free(e->users);
 	free(e);
 }
@@ -86,7 +99,7 @@ static void drop(struct device *d, struct image_entry *e)
 /* Room for @bytes more: what was not used for longest, and is in nobody's hands, goes. */
 static bool make_room(struct device *d, uint64_t bytes)
 {
-	while (bytes > IMAGES_BYTES - d->images.bytes) {
+	while (bytes > IMAGES_BYTES - d->images.bytes || bytes + total > total_max()) {
 		struct image_entry *oldest = NULL, *e;
 
 		for (e = d->images.entries; e; e = e->next)
@@ -161,6 +174,7 @@ int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t siz
 	e->next = d->images.entries;
 	d->images.entries = e;
 	d->images.bytes += room;
+	total += room;
 	return e->fd;
 }
 
