@@ -7,6 +7,7 @@
 #					configuration ("gpu=0,memory=512,weight=1", the default is $LAB_VGPU), or
 #					"none". Further arguments are lines for its xl.cfg, last one wins.
 #	pod_start N [VGPU] [CFG-LINE…]	the same without waiting;  pod_ready N  waits
+#	pod_config N [VGPU] [CFG-LINE…]	only print the configuration;  pod_hub N  reaches a domain made from it otherwise
 #	pod_run N PROGRAM [ARGS…]	run in podN; streams and exit status come through. Side by side with `&`.
 #	pod_copy N FILE			dom0's FILE to the same path in podN
 #	pod_destroy N			xl destroy;  pod_shutdown N  lets its init end it
@@ -60,33 +61,42 @@ lab_debian_pod() {
 		"extra = \"console=hvc0 quiet loglevel=4 panic=-1 mitigations=off lab_pod=$1\""
 }
 
-pod_start() {
+# pod_config N [VGPU] [CFG-LINE…]: the pod's configuration
+pod_config() {
 	lab_n=$1
 	lab_vgpu=${2:-$LAB_VGPU}
 	if [ $# -lt 2 ]; then shift; else shift 2; fi
-	lab_cfg=/run/lab/pod$lab_n.cfg
-	{
-		cat <<-CFG
-			name = "pod$lab_n"
-			type = "$LAB_POD_TYPE"
-			kernel = "$LAB_POD_KERNEL"
-			memory = $LAB_POD_MEMORY
-			vcpus = $LAB_POD_CPUS
-			tsc_mode = "native"
-			on_poweroff = "destroy"
-			on_reboot = "destroy"
-			on_crash = "destroy"
-		CFG
-		lab_pod_root "$lab_n"
-		[ "$lab_vgpu" = none ] || echo "vgpu = [ \"$lab_vgpu\" ]"
-		for lab_line in "$@"; do echo "$lab_line"; done
-	} >"$lab_cfg"
-	rm -f "/var/log/xen/console/guest-pod$lab_n.log" "/run/lab/pod$lab_n.up"
-	if ! $LAB_CREATE "$lab_cfg" >"/run/lab/pod$lab_n.create" 2>&1; then
-		lab_say "pod$lab_n could not be created: $(cat "/run/lab/pod$lab_n.create")"
+	cat <<-CFG
+		name = "pod$lab_n"
+		type = "$LAB_POD_TYPE"
+		kernel = "$LAB_POD_KERNEL"
+		memory = $LAB_POD_MEMORY
+		vcpus = $LAB_POD_CPUS
+		tsc_mode = "native"
+		on_poweroff = "destroy"
+		on_reboot = "destroy"
+		on_crash = "destroy"
+	CFG
+	lab_pod_root "$lab_n"
+	[ "$lab_vgpu" = none ] || echo "vgpu = [ \"$lab_vgpu\" ]"
+	for lab_line in "$@"; do echo "$lab_line"; done
+}
+
+# For the domain that podN is now: it is another one after a reboot.
+pod_hub() {
+	rm -f "/run/lab/pod$1.up"
+	podexec hub "pod$1" "$(pod_domid "$1")" >>/var/log/lab-hub.log 2>&1 &
+}
+
+pod_start() {
+	lab_cfg=/run/lab/pod$1.cfg
+	pod_config "$@" >"$lab_cfg"
+	rm -f "/var/log/xen/console/guest-pod$1.log"
+	if ! $LAB_CREATE "$lab_cfg" >"/run/lab/pod$1.create" 2>&1; then
+		lab_say "pod$1 could not be created: $(cat "/run/lab/pod$1.create")"
 		return 1
 	fi
-	podexec hub "pod$lab_n" "$(pod_domid "$lab_n")" >>/var/log/lab-hub.log 2>&1 &
+	pod_hub "$1"
 }
 
 # What a pod's init had to complain about. Also waits for the device, which needs dom0's half of the handshake.

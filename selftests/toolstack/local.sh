@@ -63,7 +63,60 @@ section_toolstack() {
 	check "so are changes of configuration" told device-configured "memory 200 MiB, weight 7"
 	check "every event is a line of JSON" python3 -c 'import json, sys; [json.loads(l) for l in open(sys.argv[1])]' "$run_dir/events.log"
 	kill "$watcher" 2>/dev/null || true
+
+	check "vgpu-xl goes in front of xl, as dpkg's diversion" diverted
+	check "it hands on what is not its own" in_front list --long "list --long"
+	printf 'name="pod"\ntype="pvh"\nmemory=64\n' >"$run_dir/plain.cfg"
+	check "and a configuration without vgpu=" in_front create "$run_dir/plain.cfg" "create $run_dir/plain.cfg"
+	check "and a dry run" in_front create -n "$run_dir/plain.cfg" 'vgpu=["gpu=0"]' "create -n"
+	check_fails "but not one with a bad entry" "$run_dir/root/usr/sbin/xl" create "$run_dir/plain.cfg" 'vgpu=["gpu=x;"]'
+	check "it is taken away again, and the real one is back" undiverted
+	check "the manual pages format without a warning" manuals
+	check "every command is in the manual and in the completion" documented
+	check "completion completes" completes
 	ctl set local:a memory=512,weight=1,sessions=64 >/dev/null
+}
+# In a root of its own, with echo for xl.
+diverted() {
+	mkdir -p "$run_dir/root/usr/sbin" "$run_dir/root/var/lib/dpkg/info" "$run_dir/root/var/lib/dpkg/updates" &&
+		touch "$run_dir/root/var/lib/dpkg/status" "$run_dir/root/var/lib/dpkg/diversions" &&
+		cp /bin/echo "$run_dir/root/usr/sbin/xl" &&
+		scripts/xl-divert add --root "$run_dir/root" && scripts/xl-divert add --root "$run_dir/root" &&
+		cmp /bin/echo "$run_dir/root/usr/sbin/xl.distrib" && cmp "$B/bin/vgpu-xl" "$run_dir/root/usr/sbin/xl" &&
+		[[ $(scripts/xl-divert status --root "$run_dir/root") == *"in front"* ]]
+}
+undiverted() {
+	scripts/xl-divert remove --root "$run_dir/root" && cmp /bin/echo "$run_dir/root/usr/sbin/xl" &&
+		[ ! -e "$run_dir/root/usr/sbin/xl.distrib" ] && ! grep -q . "$run_dir/root/var/lib/dpkg/diversions"
+}
+# in_front ARGUMENT… SAID
+in_front() {
+	local said
+	said=$("$run_dir/root/usr/sbin/xl" "${@:1:$#-1}")
+	echo "$said"
+	[[ $said == "${*: -1}"* ]]
+}
+manuals() {
+	local said
+	said=$(groff -man -Tutf8 -ww -z Documentation/man/*.8 2>&1)
+	echo "$said"
+	[ -z "$said" ]
+}
+documented() {
+	local command dashed
+	for command in $("$B/bin/vgpuctl" help | sed -n '/^In POD/q; s/^  \([a-z-]*\) .*/\1/p'); do
+		dashed=${command//-/\\-}
+		grep -qF "vgpuctl $dashed" Documentation/man/vgpuctl.8 || { echo "manual: $command"; return 1; }
+		grep -q "commands=.*[ \"]$command[ \"]" userspace/toolstack/vgpuctl.bash-completion || { echo "completion: $command"; return 1; }
+	done
+}
+completes() {
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	PATH=$B/bin:$PATH bash -c '
+		. userspace/toolstack/vgpuctl.bash-completion
+		COMP_WORDS=(vgpuctl wa) COMP_CWORD=1; _vgpuctl; echo "${COMPREPLY[@]}"; [ "${COMPREPLY[*]}" = "wait watch" ] || exit 1
+		COMP_WORDS=(vgpuctl show local:s) COMP_CWORD=2; _vgpuctl; echo "${COMPREPLY[@]}"; [ "${COMPREPLY[*]}" = "local:small" ] || exit 1
+		COMP_WORDS=(vgpuctl top --o) COMP_CWORD=2; _vgpuctl; [ "${COMPREPLY[*]}" = --once ]'
 }
 come_and_go() { told session-opened worker && told session-closed after; }
 counted() { [ "$(json "print(sum(d['$1'] for d in b['devices']))")" -gt 0 ]; }

@@ -23,6 +23,9 @@
  *   sessions	Values: 1 and up, default: module parameter max_sessions
  *		Most sessions open at a time. Enforced by the backend.
  *
+ *   memory, weight and sessions may be rewritten while the device lives, together in one transaction: the backend
+ *   watches its directory. What is in use stays; what is asked for from then on is measured by the new values.
+ *
  *   Written by the backend before InitWait:
  *
  *   versions	Values: numbers joined by ','

@@ -221,16 +221,13 @@ static char *join(char **words, int n)
 	return text;
 }
 
-/* What is below "config" in a dry run's output. */
-static char *config_of(char *output)
+/* The object that begins at @p, ended by a NUL behind its closing brace; NULL if it has none. */
+static char *object_at(char *p)
 {
-	char *p = output ? strstr(output, "\"config\":") : NULL, *start;
+	char *start = p;
 	bool quoted = false;
 	int depth = 0;
 
-	if (!p)
-		return NULL;
-	start = p = strchr(p, '{');
 	for (; p && *p; p++) {
 		if (quoted) {
 			if (*p == '\\' && p[1])
@@ -247,6 +244,23 @@ static char *config_of(char *output)
 		}
 	}
 	return NULL;
+}
+
+/* The domain's configuration in a dry run's output: the first object, or what `xl list -l` would have below "config". */
+static char *config_of(char *output)
+{
+	char *object = output, *config;
+
+	while (object && *object != '{') {
+		object = strchr(object, '\n');
+		if (object)
+			object++;
+	}
+	object = object_at(object);
+	config = object ? strstr(object, "\"config\":") : NULL;
+	if (config)
+		object = object_at(strchr(config, '{'));
+	return object && strstr(object, "\"c_info\"") ? object : NULL;
 }
 
 static int read_by_xl(const struct request *r, const struct vgpuxl_config *config, struct vgpuxl_plan **plan)
