@@ -107,7 +107,7 @@ documented() {
 	for command in $("$B/bin/vgpuctl" help | sed -n '/^In POD/q; s/^  \([a-z-]*\) .*/\1/p'); do
 		dashed=${command//-/\\-}
 		grep -qF "vgpuctl $dashed" Documentation/man/vgpuctl.8 || { echo "manual: $command"; return 1; }
-		grep -q "commands=.*[ \"]$command[ \"]" userspace/toolstack/vgpuctl.bash-completion || { echo "completion: $command"; return 1; }
+		grep -q "commands=.*[ \"]${command}[ \"]" userspace/toolstack/vgpuctl.bash-completion || { echo "completion: $command"; return 1; }
 	done
 }
 completes() {
