@@ -246,7 +246,7 @@ section_front() {
 	check "xl vgpu-list shows them" vgpu_list_has_both
 	check "xl sees the domain as its own" xl list -l pod1
 	check "xl vgpu-detach" xl vgpu-detach pod1 1
-	check "xl vgpu-attach" xl vgpu-attach pod1 gpu=0,memory=48
+	check "xl vgpu-attach" xl vgpu-attach pod1 gpu=0 memory=48
 	old=$(zone_of 1)
 	check "the pod reboots" vgpuctl_reboot 1
 	check "it comes back as another domain" wait_for 60 other_domid 1 "$old"
@@ -272,7 +272,7 @@ section_front() {
 	check "nothing is left" nothing_left
 	front_remove
 }
-vgpu_list_has_both() { [ "$(xl vgpu-list | grep -c ' pod1 ')" = 2 ]; }
+vgpu_list_has_both() { [ "$(xl vgpu-list pod1 | grep -c ' pod1 ')" = 2 ]; }
 plain_pod() {
 	pod_config 2 none >/run/t/pod2.cfg
 	xl create /run/t/pod2.cfg
@@ -284,16 +284,15 @@ has_no_device() { ! xenstore-ls -f "/local/domain/$(zone_of 2)/device" | grep vg
 section_library() {
 	dd if=/dev/zero of=/run/t/disk.img bs=1M count=2 2>/dev/null
 	check "the example makes a pod, plugs a disk, waits in a thread and destroys it" \
-		vgpuxl-example example /lab/pod/kernel "$(example_ramdisk)" "console=hvc0 quiet" gpu=0,memory=64 /run/t/disk.img
+		vgpuxl-example example /lab/pod/kernel "" "console=hvc0 quiet rootwait root=/dev/xvdy" gpu=0,memory=64 /run/t/disk.img
 	said "its thread has seen the end" "has ended: destroyed"
 	said "and it has listed the domain" "1 vgpu devices"
+	check "nothing is left" nothing_left
+	check "three threads make and destroy domains, one lists them" vgpuxl-threads /lab/pod/kernel /run/t/disk.img 3 2
 	check "nothing is left" nothing_left
 	check_fails "its errors are told" vgpuxl-example example /nonexistent /nonexistent x
 	said "with what and why" "/nonexistent"
 }
-# Whatever the pods boot from; this one need not get far.
-example_ramdisk() { if [ -e /lab/pod/initrd ]; then echo /lab/pod/initrd; else echo /lab/pod/kernel; fi; }
-
 # --- broker ----------------------------------------------------------------------------------------------------------
 
 section_broker() {

@@ -54,6 +54,7 @@ section_toolstack() {
 	done
 	check_fails "and one of a device that there is not" ctl set local:nosuch memory=1
 
+	check "a zone of more weight gets more of the GPU" weighs
 	check "top shows what works" top_shows
 	check "show tells of one zone" shows
 	check "each command speaks JSON" all_json
@@ -118,6 +119,25 @@ completes() {
 		COMP_WORDS=(vgpuctl show local:s) COMP_CWORD=2; _vgpuctl; echo "${COMPREPLY[@]}"; [ "${COMPREPLY[*]}" = "local:small" ] || exit 1
 		COMP_WORDS=(vgpuctl top --o) COMP_CWORD=2; _vgpuctl; [ "${COMPREPLY[*]}" = --once ]'
 }
+# Two zones want all of it for the same time; one weighs 16 times as much. Other work on the machine takes from both.
+weighs() {
+	local pids=() zone before after a b
+	[ "$(id -u)" = 0 ] || return 0
+	ctl set local:a weight=16 && ctl set local:b weight=1 || return 1
+	for zone in a a b b; do
+		in_zone "$zone" "$B/tests/busy" 6 >"$run_dir/weighs-$zone.log" 2>&1 &
+		pids+=($!)
+	done
+	sleep 2
+	before=$(gpu_times)
+	sleep 3
+	after=$(gpu_times)
+	for pid in "${pids[@]}"; do wait "$pid" || true; done
+	read -r a b < <(paste <(echo "$before") <(echo "$after") | awk '{ print $3 - $1, $4 - $2 }')
+	echo "processor time: $a ns and $b ns"
+	[ "$a" -gt "$b" ]
+}
+gpu_times() { json "t = {d['device']: d['gpu_ns'] for d in b['devices']}; print(t['a'], t['b'])"; }
 come_and_go() { told session-opened worker && told session-closed after; }
 counted() { [ "$(json "print(sum(d['$1'] for d in b['devices']))")" -gt 0 ]; }
 # 100 MiB of 100: after freeing nothing is out, but 64 MiB is all there is.

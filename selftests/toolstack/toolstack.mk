@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # build/tests/hold: a client that does what a test tells it. Uses the variables of cuda.mk.
+# build/tests/vgpuxl-threads: the library from several threads.
 
 .PHONY: toolstack-tests
-toolstack-tests: $(B)/tests/hold
+toolstack-tests: $(B)/tests/hold $(B)/tests/vgpuxl-threads
 
 $(B)/tests/obj/hold.o: selftests/toolstack/hold.cu
 	@mkdir -p $(@D)
@@ -12,3 +13,7 @@ $(B)/tests/obj/hold.o: selftests/toolstack/hold.cu
 $(B)/tests/hold: $(B)/tests/obj/hold.o
 	@mkdir -p $(@D)
 	$(CXX) -o $@ $< -L$(CUDA_LIBDIR) -lcudart_static -lpthread -ldl -lrt
+
+$(B)/tests/vgpuxl-threads: selftests/toolstack/threads.c $(B)/lib/libvgpuxl.so
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 $(WARN) $(CFLAGS) -Iuserspace/toolstack -pthread -o $@ $< -L$(B)/lib -lvgpuxl -Wl,-rpath-link,$(B)/lib

@@ -10,6 +10,7 @@
  *	xen.c		devices of pods, through /dev/vgpu-back
  *	images.c	code for the GPU that a device's clients have loaded
  *	adopt.c		workers of an earlier broker
+ *	share.c		weights
  *	control.c	what is asked: list, stats, set, watch, quit
  *	report.c	the answers to list and stats
  *	events.c	the answers to watch
@@ -199,6 +200,9 @@ void adopt_open(void);				/* read what the broker before us wrote; begin anew */
 bool adopt_session(struct session *s);		/* find the worker that serves it */
 void adopt_write(struct worker *w);		/* @w has a session, or its lease has changed */
 void adopt_forget(struct worker *w);
+
+/* share.c */
+void share_apply(const struct device *d);	/* its weight or its sessions have changed */
 
 /* control.c */
 int control_listen(void);

@@ -122,6 +122,7 @@ void device_configure(struct device *d, uint64_t memory, uint32_t weight, uint32
 	d->memory = memory;
 	d->weight = weight ? weight : 1;
 	d->max_sessions = max_sessions ? max_sessions : SESSIONS_DEFAULT;
+	share_apply(d);
 	if (!changed)
 		return;
 	for (w = broker.workers; w; w = w->next) {

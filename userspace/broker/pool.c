@@ -127,6 +127,14 @@ static void answer_image(struct worker *w, struct session *s, const struct worke
 	worker_send(w, &r, &fd, fd >= 0);
 }
 
+/* Events that a client can cause as often as it likes. */
+static bool event_allowed(struct device *d)
+{
+	uint64_t suppressed;
+
+	return log_allowed(&d->refusals, log_now_ns(), &suppressed);
+}
+
 static void handle(struct worker *w, struct worker_msg *m)
 {
 	struct session *s = w->session;
@@ -154,7 +162,7 @@ static void handle(struct worker *w, struct worker_msg *m)
 		if (s && device_may_log(s->device, &s->device->bucket))
 			session_log(s, m->a == LOG_ERROR ? LOG_ERROR : m->a == LOG_WARNING ? LOG_WARNING :
 				    m->a == LOG_INFO ? LOG_INFO : LOG_DEBUG, "%s", text);
-		if (s && m->a == LOG_WARNING && device_may_log(s->device, &s->device->refusals))
+		if (s && m->a == LOG_WARNING && event_allowed(s->device))
 			event("call-refused", s->device, s, "%s", text);
 		return;
 	case WORKER_ENDED:
@@ -162,7 +170,7 @@ static void handle(struct worker *w, struct worker_msg *m)
 			snprintf(s->reason, sizeof(s->reason), "%.*s", (int)sizeof(s->reason) - 1, text);
 		if (s && m->a) {
 			s->device->violations++;
-			if (device_may_log(s->device, &s->device->refusals))
+			if (event_allowed(s->device))
 				event("violation", s->device, s, "%s", text);
 		}
 		if (s && s->state == SESSION_RUNNING) {
@@ -184,7 +192,7 @@ static void handle(struct worker *w, struct worker_msg *m)
 		adopt_write(w);
 		break;
 	case WORKER_REFUSED:
-		if (s && device_may_log(s->device, &s->device->refusals))
+		if (s && event_allowed(s->device))
 			event("quota-refused", s->device, s, "%llu bytes asked for, quota %llu MiB",
 			      (unsigned long long)m->a, (unsigned long long)(s->device->memory >> 20));
 		return;
@@ -317,6 +325,7 @@ static void worker_died(struct source *src, uint32_t events)
 	}
 	w->session = NULL;
 	if (s) {
+		share_apply(s->device);
 		device_account(s->device, w, cpu_of(&used) > w->cpu_ns ? cpu_of(&used) - w->cpu_ns : 0);
 		s->worker = NULL;
 		if (!s->reason[0] && (si.si_code != CLD_EXITED || si.si_status) && !s->client_gone)
@@ -521,6 +530,7 @@ int worker_assign(struct worker *w, struct session *s, int life)
 	quota_join(&d->quota, &w->holder);
 	w->cpu_ns = cpu_now(w->pid);
 	adopt_write(w);
+	share_apply(d);
 	d->started_ns = log_now_ns();
 	d->served++;
 	broker.sessions_served++;

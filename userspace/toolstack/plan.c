@@ -26,7 +26,7 @@ static int check_file(const struct vgpuxl_config *c, const char *what, const cha
 {
 	int err;
 
-	if (!path || !access(path, R_OK))
+	if (!path || !*path || !access(path, R_OK))
 		return 0;
 	err = errno;
 	return vgpuxl_error_set(e, err, "cannot make domain \"%s\": its %s %s: %s: give the path of a file in this domain",

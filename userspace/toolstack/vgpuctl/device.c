@@ -46,6 +46,20 @@ static int told(bool json, const char *what, uint32_t zone, uint32_t devid)
 	return 0;
 }
 
+/* "gpu=0 memory=64" is "gpu=0,memory=64". @return 0, or -E2BIG */
+static int join_words(char **words, int n, char *out, size_t cap)
+{
+	size_t len = 0;
+
+	*out = '\0';
+	for (int i = 0; i < n; i++) {
+		len += (size_t)snprintf(out + len, cap - len, "%s%s", i ? "," : "", words[i]);
+		if (len >= cap)
+			return -E2BIG;
+	}
+	return 0;
+}
+
 int attach_command(int argc, char **argv)
 {
 	struct vgpuxl_device device;
@@ -53,6 +67,7 @@ int attach_command(int argc, char **argv)
 	struct vgpuxl_error e;
 	struct xs_handle *xs;
 	bool json = false;
+	char text[512];
 	uint32_t zone;
 	int ret = 1;
 
@@ -60,9 +75,11 @@ int attach_command(int argc, char **argv)
 		return 2;
 	argc -= optind;
 	argv += optind;
-	if (argc < 1 || argc > 2)
+	if (argc < 1)
 		return fail("attach: to which domain? vgpuctl attach DOMAIN [gpu=0,memory=4096]");
-	if (vgpuxl_entry_parse(argc > 1 ? argv[1] : "", &entry, &e) || vgpuxl_store_open(&xs, &e))
+	if (join_words(argv + 1, argc - 1, text, sizeof(text)))
+		return fail("attach: that is too long for a device");
+	if (vgpuxl_entry_parse(text, &entry, &e) || vgpuxl_store_open(&xs, &e))
 		return fail(e.text);
 	ensure_daemon();
 	if (vgpuxl_domain_find(xs, argv[0], &zone, &e) ||
@@ -191,11 +208,8 @@ int set_command(int argc, char **argv)
 	}
 	if (optind >= argc || first >= argc)
 		return fail("set: what? vgpuctl set DOMAIN [DEVICE] memory=MiB,weight=N,sessions=N");
-	for (int i = first; i < argc; i++) {
-		size_t len = strlen(change);
-
-		snprintf(change + len, sizeof(change) - len, "%s%s", len ? "," : "", argv[i]);
-	}
+	if (join_words(argv + first, argc - first, change, sizeof(change)))
+		return fail("set: that is too long for a change");
 	if (vgpuxl_change_parse(change, &entry, &which, &e))
 		return fail(e.text);
 	if (!strncmp(argv[optind], "local:", 6))

@@ -147,6 +147,39 @@ static void session_row(struct json_object *o)
 	       (unsigned long long)json_u64(o, "handles"), age);
 }
 
+/* Only what one of @names means: numbers and names of domains, local:NAME. A session is its device's. */
+static void only(struct json_object *all, char **names, int n)
+{
+	struct json_object *devices = json_object_object_get(all, "devices");
+	struct json_object *sessions = json_object_object_get(all, "sessions");
+	struct json_object *some = json_object_new_array(), *theirs = json_object_new_array();
+
+	for (size_t i = 0; i < json_object_array_length(devices); i++) {
+		struct json_object *d = json_object_array_get_idx(devices, i);
+		bool take = false;
+
+		for (int k = 0; k < n; k++) {
+			char *end;
+			unsigned long number = strtoul(names[k], &end, 10);
+
+			take |= !strncmp(names[k], "local:", 6) ?
+				!strcmp(json_text(d, "transport"), "local") && !strcmp(json_text(d, "device"), names[k] + 6) :
+				(*names[k] && !*end && json_u64(d, "zone") == number) || !strcmp(json_text(d, "name"), names[k]);
+		}
+		if (!take)
+			continue;
+		json_object_array_add(some, json_object_get(d));
+		for (size_t k = 0; k < json_object_array_length(sessions); k++) {
+			struct json_object *s = json_object_array_get_idx(sessions, k);
+
+			if (json_u64(s, "zone") == json_u64(d, "zone") && !strcmp(json_text(s, "device"), json_text(d, "device")))
+				json_object_array_add(theirs, json_object_get(s));
+		}
+	}
+	json_object_object_add(all, "devices", some);
+	json_object_object_add(all, "sessions", theirs);
+}
+
 static void tables(struct json_object *all)
 {
 	struct json_object *devices = json_object_object_get(all, "devices");
@@ -170,11 +203,13 @@ int list_command(int argc, char **argv)
 	bool json = false;
 	int i = json_only(argc, argv, &json);
 
-	if (i < 0 || i < argc)
+	if (i < 0)
 		return fail("list: the only option is --json");
 	all = gather(false);
 	if (!all)
 		return 1;
+	if (i < argc)
+		only(all, argv + i, argc - i);
 	if (json)
 		return print_json(all);
 	tables(all);
@@ -183,15 +218,6 @@ int list_command(int argc, char **argv)
 }
 
 /* --- show ------------------------------------------------------------------------------------------------------------ */
-
-/* Does @o belong to what the user names: a domain's number or name, or local:NAME? */
-static bool meant(struct json_object *o, const char *who, uint32_t zone, bool known)
-{
-	if (!strncmp(who, "local:", 6))
-		return !strcmp(json_text(o, "transport"), "local") && !strcmp(json_text(o, "device"), who + 6);
-	return known ? json_u64(o, "zone") == zone && strcmp(json_text(o, "transport"), "local") :
-	       !strcmp(json_text(o, "name"), who);
-}
 
 static void field(const char *name, const char *value)
 {
@@ -221,67 +247,36 @@ static void show_fields(struct json_object *o)
 	}
 }
 
-static struct json_object *filter(struct json_object *list, struct json_object *devices, const char *who, uint32_t zone,
-				  bool known)
-{
-	struct json_object *out = json_object_new_array();
-
-	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		struct json_object *o = json_object_array_get_idx(list, i);
-		bool take = false;
-
-		if (list == devices) {
-			take = meant(o, who, zone, known);
-		} else {
-			/* A session is its device's. */
-			for (size_t k = 0; !take && k < json_object_array_length(devices); k++) {
-				struct json_object *d = json_object_array_get_idx(devices, k);
-
-				take = json_u64(d, "zone") == json_u64(o, "zone") &&
-				       !strcmp(json_text(d, "device"), json_text(o, "device")) && meant(d, who, zone, known);
-			}
-		}
-		if (take)
-			json_object_array_add(out, json_object_get(o));
-	}
-	return out;
-}
-
 int show_command(int argc, char **argv)
 {
-	struct json_object *all, *devices, *sessions, *out;
-	bool json = false, known = false;
+	struct json_object *all, *devices, *sessions;
+	bool json = false;
 	struct vgpuxl_error e;
 	struct xs_handle *xs;
 	uint32_t zone = 0;
-	int i = json_only(argc, argv, &json);
+	int i = json_only(argc, argv, &json), ret = 0;
 
 	if (i < 0 || argc - i != 1)
 		return fail("show: which zone? vgpuctl show DOMAIN (or local:NAME)");
-	if (!vgpuxl_store_open(&xs, &e)) {
-		known = !vgpuxl_domain_find(xs, argv[i], &zone, &e);
+	if (strncmp(argv[i], "local:", 6) && !vgpuxl_store_open(&xs, &e)) {
+		ret = vgpuxl_domain_find(xs, argv[i], &zone, &e);
 		xs_close(xs);
-		if (!known && strncmp(argv[i], "local:", 6))
+		if (ret)
 			return fail(e.text);
 	}
 	all = gather(false);
 	if (!all)
 		return 1;
+	only(all, argv + i, 1);
 	devices = json_object_object_get(all, "devices");
 	sessions = json_object_object_get(all, "sessions");
-	out = json_object_new_object();
-	json_object_object_add(out, "devices", filter(devices, devices, argv[i], zone, known));
-	json_object_object_add(out, "sessions", filter(sessions, devices, argv[i], zone, known));
-	json_object_put(all);
-	devices = json_object_object_get(out, "devices");
-	sessions = json_object_object_get(out, "sessions");
 	if (!json_object_array_length(devices)) {
 		fprintf(stderr, "vgpuctl: %s has no vgpu device: see 'vgpuctl list'\n", argv[i]);
-		json_object_put(out);
+		json_object_put(all);
 		return 1;
 	}
 	if (json)
-		return print_json(out);
+		return print_json(all);
 	for (size_t k = 0; k < json_object_array_length(devices); k++) {
 		struct json_object *o = json_object_array_get_idx(devices, k);
 
@@ -294,6 +289,6 @@ int show_command(int argc, char **argv)
 		printf("session %llu on device %s\n", (unsigned long long)json_u64(o, "session"), json_text(o, "device"));
 		show_fields(o);
 	}
-	json_object_put(out);
+	json_object_put(all);
 	return 0;
 }

@@ -26,7 +26,7 @@ static void usage(FILE *out)
 	      "  set DOMAIN [DEVICE] CHANGE       change quota, weight or sessions of a device that is in use\n"
 	      "  disk-attach DOMAIN SPEC          add a disk: format=raw,vdev=xvdb,access=ro,target=/file\n"
 	      "  disk-detach [--force] DOMAIN VDEV\n"
-	      "  list                             zones, devices and sessions\n"
+	      "  list [DOMAIN...]                 zones, devices and sessions\n"
 	      "  show DOMAIN                      one zone, in every detail\n"
 	      "  top [--once] [-d S] [-n N]       the same, alive: calls per second, memory, GPU time\n"
 	      "  watch                            devices and sessions as they come and go, refusals, violations\n"
