@@ -25,6 +25,7 @@ vectoradd() { pod_run "$1" /lab/bin/vectoradd </dev/null; }
 backends() { xenstore-ls -f /local/domain/0/backend 2>/dev/null | grep -E '/backend/(vgpu|vbd)/[0-9]+/'; }
 no_backends() { [ -z "$(backends)" ] || { backends; return 1; }; }
 no_loops() { ! cat /sys/block/loop*/loop/backing_file 2>/dev/null; }
+no_loop_for() { ! grep -q "$1" /sys/block/loop*/loop/backing_file 2>/dev/null; }
 no_domains() { [ "$(xl list | wc -l)" = 2 ] || { xl list; return 1; }; }
 nothing_left() { no_domains && no_backends && no_loops; }
 zone_of() { xl domid "pod$1"; }
@@ -123,7 +124,7 @@ section_vgpuctl() {
 	check "a disk is added" vgpuctl disk-attach pod1 format=raw,vdev=xvdz,access=ro,target=/run/t/disk.img
 	check "the pod sees it" wait_for 10 pod_run 1 grep -q xvdz /proc/partitions
 	check "it is removed" vgpuctl disk-detach --force pod1 xvdz
-	check "with its loop device" wait_for 10 no_loops
+	check "with its loop device" wait_for 10 no_loop_for disk.img
 	check_fails "one that is not there cannot be removed" vgpuctl disk-detach pod1 xvdq
 
 	check "a second device is added" vgpuctl attach pod1 gpu=0,memory=32
