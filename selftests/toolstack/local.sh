@@ -119,23 +119,25 @@ completes() {
 		COMP_WORDS=(vgpuctl show local:s) COMP_CWORD=2; _vgpuctl; echo "${COMPREPLY[@]}"; [ "${COMPREPLY[*]}" = "local:small" ] || exit 1
 		COMP_WORDS=(vgpuctl top --o) COMP_CWORD=2; _vgpuctl; [ "${COMPREPLY[*]}" = --once ]'
 }
-# Two zones want all of it for the same time; one weighs 16 times as much. Other work on the machine takes from both.
+# Two zones whose kernels want all processors for the same time, and one weighs 16 times as much. Other work on the machine
+# takes from both. Ended by the deaths of their clients.
 weighs() {
 	local pids=() zone before after a b
 	[ "$(id -u)" = 0 ] || return 0
 	ctl set local:a weight=16 && ctl set local:b weight=1 || return 1
-	for zone in a a b b; do
-		in_zone "$zone" "$B/tests/busy" 6 >"$run_dir/weighs-$zone.log" 2>&1 &
+	for zone in a b; do
+		in_zone "$zone" "$B/tests/hold" <<<"spin 1000000" >"$run_dir/weighs-$zone.log" 2>&1 &
 		pids+=($!)
 	done
 	sleep 2
 	before=$(gpu_times)
 	sleep 3
 	after=$(gpu_times)
-	for pid in "${pids[@]}"; do wait "$pid" || true; done
-	read -r a b < <(paste <(echo "$before") <(echo "$after") | awk '{ print $3 - $1, $4 - $2 }')
-	echo "processor time: $a ns and $b ns"
-	[ "$a" -gt "$b" ]
+	kill "${pids[@]}"
+	wait "${pids[@]}" || true
+	read -r a b < <(paste <(echo "$before") <(echo "$after") | awk '{ printf "%d %d\n", ($3 - $1) / 1000, ($4 - $2) / 1000 }')
+	echo "processor time: $a us and $b us"
+	[ "$a" -gt $((2 * b)) ]
 }
 gpu_times() { json "t = {d['device']: d['gpu_ns'] for d in b['devices']}; print(t['a'], t['b'])"; }
 come_and_go() { told session-opened worker && told session-closed after; }
