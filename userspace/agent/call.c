@@ -367,10 +367,13 @@ static int send_small(struct vgpu_agent_call *c, uint16_t type, const void *data
 
 int vgpu_agent_close_input(struct vgpu_agent_call *c, struct vgpu_agent_error *e)
 {
-	if (c->input_closed)
-		return 0;
+	bool closed;
+
+	pthread_mutex_lock(&c->agent->lock);
+	closed = c->input_closed;
 	c->input_closed = true;
-	return send_small(c, VGPU_AGENT_END, NULL, 0, e);
+	pthread_mutex_unlock(&c->agent->lock);
+	return closed ? 0 : send_small(c, VGPU_AGENT_END, NULL, 0, e);
 }
 
 int vgpu_agent_resize(struct vgpu_agent_call *c, uint16_t rows, uint16_t columns, struct vgpu_agent_error *e)
@@ -378,6 +381,16 @@ int vgpu_agent_resize(struct vgpu_agent_call *c, uint16_t rows, uint16_t columns
 	uint16_t size[2] = { rows, columns };
 
 	return send_small(c, VGPU_AGENT_RESIZE, size, sizeof(size), e);
+}
+
+static bool has_ended(struct vgpu_agent_call *c)
+{
+	bool ended;
+
+	pthread_mutex_lock(&c->agent->lock);
+	ended = c->ended;
+	pthread_mutex_unlock(&c->agent->lock);
+	return ended;
 }
 
 int vgpu_agent_finish(struct vgpu_agent_call *c, struct vgpu_agent_exit *exit, int timeout_ms, struct vgpu_agent_error *e)
@@ -388,7 +401,7 @@ int vgpu_agent_finish(struct vgpu_agent_call *c, struct vgpu_agent_exit *exit, i
 	int stream;
 
 	/* The agent ends the call when its output was taken. */
-	while (!c->ended) {
+	while (!has_ended(c)) {
 		struct timespec now;
 		int left = -1;
 		ssize_t n;

@@ -113,15 +113,22 @@ static void answer(struct wire_queue *out, const struct vgpu_agent_frame *f)
 	wire_free(&q);
 }
 
+struct agent {
+	int fd;
+	uint64_t seed;
+};
+
 static void *agent(void *arg)
 {
-	int fd = *(int *)arg;
+	const struct agent *self = arg;
+	int fd = self->fd;
 	struct wire_queue in = { 0 }, out = { 0 };
 	struct vgpu_agent_frame f;
 	const uint8_t *payload;
 	const char *why;
 	ssize_t n;
 
+	mutate_state = self->seed;
 	for (;;) {
 		void *space = wire_space(&in, 65536);
 
@@ -261,11 +268,13 @@ int main(int argc, char **argv)
 		struct vgpu_agent *a;
 		pthread_t thread;
 		char address[32];
+		struct agent self;
 		int pair[2];
 
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 			return 1;
-		pthread_create(&thread, NULL, agent, &pair[1]);
+		self = (struct agent){ .fd = pair[1], .seed = mutate_state + rounds };
+		pthread_create(&thread, NULL, agent, &self);
 		snprintf(address, sizeof(address), "fd:%d", pair[0]);
 		a = vgpu_agent_open(address, 100, &e);
 		if (good(a ? 0 : -1, &e)) {

@@ -9,7 +9,7 @@
 
 #include "codec.h"
 
-static uint64_t mutate_state = 1;
+static _Thread_local uint64_t mutate_state = 1;
 
 static inline uint32_t chance(uint32_t n)
 {

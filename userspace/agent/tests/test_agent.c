@@ -273,6 +273,48 @@ static void many(void)
 	ok(count == 0, "and the agent remembers none of them");
 }
 
+/* One connection, many threads: each has its own call and its own program. */
+static void *run_some(void *arg)
+{
+	char name[32], script[32], buf[256], want[32];
+	const char *args[] = { "sh", "-c", script, NULL };
+	long number = (long)arg, good = 0;
+
+	for (int i = 0; i < 20; i++) {
+		struct vgpu_agent_spec s = { .name = name, .args = args, .env = environment, .flags = VGPU_AGENT_F_DELETE };
+		struct vgpu_agent_exit ended = { 0 };
+		struct vgpu_agent_call *c;
+		int stream;
+		ssize_t n;
+
+		snprintf(name, sizeof(name), "t%ld", number);
+		snprintf(script, sizeof(script), "echo %ld-%d; exit %ld", number, i, number);
+		snprintf(want, sizeof(want), "%ld-%d\n", number, i);
+		c = vgpu_agent_run(pod, &s, NULL);
+		n = c ? vgpu_agent_read(c, &stream, buf, sizeof(buf) - 1, 20000, NULL) : -1;
+		buf[n > 0 ? n : 0] = 0;
+		good += c && !strcmp(buf, want) && !vgpu_agent_finish(c, &ended, 20000, NULL) && ended.code == number;
+		vgpu_agent_call_free(c);
+	}
+	return (void *)good;
+}
+
+static void threads(void)
+{
+	pthread_t thread[8];
+	long good = 0;
+
+	for (long i = 0; i < 8; i++)
+		pthread_create(&thread[i], NULL, run_some, (void *)i);
+	for (int i = 0; i < 8; i++) {
+		void *result;
+
+		pthread_join(thread[i], &result);
+		good += (long)result;
+	}
+	ok(good == 160, "8 threads share a connection, each with its own programs");
+}
+
 static void life(void)
 {
 	const char *args[] = { "sleep", "1000", NULL }, *seven[] = { "sh", "-c", "exit 7", NULL };
@@ -642,6 +684,7 @@ int main(int argc, char **argv)
 	bulk();
 	slow_reader();
 	many();
+	threads();
 	life();
 	reconnect();
 	identity();
