@@ -10,7 +10,7 @@
  *	request.c	requests that are answered at once
  *	process.c	the table of processes and their lives; stdio.c their streams
  *	spec.c		CREATE's attributes taken apart; spawn.c makes a process of them; rootfs.c, creds.c: its surroundings
- *	cgroup.c, stats.c, file.c, dial.c
+ *	cgroup.c, devices.c, stats.c, file.c, dial.c
  */
 #ifndef VGPU_INIT_H
 #define VGPU_INIT_H
@@ -167,7 +167,7 @@ struct spec {
 	int32_t oom_score_adj;
 	bool has_tty, has_stdin, has_umask, has_capabilities, no_new_privs, has_oom_score, readonly_root;
 	uint64_t capabilities[5];
-	struct list args, env, groups, rlimits, seccomp, mounts, masked, readonly, sysctls, devices, cgroup;
+	struct list args, env, groups, rlimits, seccomp, mounts, masked, readonly, sysctls, devices, cgroup, device_rules;
 };
 
 struct spec *spec_parse(const uint8_t *payload, size_t len, struct failure *f);
@@ -271,6 +271,8 @@ int cgroup_set(const char *path, const struct list *settings, struct failure *f)
 int cgroup_kill(const char *path, int signal);
 void cgroup_remove(const char *path);
 uint32_t cgroup_oom_kills(const char *path);
+/* devices.c: from now on it may use what these rules name, and nothing else. */
+int devices_allow(const char *cgroup, const struct list *rules, struct failure *f);
 void cgroup_watch_oom(struct process *p);
 
 /* ---- Further requests */

@@ -345,11 +345,12 @@ static int place(struct process *p, struct spawn *s, char *procs, size_t size, s
 			s->pid_of_pid = other->pid;
 		}
 	}
-	if (spec->cgroup.count) {
+	if (spec->cgroup.count || spec->device_rules.count) {
 		if (cgroup_create(p->name, p->cgroup, sizeof(p->cgroup), f))
 			return -1;
 		p->own_cgroup = true;
-		if (cgroup_set(p->cgroup, &spec->cgroup, f))
+		if (cgroup_set(p->cgroup, &spec->cgroup, f) ||
+		    (spec->device_rules.count && devices_allow(p->cgroup, &spec->device_rules, f)))
 			return -1;
 		cgroup_watch_oom(p);
 	}

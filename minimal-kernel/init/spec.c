@@ -30,7 +30,7 @@ void *list_add(struct list *l, size_t size)
 void spec_free(struct spec *s)
 {
 	struct list *lists[] = { &s->args, &s->env, &s->groups, &s->rlimits, &s->seccomp, &s->mounts,
-				 &s->masked, &s->readonly, &s->sysctls, &s->devices, &s->cgroup };
+				 &s->masked, &s->readonly, &s->sysctls, &s->devices, &s->cgroup, &s->device_rules };
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		free(lists[i]->items);
@@ -182,6 +182,7 @@ static bool attribute(struct spec *s, const struct wire_attr *a, struct failure 
 	case A(SYSCTL): return add_string(&s->sysctls, a);
 	case A(DEVICE): return add_device(&s->devices, a);
 	case A(CGROUP): return add_string(&s->cgroup, a);
+	case A(DEVICE_RULE): return add_string(&s->device_rules, a);
 	case A(STOP_SIGNAL): return wire_get_u32(a, &s->stop_signal) && s->stop_signal && s->stop_signal <= 64;
 	}
 	number = a->type;
@@ -197,7 +198,7 @@ static int check(struct spec *s, struct failure *f)
 	if (!s->args.count)
 		return refuse(f, EINVAL, "%s: there is no program to run", s->name);
 	if (s->join && (s->root || s->namespaces || s->pid_of || s->mounts.count || s->cgroup.count || s->masked.count ||
-			s->readonly.count || s->readonly_root || s->devices.count || s->hostname || s->sysctls.count))
+			s->readonly.count || s->readonly_root || s->devices.count || s->device_rules.count || s->hostname || s->sysctls.count))
 		return refuse(f, EINVAL, "%s: a process that joins %s has that one's root, namespaces and limits, none of its own",
 			      s->name, s->join);
 	if (s->root)

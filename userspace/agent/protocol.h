@@ -230,6 +230,8 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_MINOR,
 	VGPU_AGENT_A_CGROUP,		/* many; string FILE=VALUE as in cgroup v2: memory.max=…, cpu.max=…, pids.max=…; any: an own cgroup */
 	VGPU_AGENT_A_STOP_SIGNAL,	/* what SHUTDOWN sends it [SIGTERM] */
+	VGPU_AGENT_A_DEVICE_RULE,	/* many; string "c 1:3 rwm", "*" for any number, "a" for any type: it may use these devices
+					 * and no others; makes an own cgroup [all] */
 };
 
 enum vgpu_agent_state {

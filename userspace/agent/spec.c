@@ -98,6 +98,7 @@ static void put_surroundings(struct wire_queue *q, const struct vgpu_agent_spec 
 	put_strings(q, A(READONLY_PATH), s->readonly);
 	put_strings(q, A(SYSCTL), s->sysctls);
 	put_strings(q, A(CGROUP), s->cgroup);
+	put_strings(q, A(DEVICE_RULE), s->device_rules);
 }
 
 static int put_spec(struct request *r, const struct vgpu_agent_spec *s, uint32_t flags, struct vgpu_agent_error *e)

@@ -115,7 +115,7 @@ struct vgpu_agent_spec {
 	size_t mount_count;
 	const struct vgpu_agent_device *devices;
 	size_t device_count;
-	const char *const *masked, *const *readonly, *const *sysctls, *const *cgroup;
+	const char *const *masked, *const *readonly, *const *sysctls, *const *cgroup, *const *device_rules;
 	const void *seccomp;	/* struct sock_filter[], as vgpu_agent_seccomp() makes it */
 	size_t seccomp_len;	/* bytes */
 };

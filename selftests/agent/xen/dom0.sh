@@ -117,6 +117,9 @@ section_containers() {
 	check "its capabilities are those it was given" ctl run --root /c/root --mount proc:/proc:proc --caps chown --no-new-privs grep -q 'CapBnd:.*0000000000000001' /proc/self/status
 	check "another user" ctl exec box -u somebody id
 	said "by name" "uid=1000"
+	check "a device it was allowed" ctl run --devices "c 1:3 rwm" dd if=/dev/null of=/dev/null count=1
+	check_fails "and no other" ctl run --devices "c 1:3 rwm" dd if=/dev/zero of=/dev/null count=1
+	check_fails "nor more of it than that" ctl run --devices "c 1:3 r" --devices "c *:* m" sh -c 'echo >/dev/null'
 	check "it ends" ctl delete box kill
 	check "its root is unmounted" ctl unmount /c/root
 }

@@ -112,7 +112,7 @@ static int stream(bool input, bool terminal, bool has_exit)
 /* ---- What to run */
 
 struct words {
-	const char **args, **env, **cgroup, **masked, **readonly, **sysctls;
+	const char **args, **env, **cgroup, **masked, **readonly, **sysctls, **device_rules;
 	struct vgpu_agent_mount mounts[64];
 	struct vgpu_agent_rlimit rlimits[32];
 	uint32_t groups[64];
@@ -212,7 +212,7 @@ static void load_seccomp(struct vgpu_agent_spec *s, const char *path)
 }
 
 enum { O_ROOT = 256, O_MOUNT, O_CAPS, O_NNP, O_RLIMIT, O_CGROUP, O_MASK, O_READONLY, O_RO_ROOT, O_SECCOMP, O_NS, O_HOSTNAME, O_SYSCTL,
-       O_UMASK, O_PIDOF, O_GROUP, O_JOIN, O_AMBIENT, O_OOM, O_HELP };
+       O_UMASK, O_PIDOF, O_GROUP, O_JOIN, O_AMBIENT, O_OOM, O_DEVICES, O_HELP };
 
 static const struct option run_options[] = {
 	{ "root", required_argument, NULL, O_ROOT }, { "mount", required_argument, NULL, O_MOUNT },
@@ -224,7 +224,8 @@ static const struct option run_options[] = {
 	{ "hostname", required_argument, NULL, O_HOSTNAME }, { "sysctl", required_argument, NULL, O_SYSCTL },
 	{ "umask", required_argument, NULL, O_UMASK }, { "pid-of", required_argument, NULL, O_PIDOF },
 	{ "group", required_argument, NULL, O_GROUP }, { "join", required_argument, NULL, O_JOIN },
-	{ "oom-score-adj", required_argument, NULL, O_OOM }, { "help", no_argument, NULL, O_HELP }, { 0 },
+	{ "oom-score-adj", required_argument, NULL, O_OOM }, { "devices", required_argument, NULL, O_DEVICES },
+	{ "help", no_argument, NULL, O_HELP }, { 0 },
 };
 
 static int run_usage(void)
@@ -239,6 +240,7 @@ static int run_usage(void)
 		"  --root DIR, --readonly-root, --mount SOURCE:PATH[:TYPE[:OPTIONS]], --mask PATH, --readonly PATH\n"
 		"  --caps NAME,…|all|none, --ambient NAME,…, --no-new-privs, --seccomp PROFILE.json, --rlimit NAME=SOFT:HARD\n"
 		"  --cgroup FILE=VALUE    as cgroup v2 has them: memory.max=64M, pids.max=20, cpu.max=\"50000 100000\"\n"
+		"  --devices \"c 1:3 rwm\"    these devices and no others\n"
 		"  --namespaces mount,pid,uts,ipc,cgroup,net, --pid-of NAME, --hostname NAME, --sysctl NAME=VALUE\n"
 		"  --umask OCTAL, --group GID, --oom-score-adj N, --join NAME\n");
 	return EXIT_USAGE;
@@ -264,6 +266,7 @@ static bool long_option(int option, struct vgpu_agent_spec *s, struct words *w)
 	case O_SECCOMP: load_seccomp(s, optarg); break;
 	case O_NS: s->namespaces = namespaces(optarg); break;
 	case O_HOSTNAME: s->hostname = optarg; break;
+	case O_DEVICES: add(&w->device_rules, optarg); break;
 	case O_SYSCTL: add(&w->sysctls, optarg); break;
 	case O_UMASK: s->umask = VGPU_AGENT_UMASK | strtol(optarg, NULL, 8); break;
 	case O_PIDOF: s->pid_of = optarg; break;
@@ -342,6 +345,7 @@ int command_run(int argc, char **argv)
 	s.masked = w.masked;
 	s.readonly = w.readonly;
 	s.sysctls = w.sysctls;
+	s.device_rules = w.device_rules;
 	s.mounts = w.mounts;
 	s.rlimits = w.rlimits;
 	s.groups = w.groups;

@@ -489,6 +489,7 @@ static void containers(void)
 	ok(!vgpu_agent_delete(pod, "box", VGPU_AGENT_F_KILL, &e), "it is ended and deleted in one");
 	ok(sh("true", .join = "box") == -1 && strstr(e.text, "box"), "then nobody can join it");
 	ok(sh("true", .cgroup = (const char *const[]){ "memory.max=64M", NULL }) == -1, "a limit that cannot be set here is an error");
+	ok(sh("true", .device_rules = (const char *const[]){ "c 1:3 rwm", NULL }) == -1, "nor is a rule for devices forgotten");
 	ok(sh("true", .root = "/does/not/exist") == -1 && strstr(e.text, "/does/not/exist"), "a root that is not there is named");
 	ok(sh("true", .mounts = mounts, .mount_count = 1) == -1 && e.code == EINVAL, "mounts without a namespace of one's own are refused");
 }
