@@ -117,6 +117,7 @@ HANDLER(multiply)
 	const struct mma *x = in->ext;
 	struct matrix a, b, c;
 	unsigned int each = x->m * x->n / WARP, r, col;
+	f64 v;
 
 	if (parted(w))
 		return warp_wait(w, in, FR_SYNC, 0);
@@ -142,7 +143,10 @@ HANDLER(multiply)
 			} else {
 				place_c(x, lane, k, &r, &col);
 			}
-			set(w, x->d, x->td, lane, k, c.e[r * MAX_SIDE + col]);
+			v = c.e[r * MAX_SIDE + col];
+			if (x->sat)
+				v = v < -2147483648.0 ? -2147483648.0 : v > 2147483647.0 ? 2147483647.0 : v;
+			set(w, x->d, x->td, lane, k, v);
 		}
 	return in + 1;
 }

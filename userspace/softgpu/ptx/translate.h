@@ -22,7 +22,7 @@
 #include "ast.h"
 #include "ctl.h"
 
-#define MAX_FRAME_BYTES	(8u << 20)
+#define MAX_FRAME_BYTES	(32u << 20)
 #define MAX_CONST_BYTES	(32u << 20)
 #define NO_SLOT		0xffffffffu
 

@@ -69,10 +69,16 @@ static unsigned int regs_for(const struct mma *x, uint8_t type, unsigned int ele
 	return elements / WARP / per;
 }
 
+/* .satfinite stands in front of the types or behind them. */
+static unsigned int types_end(const struct tr *t)
+{
+	return t->s->nparts - !strcmp(t->s->part[t->s->nparts - 1], "satfinite");
+}
+
 /* The last four parts are the types of d, a, b, c. */
 static void last_types(struct tr *t, struct mma *x)
 {
-	unsigned int n = t->s->nparts;
+	unsigned int n = types_end(t);
 
 	if (n < 6 || !mma_type(t->s->part[n - 4], &x->td) || !mma_type(t->s->part[n - 3], &x->ta) ||
 	    !mma_type(t->s->part[n - 2], &x->tb) || !mma_type(t->s->part[n - 1], &x->tc))
@@ -87,10 +93,13 @@ static void tr_mma(struct tr *t, struct mods *m)
 	/* mma.sync.aligned.shape.row.col{.satfinite}.d.a.b.c */
 	if (!has(t, "sync") || !has(t, "row") || !has(t, "col") || !shape_of(t, 3, x))
 		unsupported(t);
-	for (i = 4; i < t->s->nparts - 4u; i++)
-		if (strcmp(t->s->part[i], "row") && strcmp(t->s->part[i], "col"))
+	for (i = 4; i + 4 < types_end(t); i++)
+		if (strcmp(t->s->part[i], "row") && strcmp(t->s->part[i], "col") && strcmp(t->s->part[i], "satfinite"))
 			unsupported(t);
 	last_types(t, x);
+	x->sat = has(t, "satfinite");
+	if (x->sat && x->td != MMA_S32)
+		unsupported(t);
 	need_ops(t, 4, 4);
 	if (!(x->m == 16 && x->n == 8 && x->ta != MMA_F64) && !(x->m == 8 && x->n == 8 && x->k == 4 && x->ta == MMA_F64))
 		unsupported(t);

@@ -144,6 +144,21 @@ static void test_stmatrix(void)
 	ptx_module_free(m);
 }
 
+static void test_satfinite(void)
+{
+	struct ptx_module *m = load("satfinite", ".version 8.0\n.target sm_90\n.address_size 64\n"
+		".visible .entry k(.param .u64 out) { .reg .b32 %r<9>; .reg .b64 %d<4>;\n"
+		"ld.param.u64 %d1, [out]; mov.u32 %r1, 0x01010101; mov.u32 %r2, 0x7ffffff0;\n"
+		"mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32.satfinite {%r3, %r4, %r5, %r6}, {%r1, %r1, %r1, %r1}, {%r1, %r1},"
+		" {%r2, %r2, %r2, %r1};\n"
+		"st.global.v2.u32 [%d1], {%r3, %r6}; ret; }\n");
+	uint32_t *o = dev(64);
+	int ret = launch(m, "k", (struct launch_args){ { 1 }, { 32 } }, ARGS(P(o)));
+
+	ok(!ret && o[0] == 0x7fffffff && o[1] == 0x01010101 + 32, "a product of bytes that saturates: %x %x", o[0], o[1]);
+	ptx_module_free(m);
+}
+
 int main(void)
 {
 	cap = 2 << 20;
@@ -155,6 +170,7 @@ int main(void)
 	test_bad_module();
 	test_function_addresses();
 	test_stmatrix();
+	test_satfinite();
 	free(text);
 	return done();
 }
