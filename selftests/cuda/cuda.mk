@@ -7,7 +7,7 @@ CUDA_TESTS_DIR := selftests/cuda
 CUDA_TESTS     := $(B)/tests/cuda
 CUDA_RUNTIME_TESTS := vectoradd matmul reduce histogram softmax structparam streams threads handoff printf ptds \
 		      copies attributes errors managed graphs textures
-CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_capture driver_legacy driver_batch driver_image driver_query driver_array driver_managed driver_pool driver_mapped
+CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_capture driver_legacy driver_green driver_launch driver_batch driver_image driver_query driver_array driver_managed driver_pool driver_mapped
 # The same source in other clothes: fatbin without compression, with LZ4, PTX for debugging, PTX of a newer target,
 # and one without PTX, which only a GPU of that kind can run.
 CUDA_VARIANTS := vectoradd-plain vectoradd-lz4 matmul-debug reduce-sm120 vectoradd-noptx

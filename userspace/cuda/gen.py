@@ -18,7 +18,7 @@ import sys
 CARRIED = ("reply", "post", "wait")
 CLASSES = CARRIED + ("via", "local", "refused", "ptsz", "ptds")
 HANDLES = ("ctx stream event module function library kernel mempool array mipmap texref texobj surfobj graph "
-           "graphexec graphnode link memalloc greenctx userobj surfref").split()
+           "graphexec graphnode link memalloc greenctx userobj surfref resdesc").split()
 PLAIN_KINDS = ("val", "skip", "stream", "hf", "out", "outz", "in", "out8", "in8")
 
 HEAD = "/* SPDX-License-Identifier: Apache-2.0 */\n/* Generated from userspace/cuda/cuda.tbl by gen.py. */\n"
@@ -257,7 +257,8 @@ def emit_marshaller(e, prototypes):
             body.append(f"\tif (!rq.{p.name})\n\t\treturn {error};")
         elif what == "hz":
             body.append(f"\trq.{p.name} = {p.name} ? object_handle({p.name}, VGPU_H_{handle.upper()}) : 0;")
-            body.append(f"\tif ({p.name} && !rq.{p.name})\n\t\treturn CUDA_ERROR_INVALID_HANDLE;")
+            error = "CUDA_ERROR_INVALID_CONTEXT" if handle == "ctx" else "CUDA_ERROR_INVALID_HANDLE"
+            body.append(f"\tif ({p.name} && !rq.{p.name})\n\t\treturn {error};")
     for p in created:
         kind = next(k for k, q in plist if q is p)
         body.append(f"\tobject = object_new(VGPU_H_{kind[4:].upper()});")

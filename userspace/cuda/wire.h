@@ -23,7 +23,7 @@ enum vgpu_handle_type {
 	VGPU_H_NONE, VGPU_H_CTX, VGPU_H_STREAM, VGPU_H_EVENT, VGPU_H_MODULE, VGPU_H_FUNCTION, VGPU_H_LIBRARY,
 	VGPU_H_KERNEL, VGPU_H_MEMPOOL, VGPU_H_ARRAY, VGPU_H_MIPMAP, VGPU_H_TEXREF, VGPU_H_TEXOBJ, VGPU_H_SURFOBJ,
 	VGPU_H_GRAPH, VGPU_H_GRAPHEXEC, VGPU_H_GRAPHNODE, VGPU_H_LINK, VGPU_H_MEMALLOC, VGPU_H_GREENCTX,
-	VGPU_H_USEROBJ, VGPU_H_SURFREF, VGPU_H_TYPES
+	VGPU_H_USEROBJ, VGPU_H_SURFREF, VGPU_H_RESDESC, VGPU_H_TYPES
 };
 #define VGPU_HANDLE(gen, type, index)	((uint64_t)(gen) << 40 | (uint64_t)(type) << 32 | (uint32_t)(index))
 #define VGPU_HANDLE_TYPE(h)		((unsigned int)((h) >> 32 & 0xff))
@@ -485,6 +485,45 @@ struct vgpu_batch {
 	uint32_t flags;
 };
 #define VGPU_BATCH_MAX	256
+
+/*
+ * Parts of a device (CUdevResource) hold what only the driver knows: it stays in the worker, under a number, and the
+ * client has what programs may read of it.
+ */
+struct vgpu_resource {
+	uint64_t id;
+	uint32_t type;		/* CUdevResourceType */
+	uint32_t sm_count, sm_min, sm_alignment;
+};
+/* cuDeviceGetDevResource (@handle 0), cuCtxGetDevResource, cuGreenCtxGetDevResource -> struct vgpu_resource */
+struct vgpu_resource_get {
+	struct vgpu_call call;
+	uint64_t handle;
+	uint32_t device;
+	uint32_t type;
+};
+/* cuDevSmResourceSplitByCount. @groups 0: how many could there be? */
+#define VGPU_RESOURCE_GROUPS	64
+struct vgpu_resource_split {
+	struct vgpu_call call;
+	uint64_t id;
+	uint32_t groups;
+	uint32_t flags;
+	uint32_t minimum;
+	uint32_t reserved;
+};
+struct vgpu_resource_split_reply {
+	uint64_t groups;
+	struct vgpu_resource remaining;
+	struct vgpu_resource group[VGPU_RESOURCE_GROUPS];
+};
+/* cuDevResourceGenerateDesc */
+struct vgpu_resource_desc {
+	struct vgpu_call call;
+	uint64_t handle;	/* chosen by the client */
+	uint64_t n;
+	uint64_t ids[VGPU_RESOURCE_GROUPS];
+};
 
 /* cuDeviceGetHostAtomicCapabilities (@peer VGPU_ATOMICS_HOST), cuDeviceGetP2PAtomicCapabilities: uint32_t operations[] */
 #define VGPU_ATOMICS_HOST	UINT32_MAX

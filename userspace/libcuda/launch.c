@@ -33,20 +33,47 @@ static CUresult check_shape(const struct launch *l, const struct kernel *k, cons
 	return CUDA_SUCCESS;
 }
 
-/* Attributes whose values are objects have no wire form yet. */
+/* The event in an attribute, if it is one of those that hold one. */
+static CUevent *event_in(CUlaunchAttribute *a)
+{
+	if (a->id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT)
+		return &a->value.programmaticEvent.event;
+	return a->id == CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT ? &a->value.launchCompletionEvent.event : NULL;
+}
+
 static CUresult check_attributes(const struct launch *l, bool *cooperative)
 {
 	if (l->nattrs > VGPU_LAUNCH_ATTRS_MAX || (l->nattrs && !l->attrs))
 		return CUDA_ERROR_INVALID_VALUE;
 	for (uint32_t i = 0; i < l->nattrs; i++) {
-		if (l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE && l->attrs[i].value.cooperative)
+		CUlaunchAttribute a = l->attrs[i];
+		CUevent *event = event_in(&a);
+		const struct object *o = event ? object_get(*event, VGPU_H_EVENT) : NULL;
+
+		if (a.id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE && a.value.cooperative)
 			*cooperative = true;
-		if (l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT ||
-		    l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT ||
-		    l->attrs[i].id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
-			return REFUSE("cuLaunchKernelEx with an event or a graph node", "graphs");
+		if (event && !o)
+			return CUDA_ERROR_INVALID_HANDLE;
+		/* Such an event is no point in a stream that could have a time. */
+		if (event && !(o->event.flags & CU_EVENT_DISABLE_TIMING))
+			return CUDA_ERROR_INVALID_VALUE;
+		if (a.id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
+			return REFUSE("graph nodes that kernels update", "the device's handle of a node has no meaning here");
 	}
 	return CUDA_SUCCESS;
+}
+
+/* Events travel as handles. They are recorded by the launch, whenever it comes to that. */
+static void translate_attributes(CUlaunchAttribute *attrs, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		CUevent *event = event_in(&attrs[i]);
+
+		if (!event)
+			continue;
+		event_recorded((struct object *)*event, NO_STREAM);
+		*event = (CUevent)(uintptr_t)object_wire(*event);
+	}
 }
 
 /* The `extra` form: a list of ids and values that ends with CU_LAUNCH_PARAM_END. */
@@ -135,8 +162,10 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	rq->nattrs = l->nattrs;
 	rq->param_bytes = bytes;
 	at = (unsigned char *)(rq + 1);
-	if (attrs_bytes)
+	if (attrs_bytes) {
 		memcpy(at, l->attrs, attrs_bytes);
+		translate_attributes((CUlaunchAttribute *)at, l->nattrs);
+	}
 	at += attrs_bytes;
 	if (extra) {
 		if (bytes)

@@ -33,6 +33,7 @@ struct object {
 			int32_t priority;
 			uint32_t sent;		/* messages for it, counted once they are sent */
 			uint32_t idle;		/* sent when it was last seen idle */
+			struct object *green;	/* the green context it was made in */
 		} stream;
 		struct {
 			uint32_t flags;
@@ -61,6 +62,9 @@ struct object {
 			CUgraph *bodies;	/* CONDITIONAL: malloc()ed */
 			void *told;		/* what parameters last told point to; malloc()ed */
 		} node;
+		struct {
+			uint32_t device;
+		} green;
 		struct {
 			uint64_t flags;
 			bool memory;	/* it allocates memory */

@@ -191,6 +191,8 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetCtx_v2(CUstream hStream, CUcontext *pCtx
 {
 	if (pGreenCtx)
 		*pGreenCtx = NULL;
+	if (pGreenCtx && object_get(hStream, VGPU_H_STREAM))
+		*pGreenCtx = (CUgreenCtx)((struct object *)hStream)->stream.green;
 	return cuStreamGetCtx(hStream, pCtx);
 }
 

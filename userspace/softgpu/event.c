@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Events. A record is the number of an operation in a stream; waiting for it is waiting for that operation. */
+#include <stdlib.h>
+
 #include "both.h"
 #include "softgpu.h"
 
@@ -318,4 +320,104 @@ BOTH(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags), (s
 	}
 	sg_event_wait(ev, s);
 	return CUDA_SUCCESS;
+}
+
+/* --- events of whole contexts --------------------------------------------------------------------------------------- */
+
+static CUresult whole(CUcontext ctx, CUevent event, struct sg_ctx **c, struct sg_event **ev)
+{
+	CUresult e = enter(event, ev);
+
+	if (e)
+		return e;
+	*c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.ctx;
+	if (!*c)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	if ((*ev)->ctx != *c)
+		return CUDA_ERROR_INVALID_HANDLE;
+	e = (CUresult)atomic_load(&(*c)->fault);
+	return e ? e : sg_capture_legacy(*c, true);
+}
+
+/* The streams of @c, each with a reference, the legacy one too. malloc()ed, NULL at the end. */
+static struct sg_stream **streams_of(struct sg_ctx *c)
+{
+	struct sg_stream **list;
+	size_t n = 0;
+
+	pthread_mutex_lock(&c->lock);
+	for (struct sg_stream *s = c->streams; s; s = s->next)
+		n++;
+	list = calloc(n + 2, sizeof(*list));
+	n = 0;
+	for (struct sg_stream *s = c->streams; list && s; s = s->next)
+		list[n++] = s;
+	if (list)
+		list[n++] = c->legacy;
+	for (size_t i = 0; list && i < n; i++)
+		sg_object_get(list[i]);
+	pthread_mutex_unlock(&c->lock);
+	return list;
+}
+
+/* All that is queued in the context by now: a stream of its own waits for it. */
+CUresult cuCtxRecordEvent(CUcontext ctx, CUevent event)
+{
+	struct sg_stream **list, *joint;
+	struct sg_event *ev;
+	struct sg_ctx *c;
+	CUstream handle;
+	CUresult e = whole(ctx, event, &c, &ev);
+	struct sg_ctx *before = sg_tls.ctx;
+
+	if (e)
+		return e;
+	sg_tls.ctx = c;
+	e = cuStreamCreate(&handle, CU_STREAM_NON_BLOCKING);
+	sg_tls.ctx = before;
+	if (e)
+		return e;
+	joint = (struct sg_stream *)handle;
+	list = streams_of(c);
+	for (struct sg_stream **p = list; p && *p; p++) {
+		uint64_t seq = atomic_load(&(*p)->enqueued);
+		struct sg_op *op;
+
+		if (*p == joint || sg_stream_idle(*p)) {
+			sg_object_put(&sg_stream_table, *p);
+			continue;
+		}
+		op = sg_queue_begin(joint, SG_OP_WAIT, 0);
+		op->u.wait.stream = *p;		/* with its reference */
+		op->u.wait.seq = seq;
+		sg_queue_end(joint, op, false);
+	}
+	e = list ? sg_event_record(ev, joint) : CUDA_ERROR_OUT_OF_MEMORY;
+	free(list);
+	cuStreamDestroy_v2(handle);
+	return e;
+}
+
+CUresult cuCtxWaitEvent(CUcontext ctx, CUevent event)
+{
+	struct sg_stream **list;
+	struct sg_event *ev;
+	struct sg_ctx *c;
+	CUresult e = enter(event, &ev);
+
+	if (e)
+		return e;
+	c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.ctx;
+	if (!c)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	e = sg_capture_legacy(c, true);
+	if (e)
+		return e;
+	list = streams_of(c);
+	for (struct sg_stream **p = list; p && *p; p++) {
+		sg_event_wait(ev, *p);
+		sg_object_put(&sg_stream_table, *p);
+	}
+	free(list);
+	return list ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }

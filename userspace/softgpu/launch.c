@@ -12,6 +12,7 @@ struct config {
 	uint32_t shared;
 	bool cooperative;
 	CUstream stream;
+	struct sg_event *events[2];	/* recorded behind the launch */
 };
 
 /*
@@ -71,6 +72,16 @@ static CUresult extra_buffer(void **extra, const void **buffer, size_t *size)
 	return CUDA_SUCCESS;
 }
 
+static void seq_end(struct sg_stream *s, struct sg_op *op, const struct config *g)
+{
+	sg_queue_end(s, op, (uint64_t)g->grid[0] * g->grid[1] * g->grid[2] * g->block[0] * g->block[1] * g->block[2] >=
+				    HEAVY_THREADS);
+	/* When all blocks have begun, or have let others begin: at the latest, when they are done. */
+	for (int i = 0; i < 2; i++)
+		if (g->events[i] && !sg_capturing(s))
+			sg_event_record(g->events[i], s);
+}
+
 static CUresult launch(CUfunction f, const struct config *g, void **params, void **extra, bool ptds)
 {
 	struct sg_kernel *k = sg_kernel_check(f);
@@ -127,8 +138,7 @@ static CUresult launch(CUfunction f, const struct config *g, void **params, void
 				memcpy(p, params[i], n);
 		}
 	}
-	sg_queue_end(s, op, (uint64_t)g->grid[0] * g->grid[1] * g->grid[2] * g->block[0] * g->block[1] * g->block[2] >=
-				    HEAVY_THREADS);
+	seq_end(s, op, g);
 	return CUDA_SUCCESS;
 }
 
@@ -153,6 +163,18 @@ BOTH(cuLaunchCooperativeKernel,
 	return launch(f, &g, params, NULL, ptds);
 }
 
+static CUresult read_event(CUevent h, struct sg_event **out)
+{
+	struct sg_event *ev = sg_object_check(&sg_event_table, h);
+
+	if (!ev)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (!(ev->flags & CU_EVENT_DISABLE_TIMING))
+		return CUDA_ERROR_INVALID_VALUE;
+	*out = ev;
+	return CUDA_SUCCESS;
+}
+
 static CUresult read_attribute(const CUlaunchAttribute *a, struct config *g)
 {
 	switch (a->id) {
@@ -163,6 +185,10 @@ static CUresult read_attribute(const CUlaunchAttribute *a, struct config *g)
 		if (a->value.clusterDim.x * a->value.clusterDim.y * a->value.clusterDim.z != 1)
 			return CUDA_ERROR_NOT_SUPPORTED;
 		return CUDA_SUCCESS;
+	case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
+		return read_event(a->value.programmaticEvent.event, &g->events[0]);
+	case CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT:
+		return read_event(a->value.launchCompletionEvent.event, &g->events[1]);
 	case CU_LAUNCH_ATTRIBUTE_IGNORE:	/* these are hints that change nothing here */
 	case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
 	case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:

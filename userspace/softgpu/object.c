@@ -21,9 +21,11 @@ TABLE(sg_mipmap_table, 512, 16384, 0x4d50494d, 64);
 TABLE(sg_texture_table, 2048, 1u << 18, 0x52545854, 64);
 TABLE(sg_texref_table, 512, 16384, 0x46455254, 64);
 TABLE(sg_pool_table, 256, 4096, 0x4c4f4f50, 64);
-TABLE(sg_graph_table, 128, 1u << 20, 0x48505247, 256);
-TABLE(sg_node_table, 512, 1u << 22, 0x45444f4e, 4096);
+TABLE(sg_graph_table, 128, 1u << 18, 0x48505247, 256);
+TABLE(sg_node_table, 512, 1u << 20, 0x45444f4e, 4096);
 TABLE(sg_exec_table, 128, 1u << 18, 0x43455845, 256);
+TABLE(sg_green_table, 256, 4096, 0x4e524745, 64);
+TABLE(sg_desc_table, 256, 65536, 0x43534544, 64);
 TABLE(sg_user_table, 64, 1u << 20, 0x52455355, 256);
 
 _Static_assert(sizeof(struct sg_ctx) <= 1024, "sg_ctx outgrew its slot");
@@ -58,7 +60,8 @@ bool sg_tables_init(void)
 	       table_init(&sg_graph_table) && table_init(&sg_node_table) && table_init(&sg_exec_table) &&
 	       table_init(&sg_user_table) &&
 	       table_init(&sg_array_table) && table_init(&sg_mipmap_table) && table_init(&sg_texture_table) &&
-	       table_init(&sg_texref_table);
+	       table_init(&sg_texref_table) &&
+	       table_init(&sg_green_table) && table_init(&sg_desc_table);
 }
 
 void *sg_object_new(struct sg_table *t)

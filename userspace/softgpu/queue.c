@@ -62,6 +62,7 @@ static void stream_destroy(void *object)
 
 	munmap(s->ring, SG_RING_BYTES);
 	sg_tips_free(s->tips);
+	free(s->kept);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->wake_lock);
 }

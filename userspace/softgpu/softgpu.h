@@ -93,7 +93,8 @@ static inline void *sg_object_check(const struct sg_table *t, const void *h)
 /** graph_memory.c: if @addr belongs to a graph, give it back, with *@e the answer. */
 bool sg_graph_memory_owns(CUdeviceptr addr, CUresult *e);
 
-extern struct sg_table sg_ctx_table, sg_stream_table, sg_event_table, sg_library_table, sg_kernel_table, sg_pool_table;
+extern struct sg_table sg_ctx_table, sg_stream_table, sg_event_table, sg_library_table, sg_kernel_table, sg_pool_table,
+		       sg_green_table, sg_desc_table;
 bool sg_tables_init(void);
 
 /* --- device.c ---------------------------------------------------------------------------------------------------- */
@@ -315,6 +316,8 @@ struct sg_stream {
 	bool blocking;			/* takes part in the legacy stream's ordering */
 	bool per_thread;
 	uint64_t id;
+	const void *green;		/* the green context it was made in */
+	CUstreamAttrValue *kept;	/* attributes that change nothing here, by id; malloc()ed when one is set */
 	char *ring;
 
 	pthread_mutex_t lock __attribute__((aligned(64)));

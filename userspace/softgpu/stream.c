@@ -3,6 +3,9 @@
  * The stream API. Functions that take a stream exist twice: as named, where stream 0 is the legacy default stream, and
  * with _ptsz, where it is the calling thread's own. BOTH() makes the two from one body that has `ptds`.
  */
+#include <stdlib.h>
+#include <string.h>
+
 #include "both.h"
 #include "softgpu.h"
 
@@ -213,8 +216,10 @@ BOTH(cuStreamGetCtx_v2, (CUstream stream, CUcontext *ctx, CUgreenCtx *green), (s
 {
 	CUresult e = cuStreamGetCtx_do(stream, ctx, ptds);
 
-	if (!e && green)
-		*green = NULL;
+	struct sg_stream *s;
+
+	if (!e && green && !sg_stream_ask(stream, ptds, &s))
+		*green = (CUgreenCtx)s->green;
 	return e;
 }
 
@@ -275,6 +280,18 @@ BOTH(cuStreamAddCallback, (CUstream stream, CUstreamCallback callback, void *dat
 
 /* --- attributes ---------------------------------------------------------------------------------------------------- */
 
+#define KEPT	(CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN + 1)
+
+static bool keep(struct sg_stream *s)
+{
+	if (s->kept)
+		return true;
+	s->kept = calloc(KEPT, sizeof(*s->kept));
+	if (s->kept)
+		s->kept[CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY].syncPolicy = CU_SYNC_POLICY_AUTO;
+	return s->kept;
+}
+
 BOTH(cuStreamGetAttribute, (CUstream stream, CUstreamAttrID attr, CUstreamAttrValue *value),
      (stream, attr, value, ptds))
 {
@@ -294,6 +311,10 @@ BOTH(cuStreamGetAttribute, (CUstream stream, CUstreamAttrID attr, CUstreamAttrVa
 	case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
 	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
 	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
+		if (s->kept)
+			*value = s->kept[attr];
+		else if (attr == CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY)
+			value->syncPolicy = CU_SYNC_POLICY_AUTO;
 		return CUDA_SUCCESS;
 	default:
 		return CUDA_ERROR_INVALID_VALUE;
@@ -316,6 +337,11 @@ BOTH(cuStreamSetAttribute, (CUstream stream, CUstreamAttrID attr, const CUstream
 		return CUDA_SUCCESS;
 	case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:		/* hints that change nothing here */
 	case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
+	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
+	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
+		if (!keep(s))
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		s->kept[attr] = *value;
 		return CUDA_SUCCESS;
 	default:
 		return CUDA_ERROR_INVALID_VALUE;
@@ -329,7 +355,12 @@ BOTH(cuStreamCopyAttributes, (CUstream dst, CUstream src), (dst, src, ptds))
 
 	if (!e)
 		e = sg_stream_of(src, ptds, &from);
-	if (!e)
-		to->priority = from->priority;
-	return e;
+	if (e)
+		return e;
+	to->priority = from->priority;
+	if (from->kept && !keep(to))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (from->kept)
+		memcpy(to->kept, from->kept, KEPT * sizeof(*to->kept));
+	return CUDA_SUCCESS;
 }

@@ -92,7 +92,8 @@ int worker_handle_add(struct worker *w, uint64_t h, enum vgpu_handle_type t, voi
 	e->aux = aux;
 	/* Libraries, kernels, pools and graphs outlive contexts; all else ends with its own. */
 	if (t != VGPU_H_LIBRARY && t != VGPU_H_MEMPOOL && t != VGPU_H_KERNEL && t != VGPU_H_CTX &&
-	    t != VGPU_H_GRAPH && t != VGPU_H_GRAPHNODE && t != VGPU_H_GRAPHEXEC && t != VGPU_H_USEROBJ)
+	    t != VGPU_H_GRAPH && t != VGPU_H_GRAPHNODE && t != VGPU_H_GRAPHEXEC && t != VGPU_H_USEROBJ &&
+	    t != VGPU_H_GREENCTX && t != VGPU_H_RESDESC)
 		e->ctx = w->current_handle;
 	return 0;
 }

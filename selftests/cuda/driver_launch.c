@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Launches with all that CUDA lets them have: 32 KB of parameters, attributes, events in attributes; and their errors. */
+#include "driver.h"
+
+#define BIG 32000u
+
+static const char ptx[] =
+	".version 8.1\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".visible .entry big(.param .u64 where, .param .align 8 .b8 block[32000])\n"
+	"{\n"
+	"	.reg .b64 %rd<3>;\n"
+	"	.reg .b32 %r<3>;\n"
+	"	ld.param.u64 %rd1, [where];\n"
+	"	ld.param.u32 %r1, [block];\n"
+	"	ld.param.u32 %r2, [block+31996];\n"
+	"	st.global.u32 [%rd1], %r1;\n"
+	"	st.global.u32 [%rd1+4], %r2;\n"
+	"	ret;\n"
+	"}\n"
+	".visible .entry plain()\n"
+	"{\n"
+	"	ret;\n"
+	"}\n";
+
+int main(void)
+{
+	static unsigned int block[BIG / 4];
+	static unsigned char buffer[8 + BIG];
+	CUlaunchAttribute attrs[3] = { 0 };
+	CUlaunchConfig c = { .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1, .blockDimZ = 1 };
+	size_t bytes = sizeof(buffer), small = 16;
+	unsigned int out[2] = { 0 }, dropped[2];
+	CUlaunchAttributeValue v = { 0 };
+	CUevent ev, timed;
+	CUfunction big, plain;
+	CUstream s, t;
+	CUmodule module;
+	CUdeviceptr d;
+	CUcontext ctx;
+	CUdevice dev;
+	float ms;
+	void *params[] = { &d, block };
+	void *extra[] = { CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END };
+	void *less[] = { CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, &small, CU_LAUNCH_PARAM_END };
+	void *wrong[] = { (void *)77, buffer, CU_LAUNCH_PARAM_END };
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamCreateWithPriority(&t, CU_STREAM_NON_BLOCKING, -1));
+	CU(cuModuleLoadData(&module, ptx));
+	CU(cuModuleGetFunction(&big, module, "big"));
+	CU(cuModuleGetFunction(&plain, module, "plain"));
+	CU(cuMemAlloc(&d, 8));
+	CU(cuEventCreate(&ev, CU_EVENT_DISABLE_TIMING));
+	CU(cuEventCreate(&timed, 0));
+
+	block[0] = 11;
+	block[BIG / 4 - 1] = 22;
+	CU(cuLaunchKernel(big, 1, 1, 1, 1, 1, 1, 0, s, params, NULL));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemcpyDtoH(out, d, 8));
+	ok(out[0] == 11 && out[1] == 22, "32000 bytes of parameters arrive: %u %u", out[0], out[1]);
+	block[0] = 33;
+	memcpy(buffer, &d, 8);
+	memcpy(buffer + 8, block, BIG);
+	CU(cuLaunchKernel(big, 1, 1, 1, 1, 1, 1, 0, s, NULL, extra));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemcpyDtoH(out, d, 8));
+	ok(out[0] == 33 && out[1] == 22, "also as one buffer: %u %u", out[0], out[1]);
+	GIVES(cuLaunchKernel(big, 1, 1, 1, 1, 1, 1, 0, s, params, extra), CUDA_ERROR_INVALID_VALUE, "both at once");
+	GIVES(cuLaunchKernel(big, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "neither");
+	GIVES(cuLaunchKernel(big, 1, 1, 1, 1, 1, 1, 0, s, NULL, wrong), CUDA_ERROR_INVALID_VALUE, "an unknown kind of extra");
+	dropped[0] = cuLaunchKernel(big, 1, 1, 1, 1, 1, 1, 0, s, NULL, less);
+	dropped[1] = cuStreamSynchronize(s);
+	ok(dropped[0] == CUDA_ERROR_INVALID_VALUE || dropped[1] == CUDA_ERROR_INVALID_VALUE, "a buffer that is too short");
+
+	/* Attributes, of which some hold an event. */
+	c.hStream = s;
+	c.attrs = attrs;
+	c.numAttrs = 3;
+	attrs[0].id = CU_LAUNCH_ATTRIBUTE_PRIORITY;
+	attrs[0].value.priority = -1;
+	attrs[1].id = CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT;
+	attrs[1].value.launchCompletionEvent.event = ev;
+	attrs[2].id = CU_LAUNCH_ATTRIBUTE_IGNORE;
+	CU(cuLaunchKernelEx(&c, plain, NULL, NULL));
+	GIVES(cuEventSynchronize(ev), CUDA_SUCCESS, "an event in a launch's attributes is recorded by it");
+	attrs[1].value.launchCompletionEvent.event = timed;
+	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "an event with a time can't be");
+	attrs[1].value.launchCompletionEvent.event = (CUevent)s;
+	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_INVALID_HANDLE, "what is no event neither");
+	c.attrs = NULL;
+	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "attributes that are not there");
+	GIVES(cuLaunchKernelEx(NULL, plain, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "no configuration");
+	GIVES(cuLaunchCooperativeKernel(plain, 1 << 20, 1, 1, 32, 1, 1, 0, s, NULL), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE,
+	      "a cooperative grid that does not fit at once");
+	GIVES(cuLaunchKernel(plain, 0, 1, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a grid of nothing");
+	GIVES(cuLaunchKernel(plain, 1, 70000, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a grid too high");
+	GIVES(cuLaunchKernel(plain, 1, 1, 1, 2048, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a block too wide");
+	GIVES(cuLaunchKernel(plain, 1, 1, 1, 1, 1, 1, 1 << 28, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE,
+	      "more shared memory than there is");
+	GIVES(cuLaunchKernel((CUfunction)s, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_HANDLE, "no function");
+
+	/* Attributes of streams. */
+	CU(cuStreamGetAttribute(t, CU_LAUNCH_ATTRIBUTE_PRIORITY, &v));
+	ok(v.priority == -1, "a stream tells its priority");
+	CU(cuStreamCopyAttributes(s, t));
+	CU(cuStreamGetAttribute(s, CU_LAUNCH_ATTRIBUTE_PRIORITY, &v));
+	ok(v.priority == -1, "attributes can be copied");
+	v.syncPolicy = CU_SYNC_POLICY_YIELD;
+	CU(cuStreamSetAttribute(s, CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY, &v));
+	memset(&v, 0, sizeof(v));
+	CU(cuStreamGetAttribute(s, CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY, &v));
+	ok(v.syncPolicy == CU_SYNC_POLICY_YIELD, "and set");
+	GIVES(cuStreamGetAttribute(s, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, &v), CUDA_ERROR_INVALID_VALUE,
+	      "one that streams have not");
+	GIVES(cuStreamGetAttribute(s, CU_LAUNCH_ATTRIBUTE_PRIORITY, NULL), CUDA_ERROR_INVALID_VALUE, "one to nowhere");
+
+	GIVES(cuEventElapsedTime(&ms, ev, ev), CUDA_ERROR_INVALID_HANDLE, "the time of an event without one");
+	GIVES(cuEventElapsedTime(&ms, timed, timed), CUDA_ERROR_INVALID_HANDLE, "of one that was not recorded");
+	CU(cuEventRecord(timed, s));
+	CU(cuStreamSynchronize(s));
+	CU(cuEventElapsedTime(&ms, timed, timed));
+	ok(ms == 0, "no time between an event and itself");
+	CU(cuMemFree(d));
+	CU(cuDevicePrimaryCtxRelease(dev));
+	return tap_done();
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Parts of devices, and green contexts made of them. What a part is only the driver can read: it stays here. */
+#include <string.h>
+
+#include "worker.h"
+
+#define RESOURCES_MAX	4096
+
+static CUdevResource resources[RESOURCES_MAX];	/* by number, from 1; nothing ends them but the session */
+static uint64_t known;
+
+static bool tell(struct vgpu_resource *out, const CUdevResource *r)
+{
+	memset(out, 0, sizeof(*out));
+	out->type = r->type;
+	if (r->type != CU_DEV_RESOURCE_TYPE_SM)
+		return true;
+	if (known >= RESOURCES_MAX)
+		return false;
+	resources[known++] = *r;
+	out->id = known;
+	out->sm_count = r->sm.smCount;
+	out->sm_min = r->sm.minSmPartitionSize;
+	out->sm_alignment = r->sm.smCoscheduledAlignment;
+	return true;
+}
+
+void worker_hand_resource_get(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_resource_get *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	struct vgpu_resource rp = { 0 };
+	CUdevResource got = { 0 };
+	void *object = NULL;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err && q->handle) {
+		object = worker_handle(w, q->handle, VGPU_HANDLE_TYPE(q->handle) == VGPU_H_CTX ? VGPU_H_CTX :
+				       VGPU_H_GREENCTX);
+		err = object ? 0 : IDM_ERROR_INVALID_HANDLE;
+	}
+	if (err || !D.cuDeviceGetDevResource || !D.cuCtxGetDevResource || !D.cuGreenCtxGetDevResource)
+		goto out;
+	if (!object)
+		r = D.cuDeviceGetDevResource(worker_device(w, q->device), &got, q->type);
+	else if (VGPU_HANDLE_TYPE(q->handle) == VGPU_H_CTX)
+		r = D.cuCtxGetDevResource(object, &got, q->type);
+	else
+		r = D.cuGreenCtxGetDevResource(object, &got, q->type);
+	if (r == CUDA_SUCCESS && !tell(&rp, &got))
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+out:
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
+
+void worker_hand_resource_split(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_resource_split *q = m->payload;
+	CUdevResource groups[VGPU_RESOURCE_GROUPS] = { 0 }, remaining = { 0 };
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	struct vgpu_resource_split_reply rp;
+	unsigned int n;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	memset(&rp, 0, sizeof(rp));
+	err = worker_enter(w, &q->call);
+	if (!err && (!q->id || q->id > known || q->groups > VGPU_RESOURCE_GROUPS))
+		r = CUDA_ERROR_INVALID_VALUE;
+	else if (!err && D.cuDevSmResourceSplitByCount) {
+		n = q->groups;
+		r = D.cuDevSmResourceSplitByCount(n ? groups : NULL, &n, &resources[q->id - 1], &remaining, q->flags,
+						  q->minimum);
+		rp.groups = n;
+		for (unsigned int i = 0; r == CUDA_SUCCESS && i < n && i < q->groups; i++)
+			if (!tell(&rp.group[i], &groups[i]))
+				r = CUDA_ERROR_OUT_OF_MEMORY;
+		if (r == CUDA_SUCCESS && !tell(&rp.remaining, &remaining))
+			r = CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
+}
+
+void worker_hand_resource_desc(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_resource_desc *q = m->payload;
+	CUdevResource list[VGPU_RESOURCE_GROUPS];
+	CUresult r = CUDA_ERROR_INVALID_VALUE;
+	CUdevResourceDesc desc;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->handle, VGPU_H_RESDESC);
+	if (err || !q->n || q->n > VGPU_RESOURCE_GROUPS)
+		goto out;
+	for (uint64_t i = 0; i < q->n; i++) {
+		if (!q->ids[i] || q->ids[i] > known)
+			goto out;
+		list[i] = resources[q->ids[i] - 1];
+	}
+	r = D.cuDevResourceGenerateDesc ? D.cuDevResourceGenerateDesc(&desc, list, q->n) : CUDA_ERROR_NOT_SUPPORTED;
+	if (r == CUDA_SUCCESS)
+		err = worker_handle_add(w, q->handle, VGPU_H_RESDESC, desc);
+out:
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
