@@ -64,12 +64,12 @@ $(B)/tsan/%.o: %.c | $(GENERATED)
 .PHONY: products lab
 products: $(PRODUCTS)
 
-LAB_PROGRAMS := $(B)/lab/agent $(B)/lab/podexec
+LAB_PROGRAMS := $(B)/lab/agent
 lab: $(LAB_PROGRAMS)
-# Static: they run in dom0 and in pods, whatever libraries are there.
+# Static: it runs in dom0, whatever libraries are there.
 $(LAB_PROGRAMS): $(B)/lab/%: scripts/lab/%.c scripts/lab/frames.h
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 $(WARN) -static -o $@ $< -lxenvchan -lxenstore -lxengnttab -lxenevtchn -lxentoolcore -lxentoollog
+	$(CC) -std=gnu11 -O2 $(WARN) -static -o $@ $<
 
 all: products drivers drivers-pod pod-image lab
 

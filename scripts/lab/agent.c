@@ -3,8 +3,8 @@
  * The lab's agent: runs programs for whoever is at the other end of its channel, any number side by side.
  *
  *	agent port PATH		dom0: a virtio-serial port, to the host
- *	agent vchan NODE	pod: libxenvchan under NODE of its own xenstore home, to dom0
  *
+ * In pods it is vgpu-init that does this (podexec).
  * The lab's operator owns host, dom0 and pods alike: this is no security boundary, and no part of the product.
  */
 #define _GNU_SOURCE
@@ -20,8 +20,6 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-
-#include <libxenvchan.h>
 
 #include "frames.h"
 
@@ -39,7 +37,6 @@ struct program {
 };
 
 static struct program programs[PROGRAMS_MAX];
-static struct libxenvchan *vchan;
 static int port = -1;
 static struct queue inbox;
 
@@ -55,11 +52,11 @@ static void channel_write(const void *data, size_t len)
 	const uint8_t *p = data;
 
 	while (len) {
-		ssize_t n = vchan ? libxenvchan_write(vchan, p, len) : write(port, p, len);
+		ssize_t n = write(port, p, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && !vchan && errno == EAGAIN) {
+		if (n < 0 && errno == EAGAIN) {
 			struct pollfd pfd = { .fd = port, .events = POLLOUT };
 
 			poll(&pfd, 1, 1000);
@@ -335,31 +332,15 @@ static int stdin_full(void)
 	return 0;
 }
 
-static void read_channel(int event)
+static void read_channel(void)
 {
-	struct pollfd pfd = { .fd = vchan ? libxenvchan_fd_for_select(vchan) : -1, .events = POLLIN };
 	uint8_t buf[FRAME_MAX];
-	ssize_t n;
+	ssize_t n = read(port, buf, sizeof(buf));
 
-	if (!vchan) {
-		n = read(port, buf, sizeof(buf));
-		if (n > 0)
-			queue_put(&inbox, buf, n);
-		else if (n == 0)
-			usleep(20000);	/* nobody is connected at the host's end: virtio-serial reads 0 bytes then */
-		return;
-	}
-	/* Acknowledges the event, and would block without one: a write since then may have taken it. */
-	if (event && poll(&pfd, 1, 0) > 0)
-		libxenvchan_wait(vchan);
-	while (libxenvchan_data_ready(vchan) > 0) {
-		n = libxenvchan_read(vchan, buf, sizeof(buf));
-		if (n <= 0)
-			break;
+	if (n > 0)
 		queue_put(&inbox, buf, n);
-	}
-	if (!libxenvchan_is_open(vchan))
-		exit(0);
+	else if (n == 0)
+		usleep(20000);	/* nobody is connected at the host's end: virtio-serial reads 0 bytes then */
 }
 
 int main(int argc, char **argv)
@@ -367,24 +348,13 @@ int main(int argc, char **argv)
 	sigset_t set;
 	int sigfd;
 
-	if (argc == 3 && !strcmp(argv[1], "port")) {
-		port = open(argv[2], O_RDWR | O_CLOEXEC | O_NONBLOCK);
-		if (port < 0)
-			die(argv[2]);
-	} else if (argc == 3 && !strcmp(argv[1], "vchan")) {
-		/* dom0 opens its end when it gets to it. */
-		for (int i = 0; i < 1200 && !vchan; i++) {
-			vchan = libxenvchan_client_init(NULL, 0, argv[2]);
-			if (!vchan)
-				usleep(50000);
-		}
-		if (!vchan)
-			die("no channel to dom0 after 60 s");
-		vchan->blocking = 1;
-	} else {
-		fprintf(stderr, "usage: agent port PATH | agent vchan NODE\n");
+	if (argc != 3 || strcmp(argv[1], "port")) {
+		fprintf(stderr, "usage: agent port PATH\n");
 		return 2;
 	}
+	port = open(argv[2], O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (port < 0)
+		die(argv[2]);
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -394,11 +364,9 @@ int main(int argc, char **argv)
 
 	for (;;) {
 		struct pollfd pfd[2 + 3 * PROGRAMS_MAX];
-		int n = 2, full = stdin_full(), busy = vchan && !full && libxenvchan_data_ready(vchan) > 0;
+		int n = 2;
 
-		pfd[0] = (struct pollfd){ .fd = vchan ? libxenvchan_fd_for_select(vchan) : port, .events = POLLIN };
-		if (full)
-			pfd[0].fd = -1;
+		pfd[0] = (struct pollfd){ .fd = stdin_full() ? -1 : port, .events = POLLIN };
 		pfd[1] = (struct pollfd){ .fd = sigfd, .events = POLLIN };
 		for (int i = 0; i < PROGRAMS_MAX; i++) {
 			struct program *p = &programs[i];
@@ -409,7 +377,7 @@ int main(int argc, char **argv)
 			pfd[n++] = (struct pollfd){ .fd = p->err, .events = POLLIN };
 			pfd[n++] = (struct pollfd){ .fd = p->stdin_queue.len ? p->in : -1, .events = POLLOUT };
 		}
-		if (poll(pfd, n, busy ? 0 : -1) < 0 && errno != EINTR)
+		if (poll(pfd, n, -1) < 0 && errno != EINTR)
 			die("poll");
 		for (int i = 0; i < PROGRAMS_MAX; i++) {
 			struct program *p = &programs[i];
@@ -427,9 +395,9 @@ int main(int argc, char **argv)
 				;
 			reap();
 		}
-		if (pfd[0].revents || busy) {
+		if (pfd[0].revents) {
 			/* A host that hung up: POLLHUP for ever; read_channel() sleeps then. */
-			read_channel(pfd[0].revents);
+			read_channel();
 			handle_inbox();
 		}
 	}

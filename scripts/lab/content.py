@@ -41,7 +41,7 @@ class Tree:
             return " ".join(line.strip() for line in f if line.strip() and not line.startswith("#"))
 
 
-def base(archive, tree):
+def base(archive):
     archive.file("/usr/bin/busybox", "/bin/busybox", 0o755)
     for name, target in (("lib", "usr/lib"), ("lib64", "usr/lib64"), ("bin", "usr/bin"), ("sbin", "usr/sbin")):
         archive.directory("/usr/" + name)
@@ -57,7 +57,6 @@ def base(archive, tree):
     archive.text("/etc/passwd", PASSWD)
     archive.text("/etc/group", GROUP)
     archive.text("/etc/hosts", "127.0.0.1 localhost\n")
-    archive.file("/lab/bin/agent", tree.product("lab", "agent"), 0o755)
 
 
 def find_module(boot, name):
@@ -97,7 +96,8 @@ def add_modules(archive, folder, boot, names, extra=()):
 def dom0_base(boot, tree):
     """Xen's tools and busybox: changes only with the packages."""
     archive = Archive()
-    base(archive, tree)
+    base(archive)
+    archive.file("/lab/bin/agent", tree.product("lab", "agent"), 0o755)
     search = [boot.libraries]
     for tool in XEN_TOOLS:
         add_with_libraries(archive, f"/usr/bin/{tool}", os.path.join(boot.tools, tool), search)
@@ -172,19 +172,23 @@ class PodKernel:
             self.others = DEBIAN_POD_MODULES
             self.image = None  # its drivers for images are modules: everything comes in an initramfs
 
-    def add_to(self, archive):
+    def add_to(self, archive, tree):
+        """What a pod needs before it runs anything."""
         if self.image:  # the module is in there; tests that load it by hand look here
             archive.symlink(f"/lab/modules/{self.release}", f"/usr/lib/modules/{self.release}")
+            archive.directory("/root", 0o700)
+            archive.directory("/tmp", 0o1777)
             return
+        base(archive)
+        archive.file("/init", os.path.join(tree.lab, "pod-init"), 0o755)
+        archive.file("/sbin/vgpu-init", tree.product("bin", "vgpu-init"), 0o755)
         add_modules(archive, f"/lab/modules/{self.release}", self.boot, self.others, [self.front])
 
 
 def pod(tree, boot, kernel, programs, added, script, cwd=None):
     """The pods' archive. `programs` are (path in the pod, file here); returns it and the folders with libraries."""
     archive = Archive()
-    base(archive, tree)
-    archive.file("/init", os.path.join(tree.lab, "pod-init"), 0o755)
-    kernel.add_to(archive)
+    kernel.add_to(archive, tree)
     cuda = os.path.join(boot.cache, "cuda", "lib")
     search = [folder for folder in (cuda,) if os.path.isdir(folder)]
     folders = []
@@ -217,9 +221,7 @@ def other_kernel(tree, boot):
     """Debian's kernel for single pods (PV ones, which the pods' own does not know) with an initramfs of little content."""
     kernel = PodKernel(boot, tree, "debian")
     archive = Archive()
-    base(archive, tree)
-    archive.file("/init", os.path.join(tree.lab, "pod-init"), 0o755)
-    kernel.add_to(archive)
+    kernel.add_to(archive, tree)
     return kernel, archive
 
 
@@ -228,7 +230,8 @@ def dom0(tree, boot, kernel, pod_archive, dom0_programs, script):
     archive = Archive()
     archive.file("/init", os.path.join(tree.lab, "dom0-init"), 0o755)
     archive.file("/lab/lib.sh", os.path.join(tree.lab, "lib.sh"))
-    archive.file("/lab/bin/podexec", tree.product("lab", "podexec"), 0o755)
+    archive.file("/lab/bin/podexec", os.path.join(tree.lab, "podexec"), 0o755)
+    archive.file("/lab/bin/vgpu-agentctl", tree.product("bin", "vgpu-agentctl"), 0o755)
     search = [boot.libraries]
     for name in ("vgpu-broker", "vgpu-worker", "vgpuctl", "vgpu-xl"):
         add_with_libraries(archive, f"/lab/bin/{name}", tree.product("bin", name), search)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the lab speaks between host, dom0 and pods: "run this program there", as frames on a byte stream.
+ * What the lab speaks between host and dom0: "run this program there", as frames on a byte stream.
  *
  *	host  --virtio-serial-->  agent in dom0
- *	podexec (dom0)  --UNIX socket-->  hub (dom0)  --vchan-->  agent in a pod
+ *
+ * From dom0 on it is the product's own protocol (vgpu-agentctl, vgpu-init).
  *
  * Little endian, 12 bytes of header, then @len bytes. @id names one program of one connection. The same in
  * scripts/lab/remote.py.
@@ -28,7 +29,6 @@ enum frame_type {
 	FRAME_STDERR,
 	FRAME_EXIT,		/* uint32_t, as wait() gave it */
 	FRAME_HELLO,		/* the agent is there */
-	FRAME_GONE,		/* hub to podexec only: the pod went away */
 };
 
 struct frame {

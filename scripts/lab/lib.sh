@@ -12,6 +12,7 @@
 #	pod_copy N FILE			dom0's FILE to the same path in podN
 #	pod_destroy N			xl destroy;  pod_shutdown N  lets its init end it
 #	pod_gone N [SECONDS]		wait until podN's domain is gone
+#	pod_hub N			connect to podN's agent (pod_start did; again when it has rebooted)
 #	pod_domid N, pod_console N	its domain id, its console so far
 #	broker_start [ARGS…]		vgpu-broker --xen with the software GPU;  broker_stop, broker_restart [ARGS…]
 #	broker_log			what it has said so far
@@ -44,7 +45,7 @@ lab_emulator_fault() {
 
 # What a pod boots from: the product's image and on top of it what belongs to this run, or an initramfs with everything.
 lab_pod_root() {
-	lab_words="loglevel=4 mitigations=off debugfs=on lab_pod=$1"
+	lab_words="loglevel=4 mitigations=off debugfs=on vgpu.modules=open vgpu.hostname=pod$1"
 	if [ -e /lab/pod/initrd ]; then
 		echo 'ramdisk = "/lab/pod/initrd"'
 		echo "extra = \"console=hvc0 quiet panic=-1 $lab_words\""
@@ -52,13 +53,13 @@ lab_pod_root() {
 	fi
 	lab_disk='format=raw,access=ro,backendtype=phy,script=vgpu-block'
 	echo "disk = [ '$lab_disk,vdev=xvda,target=$LAB_POD_IMAGE', '$lab_disk,vdev=xvdb,target=/lab/pod/content.squashfs' ]"
-	echo "extra = '$(cat /lab/pod/cmdline) $lab_words init=/bin/sh -- -c \"mount -r -t squashfs /dev/xvdb /mnt && exec /mnt/init\"'"
+	echo "extra = '$(cat /lab/pod/cmdline) $lab_words'"
 }
 
 # Lines for pod_create: Debian's kernel and a small initramfs (xenlab script --pv), for what the pods' kernel cannot do.
 lab_debian_pod() {
 	printf '%s\n' 'kernel = "/lab/debian/kernel"' 'ramdisk = "/lab/debian/initrd"' 'disk = []' \
-		"extra = \"console=hvc0 quiet loglevel=4 panic=-1 mitigations=off lab_pod=$1\""
+		"extra = \"console=hvc0 quiet loglevel=4 panic=-1 mitigations=off vgpu.modules=open vgpu.hostname=pod$1\""
 }
 
 # pod_config N [VGPU] [CFG-LINE…]: the pod's configuration
@@ -84,7 +85,7 @@ pod_config() {
 
 # For the domain that podN is now: it is another one after a reboot.
 pod_hub() {
-	rm -f "/run/lab/pod$1.up"
+	rm -f "/run/lab/pod$1.up" "/run/lab/pod$1.root"
 	podexec hub "pod$1" "$(pod_domid "$1")" >>/var/log/lab-hub.log 2>&1 &
 }
 
@@ -101,9 +102,14 @@ pod_start() {
 
 # What a pod's init had to complain about. Also waits for the device, which needs dom0's half of the handshake.
 lab_pod_trouble() {
+	vgpu-agentctl -a "/run/lab/pod$1.sock" info >"/run/lab/pod$1.info" 2>&1 || { cat "/run/lab/pod$1.info"; return 1; }
+	if sed -n 's/^trouble//p' "/run/lab/pod$1.info" | grep .; then
+		pod_console "$1" | grep vgpu_front
+		return 1
+	fi
+	[ -e /lab/pod/initrd ] || grep -q initrd "/run/lab/pod$1.cfg" || podexec root "pod$1" || return 1
 	# shellcheck disable=SC2016 # expanded in the pod
 	pod_run "$1" sh -c '
-		cat /run/lab/trouble 2>/dev/null && exit 1
 		[ -n "$(ls /sys/bus/xen/devices 2>/dev/null | grep ^vgpu-)" ] || exit 0
 		tries=0
 		until [ -e /dev/vgpu ]; do
@@ -170,7 +176,7 @@ pod_gone() {
 }
 
 pod_destroy() { xl destroy "pod$1"; }
-pod_shutdown() { pod_run "$1" reboot -f >/dev/null 2>&1; pod_gone "$1"; }
+pod_shutdown() { vgpu-agentctl -a "/run/lab/pod$1.sock" shutdown 2000 >/dev/null 2>&1; pod_gone "$1"; }
 
 broker_start() {
 	LD_LIBRARY_PATH=/lab/lib vgpu-broker --xen --driver /lab/softgpu/libsoftgpu.so --worker /lab/bin/vgpu-worker \

@@ -103,7 +103,7 @@ reboot_pod() {
 	rm -f /run/lab/pod1.up
 	pod_run 1 reboot -f </dev/null >/dev/null 2>&1
 	wait_for 60 rebooted "$old" || { xl list; cat /var/log/xen/xl-pod1.log; return 1; }
-	podexec hub pod1 "$(pod_domid 1)" >>/var/log/lab-hub.log 2>&1 &
+	pod_hub 1
 	pod_ready 1
 }
 
