@@ -156,16 +156,14 @@ class PodKernel:
             done = subprocess.run([build, "--if-ready"], capture_output=True, text=True, check=False)
             self.kind = "pod" if done.returncode == 0 and os.path.exists(os.path.join(tree.build, "drivers-pod", "vgpu-front.ko")) else "debian"
             folder = done.stdout.strip()
-        elif kind == "pod":
-            build = os.path.join(tree.top, "minimal-kernel", "build")
-            folder = subprocess.run([build], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-        if self.kind == "pod":
+        elif kind in ("pod", "builtin"):
+            build = [os.path.join(tree.top, "minimal-kernel", "build"), *(["--builtin"] if kind == "builtin" else [])]
+            folder = subprocess.run(build, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        if self.kind in ("pod", "builtin"):
             self.path = os.path.join(folder, "vmlinux")
             with open(os.path.join(folder, "release"), encoding="ascii") as f:
                 self.release = f.read().strip()
-            self.front = tree.product("drivers-pod", "vgpu-front.ko")
-            self.others = []
-            self.image = tree.product("pod", "root.squashfs")
+            self.image = tree.product("pod", "root.squashfs" if self.kind == "pod" else "root-builtin.squashfs")
         else:
             self.path, self.release = boot.kernel, boot.release
             self.front = tree.product("drivers", "vgpu-front.ko")
