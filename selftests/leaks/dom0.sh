@@ -7,7 +7,8 @@
 # The first cycles fill caches (slabs, the broker's pool, xenstored's arenas): the reference is taken after WARM of them.
 
 mkdir -p /run/t
-. ./tap.sh
+# shellcheck source=selftests/xen/tap.sh
+. /lab/script/tap.sh
 WARM=4
 
 backend_nodes() { xenstore-ls -f /local/domain/0/backend 2>/dev/null | wc -l; }
