@@ -6,7 +6,9 @@
 #include <netinet/ether.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <linux/rtnetlink.h>
 #include <unistd.h>
 
@@ -87,6 +89,20 @@ static int interface_index(const char *name, struct failure *f)
 	return index ? (int)index : refuse(f, ENODEV, "there is no network interface %.32s", name);
 }
 
+/* A driver refuses to set the MAC address of a link that is up, even to what it is. */
+static bool has_mac(const char *name, const struct ether_addr *mac)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = { 0 };
+	bool same;
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%.15s", name);
+	same = fd >= 0 && !ioctl(fd, SIOCGIFHWADDR, &request) && !memcmp(request.ifr_hwaddr.sa_data, mac, sizeof(*mac));
+	if (fd >= 0)
+		close(fd);
+	return same;
+}
+
 static int link_set(int index, const char *name, const char *mac, uint32_t mtu, struct failure *f)
 {
 	struct ether_addr *address;
@@ -99,7 +115,10 @@ static int link_set(int index, const char *name, const char *mac, uint32_t mtu, 
 		address = ether_aton(mac);
 		if (!address)
 			return refuse(f, EINVAL, "%.40s: not a MAC address", mac);
-		put(&m, IFLA_ADDRESS, address, sizeof(*address));
+		if (has_mac(name, address))
+			mac = NULL;
+		else
+			put(&m, IFLA_ADDRESS, address, sizeof(*address));
 	}
 	if (mtu)
 		put(&m, IFLA_MTU, &mtu, sizeof(mtu));
@@ -210,22 +229,35 @@ static int apply_route(const struct wire_attr *nest, struct failure *f)
 	return index < 0 ? -1 : route_add(index, to, gateway, f);
 }
 
-static bool one_line(const char *text)
+/* A line of resolv.conf: nothing that begins another one, and a name server is an address (with %INTERFACE for fe80::). */
+static int check_resolv(uint16_t type, const char *text, struct failure *f)
 {
-	return !strpbrk(text, "\n\r");
+	char copy[64], bytes[16];
+
+	if (!*text || strpbrk(text, "\n\r"))
+		return refuse(f, EINVAL, "\"%.100s\" cannot be in resolv.conf", text);
+	if (type != A(NAMESERVER))
+		return 0;
+	snprintf(copy, sizeof(copy), "%.60s", text);
+	copy[strcspn(copy, "%")] = 0;
+	if (inet_pton(strchr(copy, ':') ? AF_INET6 : AF_INET, copy, bytes) != 1)
+		return refuse(f, EINVAL, "%.100s: not the address of a name server", text);
+	return 0;
 }
 
 static int write_resolv(struct wire_reader r, struct failure *f)
 {
 	const char *text, *search = "search";
-	FILE *file = fopen("/etc/resolv.conf.new", "we");
 	struct wire_attr a;
 	bool more = false;
+	FILE *file;
 
+	mkdir("/etc", 0755);
+	file = fopen("/etc/resolv.conf.new", "we");
 	if (!file)
 		return fail(f, "cannot write /etc/resolv.conf");
 	for (struct wire_reader again = r; wire_next(&again, &a) > 0;)
-		if (a.type == A(SEARCH) && wire_get_string(&a, &text) && one_line(text)) {
+		if (a.type == A(SEARCH) && wire_get_string(&a, &text)) {
 			fprintf(file, "%s %s", search, text);
 			search = "";
 			more = true;
@@ -233,7 +265,7 @@ static int write_resolv(struct wire_reader r, struct failure *f)
 	if (more)
 		fprintf(file, "\n");
 	while (wire_next(&r, &a) > 0) {
-		if (!wire_get_string(&a, &text) || !one_line(text))
+		if (!wire_get_string(&a, &text))
 			continue;
 		if (a.type == A(NAMESERVER))
 			fprintf(file, "nameserver %s\n", text);
@@ -270,6 +302,9 @@ int network_apply(const uint8_t *payload, size_t len, struct failure *f)
 		case A(NAMESERVER):
 		case A(SEARCH):
 		case A(RESOLV_OPTION):
+			if (!wire_get_string(&a, &text))
+				return refuse(f, EINVAL, "a line for resolv.conf is no string");
+			result = check_resolv(a.type, text, f);
 			resolv = true;
 			break;
 		default:
@@ -303,9 +338,21 @@ static void put_list(struct wire_queue *q, const struct config *c, const char *k
 	free(list);
 }
 
-static void put_net(struct wire_queue *q, char *text)
+/* Each part for itself: what is wrong with one is said, and the others are there. */
+static void apply_part(struct wire_queue *q)
 {
-	char *name, *word, *rest, *gateway = NULL;
+	struct failure f = { 0 };
+
+	if (q->len && network_apply(q->data + q->start, q->len, &f))
+		trouble("%s", f.text);
+	wire_free(q);
+}
+
+static void apply_net(char *text)
+{
+	char *name, *word, *rest, *end, *gateway = NULL;
+	struct wire_queue q = { 0 };
+	unsigned long mtu;
 	size_t nest;
 
 	name = strtok_r(text, ",", &rest);
@@ -313,24 +360,31 @@ static void put_net(struct wire_queue *q, char *text)
 		return;
 	for (int i = 0; i < 200 && !if_nametoindex(name); i++)
 		usleep(10000);	/* its backend connects while the pod starts */
-	nest = wire_nest(q, A(INTERFACE));
-	wire_string(q, A(LABEL), name);
+	nest = wire_nest(&q, A(INTERFACE));
+	wire_string(&q, A(LABEL), name);
 	while ((word = strtok_r(NULL, ",", &rest)))
-		if (!strncmp(word, "gw=", 3))
+		if (!strncmp(word, "gw=", 3)) {
 			gateway = word + 3;
-		else if (!strncmp(word, "mtu=", 4))
-			wire_u32(q, A(MTU), atoi(word + 4));
-		else if (!strncmp(word, "mac=", 4))
-			wire_string(q, A(MAC), word + 4);
-		else
-			wire_string(q, A(NET_ADDRESS), word);
-	wire_nest_end(q, nest);
+		} else if (!strncmp(word, "mtu=", 4)) {
+			mtu = strtoul(word + 4, &end, 10);
+			if (*end || !mtu || mtu > 65535)
+				trouble("vgpu.net: %.40s: not an MTU, which stays as it was", word);
+			else
+				wire_u32(&q, A(MTU), mtu);
+		} else if (!strncmp(word, "mac=", 4)) {
+			wire_string(&q, A(MAC), word + 4);
+		} else {
+			wire_string(&q, A(NET_ADDRESS), word);
+		}
+	wire_nest_end(&q, nest);
+	apply_part(&q);
 	if (!gateway)
 		return;
-	nest = wire_nest(q, A(ROUTE));
-	wire_string(q, A(LABEL), name);
-	wire_string(q, A(GATEWAY), gateway);
-	wire_nest_end(q, nest);
+	nest = wire_nest(&q, A(ROUTE));
+	wire_string(&q, A(LABEL), name);
+	wire_string(&q, A(GATEWAY), gateway);
+	wire_nest_end(&q, nest);
+	apply_part(&q);
 }
 
 void boot_network(struct config *c)
@@ -343,14 +397,13 @@ void boot_network(struct config *c)
 		trouble("%s", f.text);
 	if (c->hostname)
 		wire_string(&q, A(HOSTNAME), c->hostname);
+	apply_part(&q);
 	if (net)
-		put_net(&q, net);
+		apply_net(net);
 	put_list(&q, c, "dns", A(NAMESERVER));
 	put_list(&q, c, "search", A(SEARCH));
 	put_list(&q, c, "dnsopt", A(RESOLV_OPTION));
-	if (q.len && network_apply(q.data + q.start, q.len, &f))
-		trouble("%s", f.text);
-	wire_free(&q);
+	apply_part(&q);
 	free(net);
 	phase_done("network");
 }

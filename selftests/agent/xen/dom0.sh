@@ -9,6 +9,8 @@ set -u
 . /lab/lib.sh
 # shellcheck source=selftests/xen/tap.sh
 . /lab/script/tap.sh
+# shellcheck source=selftests/agent/xen/network.sh
+. /lab/script/network.sh
 
 sock=/run/agent.sock
 ctl() { vgpu-agentctl -a $sock "$@"; }
@@ -22,13 +24,14 @@ build_initrd() {
 	ln -s /init /run/rd/sbin/reboot
 	cp /run/rd/init /run/rd/sbin/usermode-helper
 	cp /lab/script/vgpu-front.ko "/run/rd/lib/modules/$(cat /lab/script/release)/"
-	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty true mount hostname nc date; do
+	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty true mount hostname nc date ip ping ping6 dmesg mkdir; do
 		ln -s busybox "/run/rd/bin/$applet"
 	done
 	printf 'root:x:0:0:root:/:/bin/sh\nsomebody:x:1000:1000::/:/bin/sh\n' >/run/rd/etc/passwd
 	(cd /run/rd && find . | cpio -o -H newc) >/run/agent.cpio 2>/dev/null
 }
 
+# start_pod [KERNEL-WORD…]; $create makes the domain.
 start_pod() {
 	cat >/run/agent.cfg <<-CFG
 		name = "agent"
@@ -43,8 +46,9 @@ start_pod() {
 		on_reboot = "destroy"
 		on_crash = "destroy"
 		vgpu = [ "$LAB_VGPU" ]
+		vif = [ "mac=00:16:3e:00:00:07,script=/lab/script/vif.sh" ]
 	CFG
-	vgpuctl create /run/agent.cfg || return 1
+	${create:-vgpuctl create} /run/agent.cfg || return 1
 	start_hub
 }
 
@@ -55,7 +59,7 @@ start_hub() {
 
 section_boot() {
 	build_initrd
-	check "a pod with vgpu-init as its first process is created" start_pod
+	check "a pod with vgpu-init as its first process is created" start_pod "$net_words"
 	check "its agent answers" wait_for 120 [ -e /run/agent.up ]
 	check "and says how it started" ctl info
 	said "host connected" "host connected"
@@ -143,8 +147,10 @@ section_end() {
 	check "the pod ends when it is told to" ctl shutdown 20000
 	check "and its domain with it" wait_for 30 gone
 	check "the hub ends by itself" wait_for 20 [ ! -e /run/agent.up ]
+	create=create_with_keys
 	check "a pod is created again" start_pod
 	check "its agent answers" wait_for 120 [ -e /run/agent.up ]
+	section_misconfigured
 	check "xl shutdown ends it as well" xl shutdown agent
 	check "cleanly" wait_for 60 gone
 }
@@ -161,7 +167,8 @@ check_code() {
 }
 
 broker_start
-for section in ${AGENT_SECTIONS:-boot programs limits containers host end}; do
+network_modules
+for section in ${AGENT_SECTIONS:-boot network programs limits containers host end}; do
 	echo "# $section"
 	"section_$section"
 done
