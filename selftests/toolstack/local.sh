@@ -133,7 +133,8 @@ weighs() {
 	before=$(gpu_times)
 	sleep 3
 	after=$(gpu_times)
-	kill "${pids[@]}"
+	# The shells' children: a shell that is killed leaves them running.
+	for zone in "${pids[@]}"; do pkill -P "$zone"; done
 	wait "${pids[@]}" || true
 	read -r a b < <(paste <(echo "$before") <(echo "$after") | awk '{ printf "%d %d\n", ($3 - $1) / 1000, ($4 - $2) / 1000 }')
 	echo "processor time: $a us and $b us"
