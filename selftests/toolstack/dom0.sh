@@ -276,7 +276,12 @@ section_front() {
 vgpu_list_has_both() { [ "$(xl vgpu-list pod1 | grep -c ' pod1 ')" = 2 ]; }
 plain_pod() {
 	pod_config 2 none >/run/t/pod2.cfg
-	xl create /run/t/pod2.cfg
+	xl create /run/t/pod2.cfg && wait_for 30 disks_connected 2
+}
+# A domain that is destroyed while its first disk connects leaves that disk's loop device behind: xl, and Linux's blkback.
+disks_connected() {
+	disks=/local/domain/0/backend/vbd/$(zone_of "$1")
+	[ "$(xenstore-read "$disks/51712/state")" = 4 ] && [ "$(xenstore-read "$disks/51728/state")" = 4 ]
 }
 has_no_device() { ! xenstore-ls -f "/local/domain/$(zone_of 2)/device" | grep vgpu; }
 
