@@ -54,7 +54,11 @@ section_toolstack() {
 	done
 	check_fails "and one of a device that there is not" ctl set local:nosuch memory=1
 
-	check "a zone of more weight gets more of the GPU" weighs
+	if [ "$(id -u)" = 0 ]; then
+		check "a zone of more weight gets more of the GPU" weighs
+	else
+		echo "# weights of zones: only root may give a worker's processes more: not tested"
+	fi
 	check "top shows what works" top_shows
 	check "show tells of one zone" shows
 	check "each command speaks JSON" all_json
@@ -123,7 +127,6 @@ completes() {
 # takes from both. Ended by the deaths of their clients.
 weighs() {
 	local pids=() zone before after a b
-	[ "$(id -u)" = 0 ] || return 0
 	ctl set local:a weight=16 && ctl set local:b weight=1 || return 1
 	for zone in a b; do
 		in_zone "$zone" "$B/tests/hold" <<<"spin 1000000" >"$run_dir/weighs-$zone.log" 2>&1 &
