@@ -26,7 +26,7 @@ LAB_POD_CPUS=${LAB_POD_CPUS:-2}
 LAB_POD_KERNEL=${LAB_POD_KERNEL:-/lab/pod/kernel}
 LAB_POD_IMAGE=${LAB_POD_IMAGE:-/lab/pod/root.squashfs}
 LAB_POD_TYPE=${LAB_POD_TYPE:-pvh}
-LAB_BOOT_SECONDS=${LAB_BOOT_SECONDS:-120}
+LAB_BOOT_SECONDS=${LAB_BOOT_SECONDS:-300}
 LAB_CREATE=${LAB_CREATE:-vgpuctl create}	# makes a domain of the file that is added to it
 
 lab_say() { echo "lab: $*" >&2; }
@@ -102,7 +102,7 @@ pod_start() {
 
 # What a pod's init had to complain about. Also waits for the device, which needs dom0's half of the handshake.
 lab_pod_trouble() {
-	vgpu-agentctl -a "/run/lab/pod$1.sock" info >"/run/lab/pod$1.info" 2>&1 || { cat "/run/lab/pod$1.info"; return 1; }
+	vgpu-agentctl -w 120000 -a "/run/lab/pod$1.sock" info >"/run/lab/pod$1.info" 2>&1 || { cat "/run/lab/pod$1.info"; return 1; }
 	if sed -n 's/^trouble//p' "/run/lab/pod$1.info" | grep .; then
 		pod_console "$1" | grep vgpu_front
 		return 1
@@ -114,7 +114,7 @@ lab_pod_trouble() {
 		tries=0
 		until [ -e /dev/vgpu ]; do
 			tries=$((tries + 1))
-			[ $tries -lt 600 ] || { echo "/dev/vgpu did not appear within 30 s: $(dmesg | grep -i vgpu | tail -n 3)"; exit 1; }
+			[ $tries -lt 2400 ] || { echo "/dev/vgpu did not appear within 120 s: $(dmesg | grep -i vgpu | tail -n 3)"; exit 1; }
 			sleep 0.05
 		done' </dev/null
 }
@@ -176,7 +176,7 @@ pod_gone() {
 }
 
 pod_destroy() { xl destroy "pod$1"; }
-pod_shutdown() { vgpu-agentctl -a "/run/lab/pod$1.sock" shutdown 2000 >/dev/null 2>&1; pod_gone "$1"; }
+pod_shutdown() { vgpu-agentctl -w 120000 -a "/run/lab/pod$1.sock" shutdown 2000 >/dev/null 2>&1; pod_gone "$1"; }
 
 broker_start() {
 	LD_LIBRARY_PATH=/lab/lib vgpu-broker --xen --driver /lab/softgpu/libsoftgpu.so --worker /lab/bin/vgpu-worker \
@@ -185,7 +185,7 @@ broker_start() {
 	lab_wait=0
 	until [ -S /run/vgpu/control ]; do
 		lab_wait=$((lab_wait + 1))
-		if [ $lab_wait -ge 200 ] || ! kill -0 "$(cat /run/lab/broker.pid)" 2>/dev/null; then
+		if [ $lab_wait -ge 1200 ] || ! kill -0 "$(cat /run/lab/broker.pid)" 2>/dev/null; then
 			lab_say "vgpu-broker did not start: $(tail -n 5 /var/log/vgpu-broker.log)"
 			return 1
 		fi
@@ -199,7 +199,7 @@ broker_stop() {
 	lab_wait=0
 	while kill -0 "$lab_pid" 2>/dev/null; do
 		lab_wait=$((lab_wait + 1))
-		[ $lab_wait -lt 400 ] || { lab_say "vgpu-broker does not end"; return 1; }
+		[ $lab_wait -lt 1200 ] || { lab_say "vgpu-broker does not end"; return 1; }
 		sleep 0.05
 	done
 	rm -f /run/vgpu/control

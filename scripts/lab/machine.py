@@ -107,7 +107,7 @@ class Machine:
         self.errors = os.path.join(self.folder.name, "qemu.log")
         with open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not os.path.exists(port):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise LabError("QEMU did not start: " + self._read(self.errors).strip())

@@ -42,8 +42,9 @@ check_fails() {
 
 said() { if grep -qi -e "$2" "$tap_log"; then pass "$1"; else fail "$1" "$tap_log"; fi; }
 
+# Only a run that fails waits to the end: on a busy machine everything takes some times longer than it should.
 wait_for() {
-	tap_tries=$(($1 * 5))
+	tap_tries=$(($1 * 5 * 6))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		tap_tries=$((tap_tries - 1))

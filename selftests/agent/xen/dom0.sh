@@ -13,7 +13,7 @@ set -u
 . /lab/script/network.sh
 
 sock=/run/agent.sock
-ctl() { vgpu-agentctl -a $sock "$@"; }
+ctl() { vgpu-agentctl -w 120000 -a $sock "$@"; }
 
 build_initrd() {
 	mkdir -p /run/rd/bin /run/rd/sbin /run/rd/dev /run/rd/etc "/run/rd/lib/modules/$(cat /lab/script/release)"
