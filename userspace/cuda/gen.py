@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 CARRIED = ("reply", "post", "wait")
-CLASSES = CARRIED + ("via", "local", "refused", "ptsz", "ptds")
+CLASSES = CARRIED + ("via", "local", "refused", "foreign", "ptsz", "ptds")
 HANDLES = ("ctx stream event module function library kernel mempool array mipmap texref texobj surfobj graph "
            "graphexec graphnode link memalloc greenctx userobj surfref resdesc").split()
 PLAIN_KINDS = ("val", "skip", "stream", "hf", "out", "outz", "in", "out8", "in8")
@@ -41,6 +41,7 @@ class Entry:
         self.number = None if number == "-" else int(number, 16)
         self.version = int(version)
         self.internal = self.name.startswith("@")
+        self.foreign = self.klass == "foreign"
         self.key = self.name.lstrip("@")
         if self.klass not in CLASSES:
             fail(f"line {lineno}: {self.name}: unknown class {self.klass}")
@@ -49,7 +50,7 @@ class Entry:
         self.kinds = []
         if self.klass in ("ptsz", "ptds"):
             self.base = rest[0]
-        elif self.klass == "refused":
+        elif self.klass in ("refused", "foreign"):
             self.reason = rest[0]
         elif self.klass in CARRIED:
             for word in rest:
@@ -67,6 +68,10 @@ class Entry:
                         fail(f"line {lineno}: {self.name}: unknown argument kind {word}")
         elif rest:
             fail(f"line {lineno}: {self.name}: class {self.klass} has no arguments")
+
+    @property
+    def per_thread(self):
+        return self.name.endswith(("_ptsz", "_ptds"))
 
     @property
     def generated(self):
@@ -364,7 +369,7 @@ bool error_text(int value, const char **name, const char **text)
 
 def emit_refused(entries, names):
     """Exports of calls that are not carried. No cuda.h here: all have one form."""
-    rows = [e for e in entries if e.klass == "refused" or e.base and names[e.base].klass == "refused"]
+    rows = [e for e in entries if e.klass in ("refused", "foreign") or e.base and names[e.base].klass == "refused"]
     out = [HEAD, '#include "refuse.h"\n', "static struct refused_call calls[] = {"]
     for e in rows:
         out.append(f'\t{{ "{e.name}", "{e.reason or names[e.base].reason}", 0 }},')
@@ -382,8 +387,8 @@ def emit_resolver(entries):
     for e in exports:
         out.append(f"int {e.name}(void);")
     out.append("\n/* By name, then version, then plain before per-thread. */\nconst struct resolve_entry resolve_table[] = {")
-    for e in sorted(exports, key=lambda e: (base_name(e.name), e.version, bool(e.base))):
-        out.append(f'\t{{ "{base_name(e.name)}", {e.version}, {int(bool(e.base))}, (void *){e.name} }},')
+    for e in sorted(exports, key=lambda e: (base_name(e.name), e.version, e.per_thread)):
+        out.append(f'\t{{ "{base_name(e.name)}", {e.version}, {int(e.per_thread)}, (void *){e.name} }},')
     out.append("};\n")
     out.append(f"const unsigned int resolve_count = {len(exports)};")
     return "\n".join(out) + "\n"
@@ -540,7 +545,8 @@ def emit_worker_header(entries, prototypes):
 # --- the coverage page ------------------------------------------------------------------------------------
 
 def emit_coverage(entries, names):
-    exports = [e for e in entries if not e.internal]
+    exports = [e for e in entries if not e.internal and not e.foreign]
+    foreign = sum(e.foreign for e in entries)
     effective = {e.name: (names[e.base].klass if e.base else e.klass) for e in exports}
     bases = collections.OrderedDict()
     for e in exports:
@@ -552,7 +558,7 @@ def emit_coverage(entries, names):
            "Driver calls", "============", "",
            f"The driver library of CUDA 13.0 exports {len(exports)} entry points, forms of {len(bases)} calls. "
            f"{done} of them, forms of {whole} calls, work here; the others return ``CUDA_ERROR_NOT_SUPPORTED`` and are "
-           "named once on standard error.", "",
+           f"named once on standard error, and so are {foreign} of OpenGL, EGL and VDPAU that other headers declare.", "",
            "====================  ======  =================================================",
            "class                 number  meaning",
            "====================  ======  ================================================="]
@@ -587,7 +593,7 @@ def main():
     entries, names, text = read_table(args.table)
     prototypes, results = read_header(args.header, args.cc)
     for e in entries:
-        if not e.internal and e.name not in prototypes and e.name != "cuProfilerInitialize":
+        if not e.internal and not e.foreign and e.name not in prototypes and e.name != "cuProfilerInitialize":
             fail(f"line {e.lineno}: {e.name} is not declared in {args.header}")
     # What both sides must agree on: the table, and the layout of what it carries.
     carried = "".join(f"{e.number} {e.klass} {e.name} {e.kinds} {[p.decl for p in prototypes[e.name]]}\n"

@@ -30,7 +30,7 @@ def kind(param):
 def emit(entries, prototypes):
     out = [gen.HEAD, '#include <string.h>\n\n#include "shim.h"\n#include "trace.h"\n']
     for e in entries:
-        if e.internal:
+        if e.internal or e.foreign:
             continue
         params = prototypes.get(e.name)
         if params is None:
@@ -68,7 +68,7 @@ def main():
     with open(os.path.join(args.out, "trace_gen.c"), "w", encoding="utf-8") as f:
         f.write(emit(entries, prototypes))
     with open(os.path.join(args.out, "trace.syms"), "w", encoding="utf-8") as f:
-        f.write("".join(f"{e.name} shim_{e.name}\n" for e in entries if not e.internal))
+        f.write("".join(f"{e.name} shim_{e.name}\n" for e in entries if not e.internal and not e.foreign))
 
 
 if __name__ == "__main__":
