@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import threading
+import time
 
 HEADER = struct.Struct("<III")
 RUN, STDIN, STDIN_END, SIGNAL = 1, 2, 3, 4
@@ -44,14 +45,28 @@ class Remote:
     """The agent in dom0, behind QEMU's virtio-serial socket."""
 
     def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
+        self.socket = self._connect(path)
         self.lock = threading.Lock()
         self.programs = {}
         self.next = 0
         self.hello = threading.Event()
         self.closed = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
+
+    @staticmethod
+    def _connect(path):
+        """The socket's name is there a moment before anybody listens at it."""
+        deadline = time.monotonic() + 30
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(path)
+                return connection
+            except ConnectionRefusedError:
+                connection.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def send(self, number, kind, data=b""):
         try:
