@@ -26,6 +26,7 @@ LAB_POD_CPUS=${LAB_POD_CPUS:-2}
 LAB_POD_KERNEL=${LAB_POD_KERNEL:-/lab/pod/kernel}
 LAB_POD_IMAGE=${LAB_POD_IMAGE:-/lab/pod/root.squashfs}
 LAB_POD_TYPE=${LAB_POD_TYPE:-pvh}
+LAB_POD_WORDS=${LAB_POD_WORDS:-}	# for its kernel's command line
 LAB_BOOT_SECONDS=${LAB_BOOT_SECONDS:-300}
 LAB_CREATE=${LAB_CREATE:-vgpuctl create}	# makes a domain of the file that is added to it
 
@@ -45,7 +46,7 @@ lab_emulator_fault() {
 
 # What a pod boots from: the product's image and on top of it what belongs to this run, or an initramfs with everything.
 lab_pod_root() {
-	lab_words="loglevel=4 mitigations=off debugfs=on vgpu.modules=open vgpu.hostname=pod$1"
+	lab_words="loglevel=4 mitigations=off debugfs=on vgpu.modules=open vgpu.hostname=pod$1 $LAB_POD_WORDS"
 	if [ -e /lab/pod/initrd ]; then
 		echo 'ramdisk = "/lab/pod/initrd"'
 		echo "extra = \"console=hvc0 quiet panic=-1 $lab_words\""
@@ -59,7 +60,7 @@ lab_pod_root() {
 # Lines for pod_create: Debian's kernel and a small initramfs (xenlab script --pv), for what the pods' kernel cannot do.
 lab_debian_pod() {
 	printf '%s\n' 'kernel = "/lab/debian/kernel"' 'ramdisk = "/lab/debian/initrd"' 'disk = []' \
-		"extra = \"console=hvc0 quiet loglevel=4 panic=-1 mitigations=off vgpu.modules=open vgpu.hostname=pod$1\""
+		"extra = \"console=hvc0 quiet loglevel=4 panic=-1 mitigations=off vgpu.modules=open vgpu.hostname=pod$1 $LAB_POD_WORDS\""
 }
 
 # pod_config N [VGPU] [CFG-LINE…]: the pod's configuration
