@@ -103,7 +103,9 @@ section_refuse() {
 	for line in 'memory = "lots"' 'vcpus = 0' 'on_crash = "explode"' 'tsc_mode = "never"' 'kernel = "/nonexistent"' \
 		'ramdisk = "/nonexistent"' 'disk = [ "nonsense=1" ]' 'disk = [ "format=raw,vdev=xvdz,access=ro,target=/nonexistent" ]' \
 		'vif = [ "mac=nonsense" ]' 'name = "a/b"' 'name = "7"' 'uuid = "x"' 'memory = 1000000' 'pci = [ "00:01.0" ]' \
-		'maxmem = 1' 'type = "hvm"' 'type = "pv"'; do
+		'p9 = [ "tag=a" ]' 'p9 = [ "path=/run" ]' 'p9 = [ "tag=a,path=/nonexistent" ]' 'p9 = [ "tag=a,path=/etc/passwd" ]' \
+		'p9 = [ "tag=a,path=/run,security_model=x" ]' 'p9 = [ "tag=a,path=/run,nonsense" ]' 'p9 = [ "tag=a,tag=b,path=/run" ]' \
+		'p9 = [ "tag=a,path=/run,colour=red" ]' 'maxmem = 1' 'type = "hvm"' 'type = "pv"'; do
 		config 9 '"gpu=0"' "$line"
 		check_fails "so is a configuration with $line" vgpuctl create /run/t/pod9.cfg
 		# Everything but memory, which only Xen knows, names the key.

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "light.h"
@@ -191,28 +192,76 @@ int light_parse_vif(struct light *l, const char *spec, libxl_device_nic *nic, st
 	return ret;
 }
 
+/* What QEMU, which serves it, knows. */
+static bool p9_model_ok(const char *model)
+{
+	static const char *const models[] = { "none", "passthrough", "mapped-xattr", "mapped-file" };
+
+	for (size_t i = 0; i < sizeof(models) / sizeof(*models); i++)
+		if (!strcmp(model, models[i]))
+			return true;
+	return false;
+}
+
+static int p9_key(const char *spec, const char *key, const char *value, libxl_device_p9 *p9, struct vgpuxl_error *e)
+{
+	const struct {
+		const char *key;
+		char **field;
+	} keys[] = { { "tag", &p9->tag }, { "path", &p9->path }, { "security_model", &p9->security_model } };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+		if (strcmp(key, keys[i].key))
+			continue;
+		if (*keys[i].field || !*value)
+			return vgpuxl_error_set(e, EINVAL, "p9 \"%s\": give %s= once, and with a value", spec, key);
+		*keys[i].field = strdup(value);
+		return *keys[i].field ? 0 : vgpuxl_error_set(e, ENOMEM, "p9 \"%s\": out of memory", spec);
+	}
+	return vgpuxl_error_set(e, EINVAL, "p9 \"%s\": there is no key \"%s\" here: the keys are tag, path and security_model", spec,
+				key);
+}
+
+static int p9_check(const char *spec, const libxl_device_p9 *p9, struct vgpuxl_error *e)
+{
+	struct stat st;
+
+	if (!p9->tag || !p9->path)
+		return vgpuxl_error_set(e, EINVAL, "p9 \"%s\" has no %s: write tag=NAME,security_model=none,path=/folder", spec,
+					p9->tag ? "path" : "tag");
+	if (!p9_model_ok(p9->security_model))
+		return vgpuxl_error_set(e, EINVAL, "p9 \"%s\": security_model=%s is not allowed: give none, passthrough, mapped-xattr "
+					"or mapped-file", spec, p9->security_model);
+	if (stat(p9->path, &st))
+		return vgpuxl_error_set(e, errno, "p9 \"%s\": %s: %s: give an existing folder as path=", spec, p9->path,
+					strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return vgpuxl_error_set(e, ENOTDIR, "p9 \"%s\": %s is no folder: give one as path=", spec, p9->path);
+	return 0;
+}
+
 static int parse_p9(const char *spec, libxl_device_p9 *p9, struct vgpuxl_error *e)
 {
 	char *text = strdup(spec), *rest = text, *item;
+	int ret = text ? 0 : vgpuxl_error_set(e, ENOMEM, "p9 \"%s\": out of memory", spec);
 
 	libxl_device_p9_init(p9);
-	while (text && (item = strsep(&rest, ","))) {
-		if (!strncmp(item, "tag=", 4))
-			p9->tag = strdup(item + 4);
-		else if (!strncmp(item, "path=", 5))
-			p9->path = strdup(item + 5);
-		else if (!strncmp(item, "security_model=", 15))
-			p9->security_model = strdup(item + 15);
+	while (!ret && (item = strsep(&rest, ","))) {
+		char *value = strchr(item, '=');
+
+		item += strspn(item, " \t");
+		if (!value)
+			ret = vgpuxl_error_set(e, EINVAL, "p9 \"%s\": \"%s\" is not key=value: write tag=NAME,security_model=none,"
+					       "path=/folder", spec, item);
 		else
-			break;
+			*value++ = '\0';
+		if (!ret)
+			ret = p9_key(spec, item, value, p9, e);
 	}
 	free(text);
-	if (rest || !p9->tag || !p9->path)
-		return vgpuxl_error_set(e, EINVAL, "p9 \"%s\" is not understood: write tag=NAME,security_model=none,path=/folder",
-					spec);
-	if (!p9->security_model)
-		p9->security_model = strdup("none");
-	return 0;
+	if (!ret && !p9->security_model && !(p9->security_model = strdup("none")))
+		ret = vgpuxl_error_set(e, ENOMEM, "p9 \"%s\": out of memory", spec);
+	return ret ? ret : p9_check(spec, p9, e);
 }
 
 static int devices(struct light *l, const struct vgpuxl_config *c, libxl_domain_config *d, struct vgpuxl_error *e)

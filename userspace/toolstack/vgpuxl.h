@@ -113,7 +113,8 @@ enum vgpuxl_action {
  * @disks:	as xl-disk-configuration(5) has it: "format=raw,vdev=xvda,access=ro,target=/pod.img"
  * @vifs:	as xl-network-configuration(5): "mac=00:16:3e:00:00:01,bridge=xenbr0"; keys mac, bridge, ip, script,
  *		vifname, gatewaydev, rate, mtu, backend
- * @p9s:	"tag=share,security_model=none,path=/srv"
+ * @p9s:	"tag=share,security_model=none,path=/srv": a folder of dom0's, which the QEMU that libxenlight starts for the
+ *		domain serves over 9p; security_model is none (the default), passthrough, mapped-xattr or mapped-file
  * @entries:	its vgpu devices
  * @unknown:	a key of the file that this library does not carry, or NULL. vgpuxl_create() refuses it by name.
  *

@@ -11,6 +11,8 @@ set -u
 . /lab/script/tap.sh
 # shellcheck source=selftests/agent/xen/network.sh
 . /lab/script/network.sh
+# shellcheck source=selftests/agent/xen/p9.sh
+. /lab/script/p9.sh
 
 sock=/run/agent.sock
 ctl() { vgpu-agentctl -w 120000 -a $sock "$@"; }
@@ -24,14 +26,14 @@ build_initrd() {
 	ln -s /init /run/rd/sbin/reboot
 	cp /run/rd/init /run/rd/sbin/usermode-helper
 	cp /lab/script/vgpu-front.ko "/run/rd/lib/modules/$(cat /lab/script/release)/"
-	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty true mount hostname nc date ip ping ping6 dmesg mkdir; do
+	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty true mount hostname nc date ip ping ping6 dmesg mkdir mv rm ln; do
 		ln -s busybox "/run/rd/bin/$applet"
 	done
 	printf 'root:x:0:0:root:/:/bin/sh\nsomebody:x:1000:1000::/:/bin/sh\n' >/run/rd/etc/passwd
 	(cd /run/rd && find . | cpio -o -H newc) >/run/agent.cpio 2>/dev/null
 }
 
-# start_pod [KERNEL-WORD…]; $create makes the domain.
+# start_pod [KERNEL-WORD…]; $create makes the domain, $shares is a line of its configuration.
 start_pod() {
 	cat >/run/agent.cfg <<-CFG
 		name = "agent"
@@ -47,6 +49,7 @@ start_pod() {
 		on_crash = "destroy"
 		vgpu = [ "$LAB_VGPU" ]
 		vif = [ "mac=00:16:3e:00:00:07,script=/lab/script/vif.sh" ]
+		${shares:-}
 	CFG
 	${create:-vgpuctl create} /run/agent.cfg || return 1
 	start_hub
@@ -59,6 +62,8 @@ start_hub() {
 
 section_boot() {
 	build_initrd
+	prepare_share
+	shares="p9 = [ \"tag=share,security_model=none,path=$share\" ]"
 	check "a pod with vgpu-init as its first process is created" start_pod "$net_words"
 	check "its agent answers" wait_for 120 [ -e /run/agent.up ]
 	check "and says how it started" ctl info
@@ -147,6 +152,8 @@ section_end() {
 	check "the pod ends when it is told to" ctl shutdown 20000
 	check "and its domain with it" wait_for 30 gone
 	check "the hub ends by itself" wait_for 20 [ ! -e /run/agent.up ]
+	section_shares_end
+	shares=
 	create=create_with_keys
 	check "a pod is created again" start_pod
 	check "its agent answers" wait_for 120 [ -e /run/agent.up ]
@@ -168,7 +175,7 @@ check_code() {
 
 broker_start
 network_modules
-for section in ${AGENT_SECTIONS:-boot network programs limits containers host end}; do
+for section in ${AGENT_SECTIONS:-boot network shares programs limits containers host end}; do
 	echo "# $section"
 	"section_$section"
 done
