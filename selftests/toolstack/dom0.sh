@@ -38,6 +38,15 @@ field() { vgpuctl show --json "pod$1" | tr ',{}' '\n' | sed -n "s/^ *\"$2\": *\"
 field_is() { [ "$(field "$1" "$2" "${4:-1}")" = "$3" ] || { vgpuctl show "pod$1"; return 1; }; }
 events() { grep -q -e "$1" /run/t/events; }
 
+# json "KEY…" COMMAND ARGUMENT…: vgpuctl's answer to COMMAND --json is one object with these keys
+json() {
+	json_keys=$1 json_command=$2
+	shift 2
+	vgpuctl "$json_command" --json "$@" >/run/t/json || return 1
+	# shellcheck disable=SC2086 # words
+	isjson $json_keys </run/t/json
+}
+
 # hold N: a client in podN that is given orders; order COMMAND ANSWER
 hold() {
 	rm -f /run/t/hold.in
@@ -120,7 +129,8 @@ section_refuse() {
 
 section_vgpuctl() {
 	config 1 '"gpu=0,memory=128"'
-	check "vgpuctl create" vgpuctl create /run/t/pod1.cfg
+	check "vgpuctl check, in JSON" json "name vgpu" check /run/t/pod1.cfg
+	check "vgpuctl create" json "domain name devices paused" create /run/t/pod1.cfg
 	check "the pod answers" reached 1
 	check "and runs a CUDA program" vectoradd 1
 	first_text=$(text_at 1)
@@ -128,16 +138,20 @@ section_vgpuctl() {
 	said "and the message says what to do" "vgpuctl destroy"
 
 	dd if=/dev/zero of=/run/t/disk.img bs=1M count=2 2>/dev/null
-	check "a disk is added" vgpuctl disk-attach pod1 format=raw,vdev=xvdz,access=ro,target=/run/t/disk.img
+	check "a disk is added" json "domain result" disk-attach pod1 format=raw,vdev=xvdz,access=ro,target=/run/t/disk.img
 	check "the pod sees it" wait_for 10 pod_run 1 grep -q xvdz /proc/partitions
-	check "it is removed" vgpuctl disk-detach --force pod1 xvdz
+	check "it is removed" json "domain result" disk-detach --force pod1 xvdz
 	check "with its loop device" wait_for 10 no_loop_for disk.img
 	check_fails "one that is not there cannot be removed" vgpuctl disk-detach pod1 xvdq
 
-	check "a second device is added" vgpuctl attach pod1 gpu=0,memory=32
-	check "and one's quota changed" vgpuctl set pod1 0 memory=96,weight=5
+	check "a second device is added" json "zone device result" attach pod1 gpu=0,memory=32
+	check "and one's quota changed" json result set pod1 0 memory=96,weight=5
+	for word in list "show pod1" stats "top -n 1 -d 0.1"; do
+		# shellcheck disable=SC2086 # words
+		check "vgpuctl $word, in JSON" json "" $word
+	done
 	old=$(zone_of 1)
-	check "the pod reboots" vgpuctl_reboot 1
+	check "the pod is asked to reboot" json "domain asked_to" shutdown -r pod1
 	check "it comes back as another domain" wait_for 60 other_domid 1 "$old"
 	check "and answers" reached 1
 	check "with the device it had" vectoradd 1
@@ -146,7 +160,7 @@ section_vgpuctl() {
 	check "and its weight" field_is 1 weight 5
 	check "and with the other device" wait_for 10 pod_run 1 test -e /dev/vgpu1
 	check "nothing of the old domain is left" wait_for 15 only_zone "$(zone_of 1)"
-	check "a device is removed" vgpuctl detach pod1 1
+	check "a device is removed" json "zone device result" detach pod1 1
 	old=$(zone_of 1)
 	check "it reboots again" vgpuctl_reboot 1
 	check "comes back" wait_for 60 other_domid 1 "$old"
@@ -172,13 +186,22 @@ section_vgpuctl() {
 
 	check "a pod that is not followed" vgpuctl create -e -p /run/t/pod1.cfg
 	check "is there, and paused" is_paused
-	check "is destroyed by vgpuctl" vgpuctl destroy pod1
+	check "is destroyed by vgpuctl" json destroyed destroy pod1
 	check "and leaves nothing at once" nothing_left
 
-	config 1 '"gpu=0,memory=64"' 'on_poweroff = "destroy"'
-	check "a pod that will power off" vgpuctl create /run/t/pod1.cfg
+	config 1 '"gpu=0,memory=64"' 'on_poweroff = "destroy"' 'on_crash = "restart"'
+	check "a pod that will crash" vgpuctl create /run/t/pod1.cfg
 	check "answers" reached 1
+	old=$(zone_of 1)
 	vgpuctl wait --timeout 60 pod1 >/run/t/wait 2>&1 &
+	waiter=$!
+	pod_crash 1
+	wait $waiter
+	check "its end is told with the reason" grep -qx crash /run/t/wait
+	check "on_crash brings another domain" wait_for 60 other_domid 1 "$old"
+	check "which answers" reached 1
+	check "and has the device" vectoradd 1
+	json "domain reason" wait --timeout 60 pod1 >/run/t/wait 2>&1 &
 	waiter=$!
 	sleep 1
 	pod_run 1 poweroff -f </dev/null >/dev/null 2>&1 &
@@ -187,6 +210,8 @@ section_vgpuctl() {
 	check "and nothing is left" wait_for 20 nothing_left
 }
 vgpuctl_reboot() { pod_run "$1" reboot -f </dev/null >/dev/null 2>&1 & }
+# Once the waiter waits: it is told "destroyed" if it looks when the follower has already begun.
+pod_crash() { sleep 2; pod_run "$1" sh -c 'echo c >/proc/sysrq-trigger' </dev/null >/dev/null 2>&1 & }
 only_zone() { ! backends | grep -v "/$1/"; }
 # shellcheck disable=SC2009 # busybox
 followers() { ps | grep -c '[v]gpu-follow'; }
@@ -276,7 +301,11 @@ section_front() {
 	check "xl destroy" xl destroy pod1
 	check "a pod without vgpu= is xl's alone" plain_pod
 	check "and has none" has_no_device
+	check "xl destroy, at once" xl destroy pod2
+	check "leaves nothing" wait_for 15 nothing_left
+	check "a pod whose disks' script is never told of the end, as libxenlight does it after 10 seconds" deaf_pod
 	check "xl destroy" xl destroy pod2
+	check "leaves no loop device" wait_for 15 nothing_left
 	check "xl create -n tells what it would do" xl create -n /run/t/pod1.cfg
 	check "and does nothing" wait_for 15 nothing_left
 	config 1 '"gpu=0"' 'memory = "lots"'
@@ -291,9 +320,17 @@ section_front() {
 vgpu_list_has_both() { [ "$(xl vgpu-list pod1 | grep -c ' pod1 ')" = 2 ]; }
 plain_pod() {
 	pod_config 2 none >/run/t/pod2.cfg
-	xl create /run/t/pod2.cfg && wait_for 30 disks_connected 2
+	xl create /run/t/pod2.cfg
 }
-# A domain that is destroyed while its first disk connects leaves that disk's loop device behind: xl, and Linux's blkback.
+deaf_pod() {
+	pod_config 2 none >/run/t/pod2.cfg
+	# shellcheck disable=SC2016 # the script's own
+	printf '#!/bin/sh\n[ "$1" = remove ] || exec vgpu-block "$@"\n' >/etc/xen/scripts/deaf
+	chmod 755 /etc/xen/scripts/deaf
+	cp /etc/xen/scripts/vgpu-block /usr/bin/
+	sed -i s/script=vgpu-block/script=deaf/g /run/t/pod2.cfg
+	xl create /run/t/pod2.cfg && wait_for 60 disks_connected 2 && ! no_loops
+}
 disks_connected() {
 	disks=/local/domain/0/backend/vbd/$(zone_of "$1")
 	[ "$(xenstore-read "$disks/51712/state")" = 4 ] && [ "$(xenstore-read "$disks/51728/state")" = 4 ]

@@ -96,8 +96,14 @@ section_programs() {
 }
 
 section_limits() {
+	ctl events >/run/events 2>&1 &
+	events_pid=$!
+	wait_for 10 told_start	# it listens
 	check_code 137 "a program that takes more memory than its limit is killed" ctl run --cgroup memory.max=16M --cgroup memory.swap.max=0 dd if=/dev/zero of=/dev/null bs=64M count=1
 	said "and it is said why" "want of memory"
+	check "who listens to the pod's events hears of it" wait_for 10 grep -qE '^oom [^ ]+ [1-9]' /run/events
+	check "and of the end" wait_for 10 grep -qE '^exit [^ ]+ 137 oom$' /run/events
+	kill $events_pid
 	check_fails "one that starts more processes than it may, cannot" ctl run --cgroup pids.max=3 sh -c 'for i in 1 2 3 4 5; do sleep 2 & done; wait'
 	check "a process with limits" ctl run -b -n limited --cgroup memory.max=32M --cgroup pids.max=50 --cgroup "cpu.max=50000 100000" sleep 1000
 	check "has figures" ctl stats limited
@@ -113,6 +119,9 @@ section_limits() {
 	said "of its memory, too" "meminfo.MemTotal"
 }
 
+# An event that there is in any case: a program that ends.
+told_start() { ctl run true && grep -q '^exit ' /run/events; }
+
 # A root of its own, with namespaces, made of what there is.
 section_containers() {
 	check "a root is mounted in the pod" ctl mount tmpfs /c/rw tmpfs size=8m overlay /c/root overlay lowerdir=/,upperdir=/c/rw/upper,workdir=/c/rw/work
@@ -121,6 +130,10 @@ section_containers() {
 		--cgroup pids.max=20 sleep 1000
 	check "it is the first process there" ctl exec box sh -c '[ "$(cat /proc/1/comm)" = sleep ]'
 	check "with its own name" ctl exec box sh -c '[ "$(hostname)" = box ]'
+	check "a second program in it, on a terminal of its own" ctl exec box -t 30x100 stty size
+	said "of the size that was asked for" "30 100"
+	check_code 7 "and without one, input, output and exit code" sh -c "echo typed | vgpu-agentctl -a $sock exec box sh -c 'cat; exit 7'"
+	said "come through" typed
 	check_fails "what is read-only is that" ctl exec box sh -c 'echo 1 >/proc/sys/kernel/panic'
 	check "what is hidden is" ctl exec box sh -c '[ -z "$(cat /proc/iomem)" ]'
 	check "its capabilities are those it was given" ctl run --root /c/root --mount proc:/proc:proc --caps chown --no-new-privs grep -q 'CapBnd:.*0000000000000001' /proc/self/status

@@ -212,21 +212,32 @@ int destroy_command(int argc, char **argv)
 
 int shutdown_command(int argc, char **argv)
 {
+	static const struct option options[] = {
+		{ "reboot", no_argument, NULL, 'r' }, { "json", no_argument, NULL, 'j' }, { 0 }
+	};
+	bool reboot = false, json = false;
 	struct vgpuxl_error e;
-	bool reboot = false;
 	uint32_t domid;
 	int c;
 
-	while ((c = getopt(argc, argv, "+r")) != -1) {
-		if (c != 'r')
+	while ((c = getopt_long(argc, argv, "+rj", options, NULL)) != -1) {
+		if (c == 'r')
+			reboot = true;
+		else if (c == 'j')
+			json = true;
+		else
 			return 2;
-		reboot = true;
 	}
 	if (argc - optind != 1)
 		return fail("shutdown: which domain? vgpuctl shutdown [-r] DOMAIN");
 	if (find(argv[optind], &domid))
 		return 1;
-	return vgpuxl_shutdown(domid, reboot, &e) ? fail(e.text) : 0;
+	if (vgpuxl_shutdown(domid, reboot, &e))
+		return fail(e.text);
+	if (json)
+		return print_json(put_string(put_number(json_object_new_object(), "domain", domid), "asked_to",
+					     reboot ? "reboot" : "power off"));
+	return 0;
 }
 
 int wait_command(int argc, char **argv)
