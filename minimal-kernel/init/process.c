@@ -168,8 +168,17 @@ void process_drained(struct process *p)
 		report_exit(p);
 }
 
+static void running(struct process *p);
+
 static void exited(struct process *p, int status)
 {
+	/*
+	 * Its socket may be open still: the child that made its PID namespace has told of it and not ended yet. It was executed
+	 * if it was told to start, and what comes through the socket now means nothing any more.
+	 */
+	if (p->state == VGPU_AGENT_CREATED && p->go)
+		running(p);
+	source_close(&p->sync);
 	p->state = VGPU_AGENT_EXITED;
 	p->exit_status = status;
 	p->exit_time = wall_ns();

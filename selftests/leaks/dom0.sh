@@ -21,10 +21,10 @@ xen_grants() {
 	xl debug-keys g
 	xl dmesg | grep -cE '^\(XEN\) *\[ *[0-9]+\]'
 }
+# The broker and the workers it has at hand.
 broker_kib() {
-	for pid in $(cat /run/lab/broker.pid) $(pgrep -P "$(cat /run/lab/broker.pid)"); do
-		awk '/^VmRSS/ { print $2 }' "/proc/$pid/status" 2>/dev/null
-	done | awk '{ n += $1 } END { print n + 0 }'
+	cat /proc/[0-9]*/status 2>/dev/null | awk -v broker="$(cat /run/lab/broker.pid)" \
+		'/^Pid:/ { pid = $2 } /^PPid:/ { parent = $2 } /^VmRSS:/ && (pid == broker || parent == broker) { n += $2 } END { print n + 0 }'
 }
 # What dom0's kernel and its daemons hold, caches dropped.
 dom0_kib() {

@@ -83,8 +83,8 @@ section_programs() {
 	said "with its name" "/no/such/program"
 	check "a terminal of its own" ctl run -t 30x100 stty size
 	said "of the size that was asked for" "30 100"
-	check "1,000 programs, one after the other" agent-soak $sock execs 1000
-	check "100 MiB through a program, both ways" agent-soak $sock bulk 100
+	check "1,000 programs, one after the other" soak execs 1000
+	check "100 MiB through a program, both ways" soak bulk 100
 	check "afterwards the agent remembers none of them" sh -c "[ \$(vgpu-agentctl -a $sock list | wc -l) = 1 ]"
 	check "a file is copied in" ctl cp /run/agent.cfg :/a/b/c
 	check "and out again, unchanged" sh -c "vgpu-agentctl -a $sock cp :/a/b/c - | cmp - /run/agent.cfg"
@@ -93,6 +93,14 @@ section_programs() {
 	ctl run -b -n server sh -c 'while :; do echo served | nc -l -p 7777; done' >/dev/null
 	check "a connection to a port in the pod" wait_for 20 sh -c "sleep 1 | vgpu-agentctl -a $sock dial 7777 | grep served"
 	check "its server is killed and deleted" ctl delete server kill
+}
+
+# Of a program that did not end: what the agent and the kernel know of it.
+soak() {
+	agent-soak $sock "$@" && return
+	ctl list
+	ctl run sh -c 'for p in /proc/[0-9]*; do echo "$(cat $p/comm $p/wchan $p/syscall $p/stat | tr "\n" " ")"; done | grep -v "^k"'
+	return 1
 }
 
 section_limits() {

@@ -273,6 +273,24 @@ static void many(void)
 	ok(count == 0, "and the agent remembers none of them");
 }
 
+/* Processes of a PID namespace of their own that end at once: maybe before the child that made the namespace has. */
+static void short_lives(void)
+{
+	const char *args[] = { "/bin/true", NULL };
+	int good = 0;
+
+	for (int i = 0; i < 100; i++) {
+		struct vgpu_agent_spec s = { .name = "short", .args = args, .namespaces = CLONE_NEWPID };
+		struct vgpu_agent_exit ended = { .code = 99 };
+
+		if (vgpu_agent_create(pod, &s, &e) <= 0 || vgpu_agent_start(pod, "short", &e) <= 0 ||
+		    vgpu_agent_wait(pod, "short", &ended, 10000, &e) || vgpu_agent_delete(pod, "short", 0, &e))
+			break;
+		good += ended.code == 0;
+	}
+	ok(good == 100, "100 short lives in PID namespaces of their own are all seen to their end (%s)", good == 100 ? "well" : e.text);
+}
+
 /* One connection, many threads: each has its own call and its own program. */
 static void *run_some(void *arg)
 {
@@ -685,6 +703,7 @@ int main(int argc, char **argv)
 	bulk();
 	slow_reader();
 	many();
+	short_lives();
 	threads();
 	life();
 	reconnect();
