@@ -49,6 +49,7 @@ exact() {
 finished() { exact >/run/t/now; cmp -s /run/t/reference /run/t/now; }
 
 # A second processor makes an emulated pod's boot twice as long: a quarter of the pods have one, in each of the four ways.
+# shellcheck disable=SC2034 # the lab's
 cycle() {
 	LAB_POD_CPUS=1
 	[ $(($1 % 16)) -ge 4 ] || LAB_POD_CPUS=2

@@ -147,6 +147,10 @@ section_containers() {
 	check "its capabilities are those it was given" ctl run --root /c/root --mount proc:/proc:proc --caps chown --no-new-privs grep -q 'CapBnd:.*0000000000000001' /proc/self/status
 	check "another user" ctl exec box -u somebody id
 	said "by name" "uid=1000"
+	echo '{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}' >/run/seccomp.json
+	check_fails "a system call that its seccomp profile forbids" ctl run --seccomp /run/seccomp.json mkdir /never
+	said "fails as it says" "not permitted"
+	check "and its limits are its own" ctl run --rlimit nofile=77:99 sh -c '[ "$(ulimit -Sn) $(ulimit -Hn)" = "77 99" ]'
 	check "a device it was allowed" ctl run --devices "c 1:3 rwm" dd if=/dev/null of=/dev/null count=1
 	check_fails "and no other" ctl run --devices "c 1:3 rwm" dd if=/dev/zero of=/dev/null count=1
 	check_fails "nor more of it than that" ctl run --devices "c 1:3 r" --devices "c *:* m" sh -c 'echo >/dev/null'

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # A folder of dom0 in the pod: 9p over Xen, served by the QEMU that libxenlight starts for p9= in the configuration.
-# shellcheck disable=SC2016,SC2154 # expanded in the pod; set by dom0.sh
+# shellcheck disable=SC2012,SC2016,SC2154 # the same ls at both ends; expanded in the pod; set by dom0.sh
 
 share=/run/share
 nine="trans=xen,version=9p2000.L"
@@ -18,8 +18,8 @@ prepare_share() {
 	ln -s deep/er/hello $share/inner
 }
 server() { pidof xen-qemu-system-i386; }
-same() { vgpu-agentctl -a $sock run cat "$1" </dev/null | cmp - "$2"; }
-lists() { vgpu-agentctl -a $sock run ls -1 "$1" </dev/null >/run/t.listed && ls -1 "$2" | cmp - /run/t.listed; }
+same() { vgpu-agentctl -a "$sock" run cat "$1" </dev/null | cmp - "$2"; }
+lists() { vgpu-agentctl -a "$sock" run ls -1 "$1" </dev/null >/run/t.listed && ls -1 "$2" | cmp - /run/t.listed; }
 
 section_shares() {
 	check "a server runs for the pod's share" server
