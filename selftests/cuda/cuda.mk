@@ -8,6 +8,8 @@ CUDA_TESTS     := $(B)/tests/cuda
 CUDA_RUNTIME_TESTS := vectoradd matmul reduce histogram softmax structparam streams threads handoff printf ptds \
 		      copies attributes errors managed graphs textures
 CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_capture driver_legacy driver_green driver_launch driver_batch driver_image driver_query driver_array driver_managed driver_pool driver_mapped
+# Not for NVIDIA's own library, nor for the software GPU's: what they are given they follow.
+CUDA_SHIM_TESTS	   := driver_sweep
 # The same source in other clothes: fatbin without compression, with LZ4, PTX for debugging, PTX of a newer target,
 # and one without PTX, which only a GPU of that kind can run.
 CUDA_VARIANTS := vectoradd-plain vectoradd-lz4 matmul-debug reduce-sm120 vectoradd-noptx
@@ -25,7 +27,9 @@ NVCCFLAGS-reduce-sm120	   := -arch=compute_120
 NVCCFLAGS-vectoradd-noptx  := -gencode arch=compute_75,code=sm_75
 
 CUDA_TEST_PROGRAMS := $(foreach k,static shared,$(CUDA_RUNTIME_TESTS:%=$(CUDA_TESTS)/$k/%)) \
-		      $(addprefix $(CUDA_TESTS)/static/,$(CUDA_DRIVER_TESTS) $(CUDA_VARIANTS))
+		      $(addprefix $(CUDA_TESTS)/static/,$(CUDA_DRIVER_TESTS) $(CUDA_SHIM_TESTS) $(CUDA_VARIANTS))
+
+CUDA_C_TESTS := $(CUDA_DRIVER_TESTS) $(CUDA_SHIM_TESTS)
 
 .PHONY: cuda-tests
 cuda-tests: $(CUDA_TEST_PROGRAMS)
@@ -53,16 +57,22 @@ $(CUDA_TESTS)/shared/%: $(CUDA_TESTS)/obj/%.o
 	@mkdir -p $(@D)
 	$(CXX) -o $@ $< -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -l:libcudart.so.13 -lpthread
 
-$(CUDA_DRIVER_TESTS:%=$(CUDA_TESTS)/obj/%.o): $(CUDA_TESTS)/obj/%.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
+$(CUDA_C_TESTS:%=$(CUDA_TESTS)/obj/%.o): $(CUDA_TESTS)/obj/%.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -isystem $(CUDA)/include -c -o $@ $<
+	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -isystem $(CUDA)/include -I$(B)/gen -c -o $@ $<
+
+# What driver_sweep sweeps: every entry point of the table that works here.
+$(B)/gen/sweep_gen.h: $(CUDA_TESTS_DIR)/gen_sweep.py $(CUDA_TBL) userspace/cuda/gen.py $(CUDA)/include/cuda.h
+	@mkdir -p $(@D)
+	PYTHONDONTWRITEBYTECODE=1 python3 $< --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $@ --cc "$(CC)"
+$(CUDA_TESTS)/obj/driver_sweep.o: $(B)/gen/sweep_gen.h
 
 # A libcuda.so to link with, as the toolkit's stub: the names these programs use, and the soname.
-$(CUDA_TESTS)/stub/libcuda.so: $(CUDA_DRIVER_TESTS:%=$(CUDA_TESTS)/obj/%.o)
+$(CUDA_TESTS)/stub/libcuda.so: $(CUDA_C_TESTS:%=$(CUDA_TESTS)/obj/%.o)
 	@mkdir -p $(@D)
 	nm -u $^ | sed -n 's/^ *U \(cu[A-Z].*\)/void \1(void); void \1(void) {}/p' | sort -u | \
 		$(CC) -shared -x c -Wl,-soname,libcuda.so.1 -o $@ -
 
-$(CUDA_DRIVER_TESTS:%=$(CUDA_TESTS)/static/%): $(CUDA_TESTS)/static/%: $(CUDA_TESTS)/obj/%.o $(CUDA_TESTS)/stub/libcuda.so
+$(CUDA_C_TESTS:%=$(CUDA_TESTS)/static/%): $(CUDA_TESTS)/static/%: $(CUDA_TESTS)/obj/%.o $(CUDA_TESTS)/stub/libcuda.so
 	@mkdir -p $(@D)
 	$(CC) -o $@ $< -L$(CUDA_TESTS)/stub -lcuda -lpthread

@@ -53,7 +53,7 @@ static const struct shape {
 	S(cuMemsetD2D32_v2), S(cuMemsetD8Async), S(cuMemsetD16Async), S(cuMemsetD2D16Async), S(cuMemFreeAsync),
 	S(cuMemAllocAsync), S(cuStreamCreate), S(cuStreamCreateWithPriority), S(cuStreamWaitEvent), S(cuStreamQuery),
 	S(cuStreamSynchronize), S(cuStreamDestroy_v2), S(cuStreamCopyAttributes), S(cuStreamGetAttribute),
-	S(cuStreamSetAttribute), S(cuStreamAttachMemAsync), S(cuStreamWriteValue32_v2), S(cuEventCreate), S(cuEventRecord),
+	S(cuStreamSetAttribute), S(cuStreamWriteValue32_v2), S(cuEventCreate), S(cuEventRecord),
 	S(cuEventRecordWithFlags), S(cuEventQuery), S(cuEventSynchronize), S(cuEventDestroy_v2), S(cuEventElapsedTime),
 	S(cuFuncSetAttribute), S(cuFuncSetCacheConfig), S(cuDeviceCanAccessPeer), S(cuCtxEnablePeerAccess),
 	S(cuDeviceGetP2PAttribute), S(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags),

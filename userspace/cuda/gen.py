@@ -223,7 +223,7 @@ def emit_marshaller(e, prototypes):
     plist = pairs(e, prototypes)
     params = [p for _, p in plist]
     body = []
-    ctx = "false" if e.name.startswith(("cuDevice", "cuMemPool")) or any(k.endswith(":ctx") for k in e.kinds) else "true"
+    ctx = "false" if e.name.startswith(("cuDevice", "cuMemPool", "cuLibraryUnload", "cuLibraryGetKernelCount")) or any(k.endswith(":ctx") for k in e.kinds) else "true"
     has_reply = any(is_out(k) for k in e.kinds)
     body.append(f"\tstruct vgpu_rq_{e.key} rq;")
     if has_reply:
@@ -241,6 +241,9 @@ def emit_marshaller(e, prototypes):
         what, _, handle = kind.partition(":")
         if kind == "val" and p.type == "float":
             body.append(f"\trq.{p.name} = float_bits({p.name});")
+        elif kind == "val" and p.type == "CUdevice":
+            body.append(f"\tif ((unsigned int){p.name} >= shim.ndevices)\n\t\treturn CUDA_ERROR_INVALID_DEVICE;")
+            body.append(f"\trq.{p.name} = (uint64_t){p.name};")
         elif kind == "val" or what == "addr":
             body.append(f"\trq.{p.name} = (uint64_t){p.name};")
         elif what == "in" and handle:
@@ -276,6 +279,7 @@ def emit_marshaller(e, prototypes):
         body.append(f"\tr = call_reply(VGPU_MSG_{e.key}, &rq, sizeof(rq), {reply});")
     if created:
         body.append("\tif (r != CUDA_SUCCESS) {\n\t\tobject_delete(object);\n\t\treturn r;\n\t}")
+        body.append("\t((struct object *)object)->ctx = context_current(thread_self());")
         body.append(f"\t*{created[0].name} = object;")
     elif has_reply:
         body.append("\tif (r != CUDA_SUCCESS)\n\t\treturn r;")

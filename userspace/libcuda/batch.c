@@ -4,6 +4,8 @@
 
 #include "array.h"
 #include "copy.h"
+#include "memory.h"
+#include "shim_gen.h"
 
 static CUresult check(CUstream stream, const void *list, size_t count)
 {
@@ -164,6 +166,40 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DBatchAsync_v2(size_t numOps, CUDA_MEMCPY3
 
 /* --- values in memory --- */
 
+#define WAIT_FLAGS	(CU_STREAM_WAIT_VALUE_NOR | CU_STREAM_WAIT_VALUE_FLUSH)	/* all bits of those below */
+
+static bool is_word(CUdeviceptr addr, size_t bytes)
+{
+	return addr % bytes == 0 && memory_on_device(addr, bytes);
+}
+
+static CUresult check_value(CUstream stream, CUdeviceptr addr, size_t bytes, unsigned int flags, unsigned int known)
+{
+	CUresult r = check(stream, &stream, 1);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	return flags & ~known || !is_word(addr, bytes) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+static CUresult check_operation(const CUstreamBatchMemOpParams *p)
+{
+	switch (p->operation) {
+	case CU_STREAM_MEM_OP_WAIT_VALUE_32:
+	case CU_STREAM_MEM_OP_WRITE_VALUE_32:
+		return is_word(p->waitValue.address, 4) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	case CU_STREAM_MEM_OP_WAIT_VALUE_64:
+	case CU_STREAM_MEM_OP_WRITE_VALUE_64:
+		return is_word(p->waitValue.address, 8) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	case CU_STREAM_MEM_OP_BARRIER:
+		return CUDA_SUCCESS;
+	case CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES:
+		return REFUSE("flushing remote writes", "the GPU says that it can't");
+	default:
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuStreamBatchMemOp_v2(CUstream stream, unsigned int count,
 						   CUstreamBatchMemOpParams *paramArray, unsigned int flags)
 {
@@ -176,14 +212,10 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamBatchMemOp_v2(CUstream stream, unsigned int
 		return r;
 	if (count > VGPU_BATCH_MAX || flags)
 		return CUDA_ERROR_INVALID_VALUE;
-	for (unsigned int i = 0; i < count; i++)
-		if (paramArray[i].operation != CU_STREAM_MEM_OP_WAIT_VALUE_32 &&
-		    paramArray[i].operation != CU_STREAM_MEM_OP_WRITE_VALUE_32 &&
-		    paramArray[i].operation != CU_STREAM_MEM_OP_WAIT_VALUE_64 &&
-		    paramArray[i].operation != CU_STREAM_MEM_OP_WRITE_VALUE_64 &&
-		    paramArray[i].operation != CU_STREAM_MEM_OP_BARRIER)
-			return paramArray[i].operation == CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES ?
-			       REFUSE("flushing remote writes", "the GPU says that it can't") : CUDA_ERROR_INVALID_VALUE;
+	for (unsigned int i = 0; i < count && r == CUDA_SUCCESS; i++)
+		r = check_operation(&paramArray[i]);
+	if (r != CUDA_SUCCESS)
+		return r;
 	stream_handle(stream, &m.rq.stream);
 	m.rq.count = count;
 	m.rq.flags = flags;
@@ -197,23 +229,23 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamBatchMemOp(CUstream stream, unsigned int co
 	return cuStreamBatchMemOp_v2(stream, count, paramArray, flags);
 }
 
-/* The first forms differ from the second only in what the driver had to be told before they could be used. */
-VGPU_EXPORT CUresult CUDAAPI cuStreamWaitValue32(CUstream stream, CUdeviceptr addr, cuuint32_t value, unsigned int flags)
-{
-	return cuStreamWaitValue32_v2(stream, addr, value, flags);
+#define VALUE(what, bits, known)									\
+VGPU_EXPORT CUresult CUDAAPI cuStream##what##Value##bits##_v2(CUstream stream, CUdeviceptr addr, cuuint##bits##_t value, \
+							      unsigned int flags)			\
+{													\
+	CUresult r = check_value(stream, addr, bits / 8, flags, known);				\
+													\
+	return r == CUDA_SUCCESS ? call_cuStream##what##Value##bits##_v2(stream, addr, value, flags) : r; \
+}													\
+													\
+/* The first form differs only in what the driver had to be told before it could be used. */		\
+VGPU_EXPORT CUresult CUDAAPI cuStream##what##Value##bits(CUstream stream, CUdeviceptr addr, cuuint##bits##_t value, \
+							 unsigned int flags)				\
+{													\
+	return cuStream##what##Value##bits##_v2(stream, addr, value, flags);				\
 }
 
-VGPU_EXPORT CUresult CUDAAPI cuStreamWaitValue64(CUstream stream, CUdeviceptr addr, cuuint64_t value, unsigned int flags)
-{
-	return cuStreamWaitValue64_v2(stream, addr, value, flags);
-}
-
-VGPU_EXPORT CUresult CUDAAPI cuStreamWriteValue32(CUstream stream, CUdeviceptr addr, cuuint32_t value, unsigned int flags)
-{
-	return cuStreamWriteValue32_v2(stream, addr, value, flags);
-}
-
-VGPU_EXPORT CUresult CUDAAPI cuStreamWriteValue64(CUstream stream, CUdeviceptr addr, cuuint64_t value, unsigned int flags)
-{
-	return cuStreamWriteValue64_v2(stream, addr, value, flags);
-}
+VALUE(Wait, 32, WAIT_FLAGS)
+VALUE(Wait, 64, WAIT_FLAGS)
+VALUE(Write, 32, CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER)
+VALUE(Write, 64, CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER)

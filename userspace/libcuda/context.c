@@ -7,7 +7,9 @@
 #include "capture.h"
 #include "callback.h"
 #include "managed.h"
+#include "link.h"
 #include "memory.h"
+#include "module.h"
 #include "shim.h"
 #include "shim_gen.h"
 
@@ -47,7 +49,7 @@ uint64_t context_id(const struct object *ctx)
 
 bool context_alive(const struct object *ctx)
 {
-	return ctx->type == VGPU_H_CTX && (!ctx->context->primary || ctx->context->retained);
+	return ctx->type == VGPU_H_CTX && ctx->active;
 }
 
 /* The context that @ctx means to a call: itself, or the current one for NULL. */
@@ -59,12 +61,37 @@ static CUresult context_of(CUcontext ctx, struct object **out)
 		return r;
 	if (!ctx) {
 		*out = context_current(thread_self());
-		if (*out && (*out)->type != VGPU_H_CTX)
+		if (*out && context_ended(thread_self(), *out))
 			return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	} else {
 		*out = object_get(ctx, VGPU_H_CTX);
 	}
 	return *out ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+static void end_stream(struct object *o, void *ctx)
+{
+	if (o->ctx != ctx)
+		return;
+	capture_stream_ends(o->wire);
+	object_delete(o);
+}
+
+static void end_object(struct object *o, void *ctx)
+{
+	if (o->ctx == ctx)
+		object_delete(o);
+}
+
+/* A context has ended, and with it what was made in it: its handles are none any more. */
+static void context_gone(struct object *ctx)
+{
+	memory_forget(ctx);
+	module_forget(ctx);
+	link_forget(ctx);
+	objects_each(VGPU_H_STREAM, end_stream, ctx);
+	objects_each(VGPU_H_EVENT, end_object, ctx);
+	objects_each(VGPU_H_TEXREF, end_object, ctx);
 }
 
 /* --- primary contexts --- */
@@ -99,6 +126,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice 
 	}
 	if (r == CUDA_SUCCESS) {
 		c->retained++;
+		shim.devices[dev].primary->active = true;
 		*pctx = (CUcontext)shim.devices[dev].primary;
 	}
 	pthread_mutex_unlock(&lock);
@@ -134,11 +162,13 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 	if (!c->retained)
 		r = CUDA_ERROR_INVALID_CONTEXT;
 	last = r == CUDA_SUCCESS && --c->retained == 0;
-	if (last)
+	if (last) {
+		shim.devices[dev].primary->active = false;
 		r = call_cuDevicePrimaryCtxRelease_v2(dev);
+	}
 	pthread_mutex_unlock(&lock);
 	if (last) {
-		memory_forget(shim.devices[dev].primary);
+		context_gone(shim.devices[dev].primary);
 		context_values_drop(shim.devices[dev].primary);
 	}
 	return r;
@@ -160,8 +190,9 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	context_values_drop(shim.devices[dev].primary);
 	pthread_mutex_lock(&lock);
 	r = call_cuDevicePrimaryCtxReset_v2(dev);
-	memory_forget(shim.devices[dev].primary);
+	shim.devices[dev].primary->active = false;
 	c->retained = 0;
+	context_gone(shim.devices[dev].primary);
 	pthread_mutex_unlock(&lock);
 	return r;
 }
@@ -211,6 +242,7 @@ static CUresult push(struct object *ctx)
 
 	if (t->depth == CONTEXT_STACK)
 		return CUDA_ERROR_INVALID_VALUE;
+	t->stack_wire[t->depth] = ctx->wire;
 	t->stack[t->depth++] = ctx;
 	return CUDA_SUCCESS;
 }
@@ -271,6 +303,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxSetCurrent(CUcontext ctx)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (!t->depth)
 		return push(o);
+	t->stack_wire[t->depth - 1] = o->wire;
 	t->stack[t->depth - 1] = o;
 	return CUDA_SUCCESS;
 }
@@ -311,12 +344,18 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v2(CUcontext *pctx, unsigned int flags,
 	*c = (struct context){ .device = dev, .flags = flags, .api_version = VGPU_DRIVER_VERSION,
 			       .id = __atomic_fetch_add(&next_id, 1, __ATOMIC_RELAXED) };
 	o->context = c;
+	o->active = true;
 	return push(o);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *paramsArray, int numParams,
 					    unsigned int flags, CUdevice dev)
 {
+	struct context *primary;
+	CUresult r = primary_of(dev, &primary);
+
+	if (r != CUDA_SUCCESS)
+		return r;
 	if (paramsArray || numParams)
 		return REFUSE("cuCtxCreate with execution affinity", "green-contexts");
 	return cuCtxCreate_v2(pctx, flags, dev);
@@ -325,6 +364,11 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam
 VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateParams, unsigned int flags,
 					    CUdevice dev)
 {
+	struct context *primary;
+	CUresult r = primary_of(dev, &primary);
+
+	if (r != CUDA_SUCCESS)
+		return r;
 	if (ctxCreateParams && (ctxCreateParams->execAffinityParams || ctxCreateParams->cigParams))
 		return REFUSE("cuCtxCreate with parameters", "green-contexts");
 	return cuCtxCreate_v2(pctx, flags, dev);
@@ -349,7 +393,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	if (context_current(t) == o)
 		t->depth--;
 	r = call_cuCtxDestroy_v2(ctx);
-	memory_forget(o);
+	context_gone(o);
 	if (r == CUDA_SUCCESS)
 		free(c);
 	return r;
@@ -469,6 +513,8 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxSynchronize_v2(CUcontext ctx)
 	struct object *o;
 	CUresult r = context_of(ctx, &o);
 
+	if (r == CUDA_SUCCESS && !context_alive(o))
+		r = CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	if (r == CUDA_SUCCESS)
 		r = call_begin(&rq.call, false);
 	if (r == CUDA_SUCCESS)

@@ -13,6 +13,7 @@
 #include "graph.h"
 #include "managed.h"
 #include "memory.h"
+#include "reserve.h"
 #include "shim_gen.h"
 #include "staging.h"
 #include "stream_copy.h"
@@ -21,7 +22,8 @@ bool copy_is_device(uint64_t p)
 {
 	struct range r;
 
-	return range_find(p, &r) && RANGE_ON_DEVICE(r.kind);
+	/* Where device memory was, and is no more, there is never anything of the program's. */
+	return range_find(p, &r) ? RANGE_ON_DEVICE(r.kind) : reserve_holds(p);
 }
 
 /* A blocking copy's chunks in flight, oldest first. */
@@ -408,8 +410,10 @@ static CUresult copy_any(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream s,
 		return copy_to_device(dst, (void *)(uintptr_t)src, n, stream, async);
 	if (from)
 		return copy_from_device((void *)(uintptr_t)dst, src, n, stream, async);
+	if (n && (!dst || !src))
+		return CUDA_ERROR_INVALID_VALUE;
 	r = copy_barrier(stream);
-	if (r == CUDA_SUCCESS)
+	if (r == CUDA_SUCCESS && n)
 		memmove((void *)(uintptr_t)dst, (void *)(uintptr_t)src, n);
 	return r;
 }

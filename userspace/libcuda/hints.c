@@ -44,6 +44,25 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem
 	return cuMemAdvise_v2(devPtr, count, adv, advice_device(device));
 }
 
+/* Whoever it is attached to, every stream and the program see the same bytes. */
+VGPU_EXPORT CUresult CUDAAPI cuStreamAttachMemAsync(CUstream hStream, CUdeviceptr dptr, size_t length, unsigned int flags)
+{
+	CUresult r = check_stream(hStream);
+	struct range range;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST && flags != CU_MEM_ATTACH_SINGLE)
+		return CUDA_ERROR_INVALID_VALUE;
+	/* To one stream, of which there may be one only. */
+	if (flags == CU_MEM_ATTACH_SINGLE && (uintptr_t)hStream <= 1)
+		return CUDA_ERROR_INVALID_VALUE;
+	/* All of an allocation, or (length 0) what the address says. */
+	if (!managed(dptr, 1) || !range_find(dptr, &range) || range.base != dptr || (length && length != range.size))
+		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_SUCCESS;
+}
+
 static CUresult prefetch(CUdeviceptr p, size_t n, CUmemLocation where, unsigned int flags, CUstream stream)
 {
 	CUresult r = check_stream(stream);

@@ -9,6 +9,7 @@
 
 #include "image.h"
 #include "jit.h"
+#include "link.h"
 #include "shim_gen.h"
 
 #define LINK_NAME_MAX	255u
@@ -134,6 +135,8 @@ VGPU_EXPORT CUresult CUDAAPI cuLinkAddFile_v2(CUlinkState state, CUjitInputType 
 
 	if (r != CUDA_SUCCESS)
 		return r;
+	if (!object_get(state, VGPU_H_LINK))
+		return CUDA_ERROR_INVALID_HANDLE;
 	fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	if (fd < 0)
 		return path ? CUDA_ERROR_FILE_NOT_FOUND : CUDA_ERROR_INVALID_VALUE;
@@ -207,6 +210,22 @@ VGPU_EXPORT CUresult CUDAAPI cuLinkComplete(CUlinkState state, void **cubinOut, 
 	if (sizeOut)
 		*sizeOut = l->size;
 	return CUDA_SUCCESS;
+}
+
+static void end_with(struct object *o, void *ctx)
+{
+	struct link *l = o->link;
+
+	if (o->ctx != ctx)
+		return;
+	object_delete(o);
+	free(l->image);
+	free(l);
+}
+
+void link_forget(const struct object *ctx)
+{
+	objects_each(VGPU_H_LINK, end_with, (void *)ctx);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuLinkDestroy(CUlinkState state)

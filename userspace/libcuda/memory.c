@@ -193,9 +193,17 @@ CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool,
 	return allocate(&q, dptr);
 }
 
+/* Memory leaves the map before the call that frees it, so that call has to be one that the context allows. */
+static CUresult may_free(void)
+{
+	struct vgpu_call call;
+
+	return call_begin(&call, true);
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
 {
-	CUresult r = session_check();
+	CUresult r = may_free();
 	struct range old;
 
 	if (r == CUDA_SUCCESS)
@@ -219,11 +227,13 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
 VGPU_EXPORT CUresult CUDAAPI cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream)
 {
 	uint64_t wire;
-	CUresult r = session_check();
+	CUresult r = may_free();
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (of_graph(dptr) || (stream_handle(hStream, &wire) && capture_active(wire)))
+	if (!stream_handle(hStream, &wire))
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (of_graph(dptr) || capture_active(wire))
 		return call_cuMemFreeAsync(dptr, hStream);
 	if (!range_remove(dptr, 1 << RANGE_DEVICE, NULL))
 		return CUDA_ERROR_INVALID_VALUE;

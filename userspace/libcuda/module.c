@@ -176,6 +176,46 @@ static void forget_children(struct object *parent)
 	range_remove_owned(parent);
 }
 
+/* The functions that a library's kernels had in @ctx. */
+static void forget_functions(struct object *library, const struct object *ctx)
+{
+	struct object **p, *o;
+
+	pthread_mutex_lock(&lock);
+	for (p = &library->children; (o = *p);) {
+		if (o->type == VGPU_H_KERNEL || o->ctx != ctx) {
+			p = &o->sibling;
+			continue;
+		}
+		*p = o->sibling;
+		if (object_function(o))
+			kernel_free(o->kernel);
+		object_delete(o);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static void end_library(struct object *o, void *ctx)
+{
+	forget_functions(o, ctx);
+	if (o->library.module && o->library.module->ctx == ctx)
+		o->library.module = NULL;	/* which goes with the modules */
+}
+
+static void end_module(struct object *o, void *ctx)
+{
+	if (o->ctx != ctx)
+		return;
+	forget_children(o);
+	object_delete(o);
+}
+
+void module_forget(const struct object *ctx)
+{
+	objects_each(VGPU_H_LIBRARY, end_library, (void *)ctx);
+	objects_each(VGPU_H_MODULE, end_module, (void *)ctx);
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
 {
 	struct object *o = object_get(hmod, VGPU_H_MODULE);

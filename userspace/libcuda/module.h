@@ -11,6 +11,9 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 /** The kernel or function @name of a library or module, looked up once. */
 CUresult module_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out);
 
+/** Context @ctx has ended, and with it the modules in it and what was looked up there. Libraries and kernels live on. */
+void module_forget(const struct object *ctx);
+
 /** @o, which is no kernel, goes with @module. */
 void module_adopt(struct object *module, struct object *o);
 

@@ -7,12 +7,15 @@
 
 #include "object.h"
 
+/* Places that are free before the first comes again: until then its old handle is known to be no handle. */
+#define REST	256
+
 struct object *objects;
 void (*object_gone)(struct object *o);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t fresh = VGPU_DEVICES_MAX + 1;	/* places from here up were never used */
-static uint32_t first_free;			/* 0: none */
+static uint32_t first_free, last_free, nfree;	/* the place that is free longest comes first; 0: none */
 static uint64_t random_state;
 
 int objects_init(void)
@@ -46,9 +49,10 @@ void *object_new(enum vgpu_handle_type type)
 	uint32_t index = 0;
 
 	pthread_mutex_lock(&lock);
-	if (first_free) {
+	if (nfree > REST || (nfree && fresh == OBJECTS)) {
 		index = first_free;
 		first_free = objects[index].next_free;
+		nfree--;
 	} else if (fresh < OBJECTS) {
 		index = fresh++;
 	}
@@ -62,6 +66,18 @@ void *object_new(enum vgpu_handle_type type)
 	return o;
 }
 
+void objects_each(enum vgpu_handle_type type, void (*fn)(struct object *o, void *arg), void *arg)
+{
+	uint32_t end;
+
+	pthread_mutex_lock(&lock);
+	end = fresh;
+	pthread_mutex_unlock(&lock);
+	for (uint32_t i = 1; i < end; i++)
+		if (__atomic_load_n(&objects[i].type, __ATOMIC_ACQUIRE) == type)
+			fn(&objects[i], arg);
+}
+
 void object_delete(void *p)
 {
 	struct object *o = p;
@@ -71,7 +87,10 @@ void object_delete(void *p)
 	pthread_mutex_lock(&lock);
 	o->type = VGPU_H_NONE;
 	o->wire = 0;
-	o->next_free = first_free;
-	first_free = o - objects;
+	if (nfree++)
+		objects[last_free].next_free = o - objects;
+	else
+		first_free = o - objects;
+	last_free = o - objects;
 	pthread_mutex_unlock(&lock);
 }

@@ -44,7 +44,10 @@ struct object {
 			uint32_t marked;	/* the recording that @mark is of */
 			struct board_mark mark;
 		} event;
-		struct context *context;
+		struct {
+			struct context *context;
+			bool active;	/* work can be done in it: a primary context while it is retained */
+		};
 		struct link *link;
 		struct array *array;		/* array.c: array and mipmapped array */
 		struct {
@@ -86,6 +89,9 @@ void *object_new(enum vgpu_handle_type type);
 
 /** Called with every object that goes. */
 extern void (*object_gone)(struct object *o);
+
+/** Call @fn with every object of @type; it may delete that one. */
+void objects_each(enum vgpu_handle_type type, void (*fn)(struct object *o, void *arg), void *arg);
 
 /** Make @o's place free. */
 void object_delete(void *o);

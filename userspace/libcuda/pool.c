@@ -79,7 +79,7 @@ static CUresult located(const CUmemLocation *location, CUmemAllocationType type,
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!location || type != CU_MEM_ALLOCATION_TYPE_PINNED)
+	if (!location || location->type == CU_MEM_LOCATION_TYPE_INVALID || type != CU_MEM_ALLOCATION_TYPE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return REFUSE("memory pools of host memory", "pools");

@@ -31,8 +31,16 @@ static int take(uint64_t first, uint64_t n)
 		return -EEXIST;
 	}
 	for (uint64_t g = first; g < first + n; g++)
-		taken[g >> 3] |= 1 << (g & 7);
+		__atomic_fetch_or(&taken[g >> 3], 1 << (g & 7), __ATOMIC_RELAXED);
 	return 0;
+}
+
+bool reserve_holds(uint64_t addr)
+{
+	uint64_t g = addr >> GRANULE_SHIFT;
+	const uint8_t *bits = __atomic_load_n(&taken, __ATOMIC_ACQUIRE);
+
+	return bits && g < GRANULES && __atomic_load_n(&bits[g >> 3], __ATOMIC_RELAXED) >> (g & 7) & 1;
 }
 
 int reserve_addresses(uint64_t addr, uint64_t size)
@@ -52,7 +60,7 @@ int reserve_addresses(uint64_t addr, uint64_t size)
 		if (p == MAP_FAILED)
 			err = -errno;
 		else
-			taken = p;
+			__atomic_store_n(&taken, p, __ATOMIC_RELEASE);
 	}
 	for (uint64_t g = first; !err && g <= last; g++) {
 		uint64_t n = 0;

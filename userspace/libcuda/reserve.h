@@ -2,6 +2,7 @@
 #ifndef VGPU_RESERVE_H
 #define VGPU_RESERVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /**
@@ -10,5 +11,8 @@
  * @return 0, or -EEXIST if host memory lies there already, or another -errno
  */
 int reserve_addresses(uint64_t addr, uint64_t size);
+
+/** Does @addr lie where device memory is, or was? Whatever is there now, it is no memory of the program's. */
+bool reserve_holds(uint64_t addr);
 
 #endif

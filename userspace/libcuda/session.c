@@ -216,8 +216,12 @@ CUresult call_begin(struct vgpu_call *call, bool need_context)
 	ctx = context_current(t);
 	if (need_context && !ctx)
 		return t->in_callback ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_INVALID_CONTEXT;
-	if (ctx && __builtin_expect(ctx->type != VGPU_H_CTX, 0))
-		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+	/* It is current, but nothing can be done in it: it has ended, or is a primary one that nobody retains. */
+	if (ctx && __builtin_expect(context_ended(t, ctx) || !ctx->active, 0)) {
+		if (need_context)
+			return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+		ctx = NULL;
+	}
 	call->ctx = ctx ? ctx->wire : 0;
 	call->thread = t->number;
 	call->reserved = 0;

@@ -43,6 +43,7 @@ struct thread {
 	uint32_t per_thread;	/* > 0 inside a _ptds call: stream 0 is this thread's own */
 	uint32_t depth;
 	struct object *stack[CONTEXT_STACK];	/* current is stack[depth - 1] */
+	uint64_t stack_wire[CONTEXT_STACK];	/* their handles: another thread may end a context, and its place comes again */
 	int latched;		/* an asynchronous error that came with an answer that had to succeed */
 	CUstreamCaptureMode capture_mode;
 	bool in_callback;	/* runs a host function, which may not wait for the GPU */
@@ -85,6 +86,12 @@ static inline struct thread *thread_self(void)
 static inline struct object *context_current(const struct thread *t)
 {
 	return t->depth ? t->stack[t->depth - 1] : NULL;
+}
+
+/** Has @t's current context ended? Then it is current still, and good for nothing. */
+static inline bool context_ended(const struct thread *t, const struct object *ctx)
+{
+	return ctx->wire != t->stack_wire[t->depth - 1];
 }
 
 /** Open the session if there is none. @return CUDA_SUCCESS, or why there is no GPU; says so on stderr, once. */

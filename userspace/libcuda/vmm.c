@@ -375,6 +375,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemSetAccess(CUdeviceptr ptr, size_t size, const 
 	if (!desc || !count)
 		return CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < count; i++) {
+		if (desc[i].location.type == CU_MEM_LOCATION_TYPE_INVALID)
+			return CUDA_ERROR_INVALID_VALUE;
 		if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE)
 			return REFUSE("cuMemSetAccess for the host", "virtual-memory");
 		if (desc[i].location.id < 0 || (uint32_t)desc[i].location.id >= shim.ndevices)

@@ -437,19 +437,3 @@ STREAM_VALUE(cuStreamWaitValue32_v2, 4)
 STREAM_VALUE(cuStreamWaitValue64_v2, 8)
 STREAM_VALUE(cuStreamWriteValue32_v2, 4)
 STREAM_VALUE(cuStreamWriteValue64_v2, 8)
-
-void worker_hand_cuStreamAttachMemAsync(struct worker *w, const struct idm_message *m)
-{
-	const struct vgpu_rq_cuStreamAttachMemAsync *q = m->payload;
-	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-	void *stream;
-	int err;
-
-	if (!payload_is(w, m, sizeof(*q)))
-		return;
-	err = memset_stream(w, &q->call, q->hStream, &stream);
-	if (!err && D.cuStreamAttachMemAsync)
-		r = refuse_address(w, q->dptr, q->length) ? CUDA_ERROR_INVALID_VALUE :
-		    D.cuStreamAttachMemAsync(stream, q->dptr, q->length, q->flags);
-	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
-}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Every entry point that works here, with one wrong argument at a time: handles that are NULL, of another type,
+ * destroyed, invented or a little off; devices that are none; addresses that are nobody's; pointers that are NULL. Each
+ * must be refused as CUDA refuses it: with an error of the class, never with success, a crash or a wait. And after each
+ * the session works as before. Which entry points there are and what they take is generated from the call table, so a
+ * new call is swept from its first day.
+ *
+ * Not for NVIDIA's own library: that follows what it is given.
+ */
+#define __CUDA_API_VERSION_INTERNAL
+#include <signal.h>
+#include <unistd.h>
+
+#include "objects.h"
+#include "sweep_gen.h"
+#include "sweep_null.h"
+
+#define MOST	16	/* arguments */
+#define BUFFER	65536u
+
+static const struct entry {
+	const char *name;
+	CUresult (*call)(const uint64_t *a);
+	unsigned int n;
+	const char *kinds;
+} entries[] = {
+#define SWEEP(name, n, kinds) { #name, CALL_##name, n, kinds },
+	SWEEPS
+};
+
+static struct objects good, gone;
+static unsigned char *buffers[MOST];
+static CUdeviceptr memory, freed;
+static CUcontext context;
+static const char *now = "nothing";
+static int wrongs;
+
+/* --- what CUDA allows --------------------------------------------------------------------------------------------- */
+
+static bool may_be_null(const char *name, unsigned int i)
+{
+	size_t len = strlen(name);
+
+	for (size_t k = 0; k < sizeof(nulls) / sizeof(nulls[0]); k++) {
+		size_t n = strlen(nulls[k].name);
+
+		if (!strncmp(nulls[k].name, name, n) && (n == len || !strcmp(name + n, "_ptsz") || !strcmp(name + n, "_ptds")))
+			return nulls[k].arguments & 1u << i;
+	}
+	return false;
+}
+
+/* Of what is not the argument in question the sweep gives blank structures, and files and images that are none. */
+static bool refused(CUresult r, char kind)
+{
+	switch (r) {
+	case CUDA_ERROR_INVALID_VALUE:
+	case CUDA_ERROR_INVALID_HANDLE:
+	case CUDA_ERROR_INVALID_CONTEXT:
+	case CUDA_ERROR_CONTEXT_IS_DESTROYED:
+		return true;
+	case CUDA_ERROR_INVALID_DEVICE:
+		return kind == 'v' || kind == 'p' || kind == 'l';
+	case CUDA_ERROR_NOT_FOUND:
+		return kind == 'd' || kind == 'p' || kind == 'c' || kind == 'l';
+	case CUDA_ERROR_INVALID_IMAGE:
+	case CUDA_ERROR_FILE_NOT_FOUND:
+	case CUDA_ERROR_NOT_SUPPORTED:
+	case CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED:
+	case CUDA_ERROR_INVALID_RESOURCE_TYPE:
+		return kind == 'p' || kind == 'c' || kind == 'l';
+	default:
+		return false;
+	}
+}
+
+static bool host_too(const char *name)
+{
+	return !strncmp(name, "cuMemcpy_", 9) || !strcmp(name, "cuMemcpy") || !strncmp(name, "cuMemcpyAsync", 13);
+}
+
+/* --- calling -------------------------------------------------------------------------------------------------------- */
+
+static void died(int sig)
+{
+	printf("not ok - %s: %s\n", now, sig == SIGALRM ? "it hangs" : "it crashes");
+	fflush(stdout);
+	_exit(1);
+}
+
+static void arguments(const struct entry *e, uint64_t *a)
+{
+	const CUmemLocation device = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = good.device };
+
+	for (unsigned int i = 0; i < e->n; i++) {
+		char k = e->kinds[i];
+
+		memset(buffers[i], 0, BUFFER);
+		if (k == 'd')
+			a[i] = memory;
+		else if (k == 'v')
+			a[i] = good.device;
+		else if (k == 'p')
+			a[i] = (uintptr_t)buffers[i];
+		else if (k == 'l')
+			a[i] = (uintptr_t)memcpy(buffers[i], &device, sizeof(device));
+		else if (k == 'c')
+			a[i] = (uintptr_t)strcpy((char *)buffers[i], "nothing");
+		else if (k == 'f')
+			a[i] = (uintptr_t)object_function;
+		else if (k == '-')
+			a[i] = 1;
+		else
+			a[i] = (uintptr_t)good.of[(int)k];
+	}
+}
+
+/* The session works: a value goes out and comes back, and nothing of the wrong call is heard of later. */
+static CUresult works(void)
+{
+	static unsigned int value;
+	unsigned int back = 0;
+	CUresult r;
+
+	value++;
+	CU(cuCtxSetCurrent(context));
+	r = cuMemsetD32_v2(memory, value, 1);
+	if (r == CUDA_SUCCESS)
+		r = cuMemcpyDtoH_v2(&back, memory, sizeof(back));
+	return r != CUDA_SUCCESS ? r : back == value ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+}
+
+static void wrong(const struct entry *e, unsigned int i, uint64_t value, const char *what, bool null)
+{
+	CUstreamCaptureStatus status;
+	uint64_t a[MOST];
+	char text[160];
+	CUresult r, after;
+
+	arguments(e, a);
+	a[i] = value;
+	snprintf(text, sizeof(text), "%s, argument %u %s", e->name, i + 1, what);
+	now = text;
+	alarm(60);
+	r = e->call(a);
+	if (!refused(r, e->kinds[i]) && !(null && r == CUDA_SUCCESS && may_be_null(e->name, i))) {
+		printf("# %s: %s\n", text, cu_name(r));
+		wrongs++;
+	}
+	if (cuStreamIsCapturing((CUstream)good.of['S'], &status) == CUDA_SUCCESS && status)
+		cuStreamEndCapture((CUstream)good.of['S'], (CUgraph *)buffers[0]);
+	after = works();
+	if (after != CUDA_SUCCESS) {
+		bail("%s: %s, and then %s", text, cu_name(r), cu_name(after));
+	}
+	alarm(0);
+	now = "nothing";
+}
+
+static void sweep_handle(const struct entry *e, unsigned int i)
+{
+	char k = e->kinds[i];
+	uint64_t right = (uintptr_t)good.of[(int)k];
+
+	if (k != 'S')
+		wrong(e, i, 0, "NULL", true);
+	wrong(e, i, (uintptr_t)good.of[k == 'E' ? 'A' : 'E'], "of another type", false);
+	wrong(e, i, 0xdeadbeef0, "invented", false);
+	wrong(e, i, right + 8, "8 bytes off", false);
+	wrong(e, i, right + 1, "a byte off", false);
+	wrong(e, i, 5, "a small number", false);
+	if (gone.of[(int)k])
+		wrong(e, i, (uintptr_t)gone.of[(int)k], "destroyed", false);
+}
+
+static void sweep(const struct entry *e)
+{
+	int before = wrongs;
+	unsigned int swept = 0;
+
+	for (unsigned int i = 0; i < e->n; i++) {
+		char k = e->kinds[i];
+
+		swept += k != '-';
+		if (strchr(KINDS, k)) {
+			sweep_handle(e, i);
+		} else if (k == 'v') {
+			wrong(e, i, (uint32_t)-1, "device -1", false);
+			wrong(e, i, 99, "device 99", false);
+		} else if (k == 'd') {
+			wrong(e, i, 0, "0", true);
+			/* What is nobody's may be host memory, which is read and written as the program says. */
+			if (!host_too(e->name))
+				wrong(e, i, 0x123456789000, "nobody's", false);
+			wrong(e, i, memory + OBJECT_BYTES, "past the end", false);
+			wrong(e, i, freed, "freed", false);
+			if (strstr(e->name, "D16") || strstr(e->name, "D32") || strstr(e->name, "Value"))
+				wrong(e, i, memory + 1, "misaligned", false);
+		} else if (k == 'p' || k == 'l' || k == 'c' || k == 'f') {
+			wrong(e, i, 0, "NULL", true);
+		}
+	}
+	if (swept)
+		ok(wrongs == before, "%s refuses what is wrong", e->name);
+}
+
+/* --- what a context takes with it ----------------------------------------------------------------------------------- */
+
+#define ENDED	"SEMFAITUXYJ"	/* the objects that end with their context; others belong to the device or the process */
+
+static bool takes(const struct entry *e, const char *kinds)
+{
+	return e->kinds[strcspn(e->kinds, kinds)];
+}
+
+/* In a context that is current and no more active nothing can be done. */
+static void without_context(const struct entry *e)
+{
+	uint64_t a[MOST];
+	CUresult r;
+
+	if (!takes(e, ENDED "d"))
+		return;
+	arguments(e, a);
+	now = e->name;
+	alarm(60);
+	r = e->call(a);
+	alarm(0);
+	if (!refused(r, 'd')) {
+		printf("# %s, after the reset: %s\n", e->name, cu_name(r));
+		wrongs++;
+	}
+}
+
+/* With another context, or the same one begun anew, the handles of what has ended are still none. */
+static void with_another(const struct entry *e, const char *what)
+{
+	for (unsigned int i = 0; i < e->n; i++)
+		if (strchr(ENDED, e->kinds[i]))
+			wrong(e, i, (uintptr_t)gone.of[(int)e->kinds[i]], what, false);
+}
+
+static void each(void (*fn)(const struct entry *e))
+{
+	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
+		fn(&entries[i]);
+}
+
+static void after_reset(const struct entry *e) { with_another(e, "of before the reset"); }
+static void after_end(const struct entry *e) { with_another(e, "of a context that has ended"); }
+
+static void endings(CUdevice dev)
+{
+	CUcontext own, other;
+	int before = wrongs;
+
+	CU(cuDevicePrimaryCtxReset_v2(dev));
+	each(without_context);
+	ok(wrongs == before, "after cuDevicePrimaryCtxReset nothing can be done with what there was");
+
+	gone = good;
+	CU(cuDevicePrimaryCtxRetain(&other, dev));
+	ok(other == context, "the primary context begins anew, as the same one");
+	CU(cuMemAlloc_v2(&memory, OBJECT_BYTES));
+	objects_make(&good, dev);
+	before = wrongs;
+	each(after_reset);
+	ok(wrongs == before, "and knows nothing of what there was before");
+
+	CU(cuCtxCreate_v2(&own, 0, dev));
+	gone = good;
+	objects_make(&gone, dev);
+	CU(cuCtxDestroy_v2(own));
+	CU(cuCtxGetCurrent(&other));
+	ok(other == context, "a context that is destroyed is current no more");
+	before = wrongs;
+	each(after_end);
+	ok(wrongs == before, "what was in it is gone");
+}
+
+int main(int argc, char **argv)
+{
+	CUdevice dev;
+
+	signal(SIGSEGV, died);
+	signal(SIGBUS, died);
+	signal(SIGABRT, died);
+	signal(SIGALRM, died);
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&context, dev));
+	CU(cuCtxSetCurrent(context));
+	CU(cuMemAlloc_v2(&memory, OBJECT_BYTES));
+	CU(cuMemAlloc_v2(&freed, OBJECT_BYTES));
+	for (unsigned int i = 0; i < MOST; i++)
+		buffers[i] = malloc(BUFFER);
+	objects_make(&good, dev);
+	gone = good;
+	for (const char *k = KINDS; *k; k++)
+		gone.of[(int)*k] = object_make(&gone, *k);
+	/* The last first: what has no end of its own, but for descriptors, goes with what it belongs to. */
+	for (size_t k = strlen(KINDS); k--;)
+		object_end(KINDS[k], gone.of[(int)KINDS[k]]);
+	gone.of['D'] = NULL;
+	CU(cuMemFree_v2(freed));
+
+	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
+		if (argc < 2 || !strcmp(argv[1], entries[i].name))
+			sweep(&entries[i]);
+	endings(dev);
+	return tap_done();
+}

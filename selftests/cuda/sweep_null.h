@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* For driver_sweep.c: which arguments may be NULL (or 0, of addresses), from CUDA's documentation. Others may not. */
+#ifndef SELFTESTS_SWEEP_NULL_H
+#define SELFTESTS_SWEEP_NULL_H
+
+#define ARG(n)		(1u << ((n) - 1))
+
+/* Also for the forms _ptsz and _ptds. */
+static const struct {
+	const char *name;
+	unsigned int arguments;
+} nulls[] = {
+	{ "cuCtxCreate_v4", ARG(2) },
+	{ "cuCtxPopCurrent", ARG(1) },
+	{ "cuCtxPopCurrent_v2", ARG(1) },
+	{ "cuCtxSetCurrent", ARG(1) },
+	{ "cuCtxGetDevice_v2", ARG(2) },
+	{ "cuCtxGetId", ARG(1) },
+	{ "cuCtxGetApiVersion", ARG(1) },
+	{ "cuCtxSynchronize_v2", ARG(1) },
+	{ "cuCtxGetStreamPriorityRange", ARG(1) | ARG(2) },
+	{ "cuCtxRecordEvent", ARG(1) },
+	{ "cuCtxWaitEvent", ARG(1) },
+	{ "cuMemFree_v2", ARG(1) },
+	{ "cuMemFreeHost", ARG(1) },
+	{ "cuMemGetAddressRange_v2", ARG(1) | ARG(2) },
+	{ "cuDeviceRegisterAsyncNotification", ARG(3) },
+	{ "cuMemcpyBatchAsync", ARG(8) },
+	{ "cuStreamGetCtx_v2", ARG(3) },
+	{ "cuStreamGetCaptureInfo", ARG(3) },
+	{ "cuStreamGetCaptureInfo_v2", ARG(3) | ARG(4) | ARG(5) | ARG(6) },
+	{ "cuStreamGetCaptureInfo_v3", ARG(3) | ARG(4) | ARG(5) | ARG(6) | ARG(7) },
+	{ "cuLaunchKernel", ARG(10) | ARG(11) },	/* the kernel has no parameters */
+	{ "cuLaunchCooperativeKernel", ARG(10) },
+	{ "cuLaunchHostFunc", ARG(3) },
+	{ "cuGraphGetNodes", ARG(2) },
+	{ "cuGraphGetRootNodes", ARG(2) },
+	{ "cuGraphGetEdges_v2", ARG(4) },
+	{ "cuGraphNodeGetDependencies", ARG(2) },
+	{ "cuGraphNodeGetDependencies_v2", ARG(3) },
+	{ "cuGraphNodeGetDependentNodes", ARG(2) },
+	{ "cuGraphNodeGetDependentNodes_v2", ARG(3) },
+	{ "cuGraphExecUpdate", ARG(3) },
+	{ "cuUserObjectCreate", ARG(2) },
+	{ "cuGraphConditionalHandleCreate", ARG(3) },
+	{ "cuOccupancyMaxPotentialBlockSize", ARG(4) },
+	{ "cuOccupancyMaxPotentialBlockSizeWithFlags", ARG(4) },
+	{ "cuTexRefSetArray", ARG(2) },
+	{ "cuTexRefSetAddress_v2", ARG(1) | ARG(3) },
+	{ "cuCtxGetDevResource", ARG(1) },
+	{ "cuLogsRegisterCallback", ARG(2) | ARG(3) },
+};
+
+#endif
