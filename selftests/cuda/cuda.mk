@@ -7,7 +7,11 @@ CUDA_TESTS_DIR := selftests/cuda
 CUDA_TESTS     := $(B)/tests/cuda
 CUDA_RUNTIME_TESTS := vectoradd matmul reduce histogram softmax structparam streams threads handoff printf ptds \
 		      copies attributes errors managed graphs textures
-CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_capture driver_legacy driver_green driver_launch driver_batch driver_image driver_query driver_array driver_managed driver_pool driver_mapped
+CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_capture driver_legacy driver_green driver_launch driver_batch driver_image driver_query driver_array driver_managed driver_pool driver_mapped \
+		      driver_context driver_function driver_stream driver_ptds
+# The same programs with per-thread default streams: stream 0 is the thread's own, by the calls' _ptsz and _ptds forms.
+CUDA_PTDS_TESTS	   := $(addsuffix -ptds,driver_stream driver_memory driver_batch driver_capture driver_array driver_pool \
+		      driver_launch driver_callback driver_graph driver_graph_nodes)
 # Not for NVIDIA's own library, nor for the software GPU's: what they are given they follow.
 CUDA_SHIM_TESTS	   := driver_sweep
 # The same source in other clothes: fatbin without compression, with LZ4, PTX for debugging, PTX of a newer target,
@@ -27,9 +31,9 @@ NVCCFLAGS-reduce-sm120	   := -arch=compute_120
 NVCCFLAGS-vectoradd-noptx  := -gencode arch=compute_75,code=sm_75
 
 CUDA_TEST_PROGRAMS := $(foreach k,static shared,$(CUDA_RUNTIME_TESTS:%=$(CUDA_TESTS)/$k/%)) \
-		      $(addprefix $(CUDA_TESTS)/static/,$(CUDA_DRIVER_TESTS) $(CUDA_SHIM_TESTS) $(CUDA_VARIANTS))
+		      $(addprefix $(CUDA_TESTS)/static/,$(CUDA_DRIVER_TESTS) $(CUDA_PTDS_TESTS) $(CUDA_SHIM_TESTS) $(CUDA_VARIANTS))
 
-CUDA_C_TESTS := $(CUDA_DRIVER_TESTS) $(CUDA_SHIM_TESTS)
+CUDA_C_TESTS := $(CUDA_DRIVER_TESTS) $(CUDA_PTDS_TESTS) $(CUDA_SHIM_TESTS)
 
 .PHONY: cuda-tests
 cuda-tests: $(CUDA_TEST_PROGRAMS)
@@ -57,7 +61,12 @@ $(CUDA_TESTS)/shared/%: $(CUDA_TESTS)/obj/%.o
 	@mkdir -p $(@D)
 	$(CXX) -o $@ $< -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -l:libcudart.so.13 -lpthread
 
-$(CUDA_C_TESTS:%=$(CUDA_TESTS)/obj/%.o): $(CUDA_TESTS)/obj/%.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
+$(CUDA_PTDS_TESTS:%=$(CUDA_TESTS)/obj/%.o): $(CUDA_TESTS)/obj/%-ptds.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -DCUDA_API_PER_THREAD_DEFAULT_STREAM -isystem $(CUDA)/include -c -o $@ $<
+
+$(filter-out $(CUDA_PTDS_TESTS:%=$(CUDA_TESTS)/obj/%.o),$(CUDA_C_TESTS:%=$(CUDA_TESTS)/obj/%.o)): \
+		$(CUDA_TESTS)/obj/%.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -isystem $(CUDA)/include -I$(B)/gen -c -o $@ $<
 

@@ -296,7 +296,7 @@ static void streams(void)
 	CUstreamCaptureStatus st;
 	GIVES(cuStreamIsCapturing(CU_STREAM_LEGACY, &st), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "asking the legacy stream");
 	ok(status(u) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "does the capture no harm");
-	GIVES(cuMemsetD32Async(d, 0, 1, NULL), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "using it");
+	GIVES(cuMemsetD32Async(d, 0, 1, CU_STREAM_LEGACY), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "using it");
 	ok(status(u) == CU_STREAM_CAPTURE_STATUS_INVALIDATED, "does");
 	GIVES(cuStreamEndCapture(u, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "the end of it");
 	GIVES(cuStreamBeginCapture(CU_STREAM_LEGACY, CU_STREAM_CAPTURE_MODE_RELAXED), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,

@@ -55,7 +55,7 @@ BOTH_DS(cuMemcpy3DPeer, (const CUDA_MEMCPY3D_PEER *p), (p, ptds))
 	if (!sg_object_check(&sg_ctx_table, p->srcContext) || !sg_object_check(&sg_ctx_table, p->dstContext))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	c = plain(p);
-	return cuMemcpy3D_v2(&c);
+	return ptds ? cuMemcpy3D_v2_ptds(&c) : cuMemcpy3D_v2(&c);
 }
 
 BOTH(cuMemcpy3DPeerAsync, (const CUDA_MEMCPY3D_PEER *p, CUstream stream), (p, stream, ptds))
@@ -198,7 +198,7 @@ BOTH(cuStreamBatchMemOp_v2, (CUstream stream, unsigned int count, CUstreamBatchM
 		case CU_STREAM_MEM_OP_BARRIER:	/* a stream's operations are in order here */
 			break;
 		default:
-			e = CUDA_ERROR_NOT_SUPPORTED;
+			e = p->operation == CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
 		}
 	}
 	return e;

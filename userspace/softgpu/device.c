@@ -315,6 +315,8 @@ CUresult cuDeviceGetExecAffinitySupport(int *pi, CUexecAffinityType type, CUdevi
 {
 	CUresult e = device_check(pi, dev);
 
+	if (!e && type != CU_EXEC_AFFINITY_TYPE_SM_COUNT)
+		e = CUDA_ERROR_INVALID_VALUE;
 	if (!e)
 		*pi = 0;
 	return e;

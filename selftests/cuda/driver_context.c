@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Devices and contexts: what they are, what is current in which thread, what can be set of them, in every form of the calls. */
+#define __CUDA_API_VERSION_INTERNAL
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#include <pthread.h>
+
+#include "driver.h"
+
+/* cudaProfiler.h, which not every toolkit has. */
+CUresult CUDAAPI cuProfilerStart(void);
+CUresult CUDAAPI cuProfilerStop(void);
+
+static CUdevice dev;
+
+static void devices(void)
+{
+	char id[32] = "", name[256] = "", luid[8], short_name[4] = "xxx";
+	int major = 0, minor = 0, want[2], n = -1, threads, affinity = -1, version = 0;
+	CUdevprop properties;
+	unsigned int mask;
+	CUuuid old, new;
+	size_t total, width = 0;
+	const char *text;
+	CUdevice same;
+
+	GIVES(cuInit(1), CUDA_ERROR_INVALID_VALUE, "flags for cuInit");
+	CU(cuDriverGetVersion(&version));
+	ok(version >= 13000, "the driver is of CUDA 13 or later: %d", version);
+	CU(cuDeviceGetName(name, sizeof(name), dev));
+	CU(cuDeviceGetName(short_name, sizeof(short_name), dev));
+	ok(strlen(name) > 3 && strlen(short_name) == 3 && !strncmp(name, short_name, 3), "a name is cut to the room there is: %s",
+	   short_name);
+	GIVES(cuDeviceGetName(name, 0, dev), CUDA_ERROR_INVALID_VALUE, "no room for a name");
+	CU(cuDeviceGetUuid(&old, dev));
+	CU(cuDeviceGetUuid_v2(&new, dev));
+	ok(!memcmp(&old, &new, sizeof(old)), "a UUID is the same in both forms");
+	GIVES(cuDeviceGetLuid(luid, &mask, dev), CUDA_ERROR_NOT_SUPPORTED, "a LUID, which only Windows has");
+	CU(cuDeviceComputeCapability(&major, &minor, dev));
+	CU(cuDeviceGetAttribute(&want[0], CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, dev));
+	CU(cuDeviceGetAttribute(&want[1], CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, dev));
+	ok(major == want[0] && minor == want[1], "compute capability %d.%d by both ways", major, minor);
+	CU(cuDeviceGetProperties(&properties, dev));
+	CU(cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, dev));
+	ok(properties.maxThreadsPerBlock == threads && properties.SIMDWidth == 32, "properties are attributes");
+	GIVES(cuDeviceGetAttribute(&n, (CUdevice_attribute)0, dev), CUDA_ERROR_INVALID_VALUE, "attribute 0");
+	GIVES(cuDeviceGetAttribute(&n, (CUdevice_attribute)9999, dev), CUDA_ERROR_INVALID_VALUE, "attribute 9999");
+	CU(cuDeviceTotalMem_v2(&total, dev));
+	ok(total >= 64 << 20, "memory: %zu MiB", total >> 20);
+	CU(cuDeviceGetTexture1DLinearMaxWidth(&width, CU_AD_FORMAT_FLOAT, 1, dev));
+	ok(width >= 1 << 16, "a linear texture has up to %zu texels", width);
+	CU(cuDeviceGetPCIBusId(id, sizeof(id), dev));
+	same = -1;
+	CU(cuDeviceGetByPCIBusId(&same, id));
+	ok(same == dev, "the device at %s is this one", id);
+	GIVES(cuDeviceGetPCIBusId(id, 3, dev), CUDA_ERROR_INVALID_VALUE, "no room for an address");
+	GIVES(cuDeviceGetByPCIBusId(&same, "no address"), CUDA_ERROR_INVALID_VALUE, "what is no address");
+	GIVES(cuDeviceGetByPCIBusId(&same, "ffff:ff:1f.0"), CUDA_ERROR_INVALID_DEVICE, "the address of no device");
+	CU(cuDeviceGetExecAffinitySupport(&affinity, CU_EXEC_AFFINITY_TYPE_SM_COUNT, dev));
+	ok(affinity == 0 || affinity == 1, "execution affinity: %d", affinity);
+	GIVES(cuDeviceGetExecAffinitySupport(&affinity, (CUexecAffinityType)77, dev), CUDA_ERROR_INVALID_VALUE, "an affinity that is none");
+	CU(cuGetErrorString(CUDA_ERROR_INVALID_HANDLE, &text));
+	ok(!strcmp(text, "invalid resource handle"), "an error's text: %s", text);
+	GIVES(cuGetErrorString((CUresult)123456, &text), CUDA_ERROR_INVALID_VALUE, "no error's text");
+	ok(!text, "which is NULL then");
+	CU(cuProfilerStart());
+	CU(cuProfilerStop());
+}
+
+static void primary(void)
+{
+	unsigned int flags = 77;
+	CUcontext ctx, again;
+	int active = 77;
+
+	CU(cuDevicePrimaryCtxGetState(dev, &flags, &active));
+	ok(!flags && !active, "nobody has used the primary context yet");
+	CU(cuDevicePrimaryCtxSetFlags(dev, CU_CTX_SCHED_BLOCKING_SYNC));
+	CU(cuDevicePrimaryCtxGetState(dev, &flags, &active));
+	ok((flags & CU_CTX_SCHED_MASK) == CU_CTX_SCHED_BLOCKING_SYNC && !active, "its flags can be set before");
+	CU(cuDevicePrimaryCtxSetFlags_v2(dev, 0));
+	GIVES(cuDevicePrimaryCtxSetFlags_v2(dev, 0x10000), CUDA_ERROR_INVALID_VALUE, "flags that are none");
+	GIVES(cuDevicePrimaryCtxRelease_v2(dev), CUDA_ERROR_INVALID_CONTEXT, "giving back what nobody has");
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuDevicePrimaryCtxRetain(&again, dev));
+	ok(ctx == again, "it is one and the same");
+	CU(cuDevicePrimaryCtxGetState(dev, &flags, &active));
+	ok(active == 1, "and active now");
+	CU(cuDevicePrimaryCtxRelease(dev));
+	CU(cuDevicePrimaryCtxGetState(dev, &flags, &active));
+	ok(active == 1, "until the last one");
+	CU(cuDevicePrimaryCtxRelease(dev));
+	CU(cuDevicePrimaryCtxGetState(dev, &flags, &active));
+	ok(!active, "gives it back");
+}
+
+/* Contexts of the program's own, and the stack. */
+static void stack(void)
+{
+	CUcontext a, b, c, got, none;
+	unsigned long long ida = 0, idb = 0;
+	unsigned int flags = 77, version = 0;
+	CUdevice device = -1;
+	CUdeviceptr p;
+	int low, high;
+
+	GIVES(cuCtxPopCurrent_v2(&got), CUDA_ERROR_INVALID_CONTEXT, "nothing to take from the stack");
+	GIVES(cuMemAlloc_v2(&p, 4), CUDA_ERROR_INVALID_CONTEXT, "memory without a context");
+	GIVES(cuCtxGetDevice(&device), CUDA_ERROR_INVALID_CONTEXT, "the device of no context");
+	GIVES(cuCtxGetFlags(&flags), CUDA_ERROR_INVALID_CONTEXT, "its flags");
+	GIVES(cuCtxSetFlags(0), CUDA_ERROR_INVALID_CONTEXT, "setting them");
+	GIVES(cuCtxSynchronize(), CUDA_ERROR_INVALID_CONTEXT, "waiting for it");
+	CU(cuCtxCreate(&a, 0, dev));
+	CU(cuCtxCreate_v2(&b, CU_CTX_SCHED_SPIN, dev));
+	CU(cuCtxCreate_v3(&c, NULL, 0, 0, dev));
+	CU(cuCtxGetCurrent(&got));
+	ok(got == c && a != b && b != c, "a new context is current");
+	GIVES(cuCtxCreate_v2(&got, 0x10000, dev), CUDA_ERROR_INVALID_VALUE, "flags that are none");
+	CU(cuCtxPopCurrent(&got));
+	ok(got == c, "it can be taken from the stack");
+	CU(cuCtxGetCurrent(&got));
+	ok(got == b, "below it is the one before");
+	CU(cuCtxGetFlags(&flags));
+	ok((flags & CU_CTX_SCHED_MASK) == CU_CTX_SCHED_SPIN, "whose flags are as they were given: %u", flags);
+	CU(cuCtxSetFlags(CU_CTX_SCHED_YIELD));
+	CU(cuCtxGetFlags(&flags));
+	ok((flags & CU_CTX_SCHED_MASK) == CU_CTX_SCHED_YIELD, "and can be set");
+	GIVES(cuCtxSetFlags(0x10000), CUDA_ERROR_INVALID_VALUE, "but only to what there is");
+	CU(cuCtxGetDevice(&device));
+	ok(device == dev, "the context's device");
+	CU(cuCtxGetId(a, &ida));
+	CU(cuCtxGetId(NULL, &idb));
+	ok(ida != idb, "contexts have numbers of their own");
+	CU(cuCtxGetApiVersion(b, &version));
+	ok(version >= 3020, "and a version, %u", version);
+	CU(cuCtxGetStreamPriorityRange(&low, &high));
+	ok(high <= low, "priorities from %d to %d", high, low);
+	CU(cuCtxPushCurrent(c));
+	CU(cuCtxPushCurrent_v2(a));
+	CU(cuMemAlloc_v2(&p, 4096));
+	CU(cuCtxDestroy(a));
+	CU(cuCtxGetCurrent(&got));
+	ok(got == c, "destroying the current one leaves the one below");
+	GIVES(cuMemFree_v2(p), CUDA_ERROR_INVALID_VALUE, "its memory is gone with it");
+	GIVES(cuCtxPushCurrent_v2(a), CUDA_ERROR_INVALID_CONTEXT, "and cannot be used again");
+	/* b lies below c, and is destroyed there. */
+	CU(cuCtxDestroy_v2(b));
+	CU(cuCtxPopCurrent_v2(&got));
+	GIVES(cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED, "one that was destroyed below the current one");
+	GIVES(cuMemAlloc_v2(&p, 4), CUDA_ERROR_CONTEXT_IS_DESTROYED, "is current, and good for nothing");
+	/* What takes its place is another one. */
+	CU(cuCtxCreate_v2(&b, 0, dev));
+	CU(cuCtxPopCurrent_v2(NULL));
+	GIVES(cuMemAlloc_v2(&p, 4), CUDA_ERROR_CONTEXT_IS_DESTROYED, "also when there are new ones");
+	CU(cuCtxDestroy_v2(b));
+	CU(cuCtxPopCurrent_v2(&none));
+	CU(cuCtxPopCurrent_v2(&none));	/* what was a */
+	CU(cuCtxDestroy_v2(c));
+	CU(cuCtxGetCurrent(&got));
+	ok(!got, "nothing is current in the end");
+}
+
+static void settings(CUcontext ctx)
+{
+	static const CUlimit limits[] = { CU_LIMIT_STACK_SIZE, CU_LIMIT_PRINTF_FIFO_SIZE, CU_LIMIT_MALLOC_HEAP_SIZE };
+	CUfunc_cache cache = (CUfunc_cache)77;
+	CUsharedconfig banks = (CUsharedconfig)77;
+	CUexecAffinityParam affinity;
+	size_t value, got;
+	CUresult r;
+
+	for (int i = 0; i < 3; i++) {
+		CU(cuCtxGetLimit(&value, limits[i]));
+		CU(cuCtxSetLimit(limits[i], value + 1024));
+		CU(cuCtxGetLimit(&got, limits[i]));
+		ok(got >= value + 1024, "limit %d goes from %zu to %zu", limits[i], value, got);
+		CU(cuCtxSetLimit(limits[i], value));
+	}
+	r = cuCtxGetLimit(&value, (CUlimit)99);
+	ok(r == CUDA_ERROR_UNSUPPORTED_LIMIT || r == CUDA_ERROR_INVALID_VALUE, "a limit there is none of: %s", cu_name(r));
+	r = cuCtxSetLimit((CUlimit)99, 1);
+	ok(r == CUDA_ERROR_UNSUPPORTED_LIMIT || r == CUDA_ERROR_INVALID_VALUE, "setting it: %s", cu_name(r));
+	CU(cuCtxSetCacheConfig(CU_FUNC_CACHE_PREFER_L1));
+	CU(cuCtxGetCacheConfig(&cache));
+	ok(cache == CU_FUNC_CACHE_PREFER_L1 || cache == CU_FUNC_CACHE_PREFER_NONE, "a preference for the cache: %d", cache);
+	CU(cuCtxSetCacheConfig(CU_FUNC_CACHE_PREFER_NONE));
+	CU(cuCtxGetSharedMemConfig(&banks));
+	CU(cuCtxSetSharedMemConfig(CU_SHARED_MEM_CONFIG_FOUR_BYTE_BANK_SIZE));
+	ok(banks == CU_SHARED_MEM_CONFIG_DEFAULT_BANK_SIZE || banks == CU_SHARED_MEM_CONFIG_FOUR_BYTE_BANK_SIZE, "banks of shared memory: %d", banks);
+	CU(cuCtxResetPersistingL2Cache());
+	r = cuCtxGetExecAffinity(&affinity, CU_EXEC_AFFINITY_TYPE_SM_COUNT);
+	ok(r == CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY || (r == CUDA_SUCCESS && affinity.param.smCount.val), "multiprocessors of the context: %s",
+	   cu_name(r));
+	r = cuFlushGPUDirectRDMAWrites(CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX, CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER);
+	ok(r == CUDA_SUCCESS || r == CUDA_ERROR_NOT_SUPPORTED, "writes of other devices: %s", cu_name(r));
+	CU(cuCtxSynchronize_v2(ctx));
+}
+
+struct other {
+	CUcontext ctx;
+	pthread_barrier_t barrier;
+	CUresult before, after, again;
+};
+
+static void *other_thread(void *arg)
+{
+	struct other *o = arg;
+	CUdeviceptr p;
+	CUcontext got;
+
+	cuCtxGetCurrent(&got);
+	o->before = got ? CUDA_ERROR_UNKNOWN : cuCtxSetCurrent(o->ctx);
+	pthread_barrier_wait(&o->barrier);
+	pthread_barrier_wait(&o->barrier);
+	o->after = cuMemAlloc_v2(&p, 4096);
+	cuCtxGetCurrent(&got);
+	if (got != o->ctx)
+		o->after = CUDA_ERROR_UNKNOWN;
+	o->again = cuCtxSetCurrent(o->ctx);
+	return NULL;
+}
+
+/* Each thread has its own; what one destroys another one loses. */
+static void threads(void)
+{
+	struct other o;
+	pthread_t t;
+
+	CU(cuCtxCreate_v2(&o.ctx, 0, dev));
+	pthread_barrier_init(&o.barrier, NULL, 2);
+	pthread_create(&t, NULL, other_thread, &o);
+	pthread_barrier_wait(&o.barrier);
+	CU(cuCtxDestroy_v2(o.ctx));
+	pthread_barrier_wait(&o.barrier);
+	pthread_join(t, NULL);
+	ok(o.before == CUDA_SUCCESS, "a new thread has no current context, and can have this one");
+	ok(o.after == CUDA_ERROR_CONTEXT_IS_DESTROYED, "which another one destroyed: %s", cu_name(o.after));
+	ok(o.again == CUDA_ERROR_INVALID_CONTEXT, "it cannot be made current again: %s", cu_name(o.again));
+}
+
+/* cuDevicePrimaryCtxReset, as cudaDeviceReset has it. */
+static void reset(void)
+{
+	CUcontext ctx, again;
+	unsigned int flags;
+	CUdeviceptr p, q;
+	CUstream s;
+	CUevent e;
+	int active;
+
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuMemAlloc_v2(&p, 4096));
+	CU(cuStreamCreate(&s, 0));
+	CU(cuEventCreate(&e, 0));
+	CU(cuEventRecord(e, s));
+	CU(cuEventSynchronize(e));
+	CU(cuDevicePrimaryCtxReset(dev));
+	CU(cuDevicePrimaryCtxGetState(dev, &flags, &active));
+	ok(!active, "after a reset the primary context is not active");
+	GIVES(cuMemAlloc_v2(&q, 4096), CUDA_ERROR_CONTEXT_IS_DESTROYED, "nothing can be had of it");
+	GIVES(cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED, "nor waited for");
+	CU(cuDevicePrimaryCtxRetain(&again, dev));
+	ok(ctx == again, "begun anew it is the same one");
+	CU(cuMemAlloc_v2(&q, 4096));
+	CU(cuMemsetD8_v2(q, 1, 4096));
+	CU(cuCtxSynchronize());
+	ok(true, "and of use");
+	CU(cuMemFree_v2(q));
+	CU(cuDevicePrimaryCtxReset_v2(dev));
+	CU(cuCtxSetCurrent(NULL));
+}
+
+static void resolving(void)
+{
+	void *old = NULL, *new = NULL;
+	CUdriverProcAddressQueryResult status;
+
+	CU(cuGetProcAddress("cuMemAlloc", &old, 13000, 0));
+	CU(cuGetProcAddress_v2("cuMemAlloc", &new, 13000, 0, &status));
+	ok(old && old == new && status == CU_GET_PROC_ADDRESS_SUCCESS, "both forms of cuGetProcAddress find the same");
+	GIVES(cuGetProcAddress("cuNoSuchCall", &old, 13000, 0), CUDA_ERROR_NOT_FOUND, "what is not there");
+	ok(!old, "has no address");
+}
+
+int main(void)
+{
+	CUcontext ctx;
+
+	GIVES(cuCtxGetCurrent(&ctx), CUDA_ERROR_NOT_INITIALIZED, "before cuInit");
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	devices();
+	primary();
+	stack();
+	CU(cuCtxCreate_v4(&ctx, NULL, 0, dev));
+	settings(ctx);
+	CU(cuCtxDestroy_v2(ctx));
+	threads();
+	reset();
+	resolving();
+	return tap_done();
+}
