@@ -103,12 +103,17 @@ static void stack(void)
 	CUdeviceptr p;
 	int low, high;
 
-	GIVES(cuCtxPopCurrent_v2(&got), CUDA_ERROR_INVALID_CONTEXT, "nothing to take from the stack");
+	GIVES(cuCtxPopCurrent(&got), CUDA_ERROR_INVALID_CONTEXT, "nothing to take from the stack");
+	GIVES(cuCtxPopCurrent_v2(&got), CUDA_ERROR_INVALID_CONTEXT, "by either form");
 	GIVES(cuMemAlloc_v2(&p, 4), CUDA_ERROR_INVALID_CONTEXT, "memory without a context");
 	GIVES(cuCtxGetDevice(&device), CUDA_ERROR_INVALID_CONTEXT, "the device of no context");
 	GIVES(cuCtxGetFlags(&flags), CUDA_ERROR_INVALID_CONTEXT, "its flags");
 	GIVES(cuCtxSetFlags(0), CUDA_ERROR_INVALID_CONTEXT, "setting them");
 	GIVES(cuCtxSynchronize(), CUDA_ERROR_INVALID_CONTEXT, "waiting for it");
+	GIVES(cuCtxGetStreamPriorityRange(&low, &high), CUDA_ERROR_INVALID_CONTEXT, "its priorities");
+	GIVES(cuCtxSetCacheConfig(CU_FUNC_CACHE_PREFER_L1), CUDA_ERROR_INVALID_CONTEXT, "its cache");
+	GIVES(cuCtxSetSharedMemConfig(CU_SHARED_MEM_CONFIG_DEFAULT_BANK_SIZE), CUDA_ERROR_INVALID_CONTEXT, "its shared memory");
+	GIVES(cuCtxResetPersistingL2Cache(), CUDA_ERROR_INVALID_CONTEXT, "what it keeps");
 	CU(cuCtxCreate(&a, 0, dev));
 	CU(cuCtxCreate_v2(&b, CU_CTX_SCHED_SPIN, dev));
 	CU(cuCtxCreate_v3(&c, NULL, 0, 0, dev));

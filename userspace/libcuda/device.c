@@ -117,6 +117,8 @@ static int own_answer(CUdevice_attribute a, int value)
 	case CU_DEVICE_ATTRIBUTE_SPARSE_CUDA_ARRAY_SUPPORTED:
 	case CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED:
 		return 0;
+	case CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY:
+		return 1;	/* it is pinned memory, which every GPU reaches */
 	default:
 		return value;
 	}

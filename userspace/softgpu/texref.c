@@ -363,7 +363,15 @@ CUresult cuTexRefGet##name params					\
 	return CUDA_SUCCESS;						\
 }
 
-SET(Format, (CUtexref h, CUarray_format format, int channels), channels == 1 || channels == 2 || channels == 4,
+static bool is_format(CUarray_format format, int channels)
+{
+	enum texel_format texel;
+	unsigned int size, real;
+
+	return channels > 0 && sg_format(format, channels, &texel, &size, &real);
+}
+
+SET(Format, (CUtexref h, CUarray_format format, int channels), is_format(format, channels),
     (r->format = format, r->channels = channels))
 SET(AddressMode, (CUtexref h, int dim, CUaddress_mode mode), dim >= 0 && dim < 3 && mode <= CU_TR_ADDRESS_MODE_BORDER,
     r->tex.addressMode[dim] = mode)

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Two devices in one session: what they are to each other, copies between them; with one device, that there is no other. */
+#define __CUDA_API_VERSION_INTERNAL
+#include "driver.h"
+
+static void alone(CUdevice dev)
+{
+	int can = 77;
+
+	GIVES(cuDeviceCanAccessPeer(&can, dev, 99), CUDA_ERROR_INVALID_DEVICE, "a device that is none");
+	CU(cuDeviceCanAccessPeer(&can, dev, dev));
+	ok(!can, "a device is not its own peer");
+	GIVES(cuDeviceGetP2PAttribute(&can, CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, dev, dev), CUDA_ERROR_INVALID_DEVICE,
+	      "a device and itself");
+}
+
+static void pair(CUdevice one, CUdevice two, CUcontext here, CUcontext there)
+{
+	CUatomicOperation ops[] = { CU_ATOMIC_OPERATION_INTEGER_ADD };
+	CUDA_MEMCPY3D_PEER box = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcPitch = 64, .srcHeight = 2, .srcContext = here,
+				   .dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstPitch = 64, .dstHeight = 2, .dstContext = there,
+				   .WidthInBytes = 64, .Height = 2, .Depth = 1 };
+	unsigned int value[32], got[32] = { 0 }, atomics = 77;
+	int can = 77, access = 77, rank = -1;
+	CUdeviceptr a, b;
+	CUstream s;
+	CUdevice on;
+	CUresult r;
+
+	CU(cuDeviceCanAccessPeer(&can, one, two));
+	CU(cuDeviceGetP2PAttribute(&access, CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, one, two));
+	CU(cuDeviceGetP2PAttribute(&rank, CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK, one, two));
+	ok(can == access && rank >= 0, "they can reach each other's memory: %d, rank %d", can, rank);
+	GIVES(cuDeviceGetP2PAttribute(&access, (CUdevice_P2PAttribute)77, one, two), CUDA_ERROR_INVALID_VALUE, "an attribute that is none");
+	r = cuDeviceGetP2PAtomicCapabilities(&atomics, ops, 1, one, two);
+	ok(r == CUDA_SUCCESS && atomics != 77, "atomically: %s, %#x", cu_name(r), atomics);
+	CU(cuCtxSetCurrent(here));
+	CU(cuMemAlloc_v2(&a, 4096));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	if (can) {
+		CU(cuCtxEnablePeerAccess(there, 0));
+		GIVES(cuCtxEnablePeerAccess(there, 0), CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED, "access twice");
+		GIVES(cuCtxEnablePeerAccess(there, 1), CUDA_ERROR_INVALID_VALUE, "access with flags");
+	}
+	CU(cuCtxSetCurrent(there));
+	CU(cuMemAlloc_v2(&b, 4096));
+	CU(cuPointerGetAttribute(&on, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, b));
+	ok(on == two, "memory is where its context is");
+	CU(cuCtxSetCurrent(here));
+	for (unsigned int i = 0; i < 32; i++)
+		value[i] = i + 100;
+	CU(cuMemcpyHtoD_v2(a, value, 128));
+	CU(cuMemcpyPeer(b, there, a, here, 128));
+	CU(cuMemcpyDtoH_v2(got, b, 128));
+	ok(!memcmp(got, value, 128), "a copy from device to device");
+	CU(cuMemcpyPeerAsync(b + 1024, there, b, there, 128, s));
+	box.srcDevice = a;
+	box.dstDevice = b + 2048;
+	CU(cuMemcpy3DPeer(&box));
+	CU(cuMemcpy3DPeerAsync(&box, s));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemcpyDtoH_v2(got, b + 1024, 128));
+	ok(!memcmp(got, value, 128), "in a stream");
+	memset(got, 0, sizeof(got));
+	CU(cuMemcpyDtoH_v2(got, b + 2048, 128));
+	ok(!memcmp(got, value, 128), "and a box");
+	if (can) {
+		CU(cuCtxDisablePeerAccess(there));
+		GIVES(cuCtxDisablePeerAccess(there), CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, "no access any more");
+	}
+	GIVES(cuCtxEnablePeerAccess(here, 0), CUDA_ERROR_INVALID_CONTEXT, "access to itself");
+	CU(cuMemFree_v2(a));
+	CU(cuMemFree_v2(b));
+}
+
+int main(void)
+{
+	CUcontext here, there;
+	CUdevice one, two;
+	int n = 0;
+
+	CU(cuInit(0));
+	CU(cuDeviceGetCount(&n));
+	CU(cuDeviceGet(&one, 0));
+	CU(cuDevicePrimaryCtxRetain(&here, one));
+	CU(cuCtxSetCurrent(here));
+	alone(one);
+	printf("# %d devices\n", n);
+	if (n < 2)
+		return tap_done();
+	CU(cuDeviceGet(&two, 1));
+	CU(cuDevicePrimaryCtxRetain(&there, two));
+	pair(one, two, here, there);
+	return tap_done();
+}
