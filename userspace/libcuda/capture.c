@@ -27,6 +27,53 @@ struct capture {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct capture *list;
 
+/*
+ * Captures come and go in times: from the first that begins to the last that ends. A stream becomes part of a capture by
+ * being its origin, or by waiting for an event of one, which is asked about at the time.
+ */
+static uint32_t now = 1;
+static bool doubt;	/* in this time something went wrong */
+
+/* Work that any capturing stream takes: it becomes a node, or what is wrong with it has been said already. */
+static bool is_plain(uint16_t type)
+{
+	switch (type) {
+	case VGPU_MSG_cuLaunchKernel:
+	case VGPU_MSG_cuMemcpyHtoD_v2:
+	case VGPU_MSG_cuMemcpyDtoH_v2:
+	case VGPU_MSG_cuMemcpyDtoDAsync_v2:
+	case VGPU_MSG_cuMemsetD8Async:
+	case VGPU_MSG_cuMemsetD16Async:
+	case VGPU_MSG_cuMemsetD32Async:
+	case VGPU_MSG_cuMemsetD2D8Async:
+	case VGPU_MSG_cuMemsetD2D16Async:
+	case VGPU_MSG_cuMemsetD2D32Async:
+	case VGPU_MSG_cuEventRecord:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool capture_may_post(const struct object *stream, uint16_t type)
+{
+	if (!stream || stream->type != VGPU_H_STREAM || __atomic_load_n(&doubt, __ATOMIC_RELAXED))
+		return false;
+	if (type == VGPU_MSG_cuStreamWaitEvent) {
+		__atomic_store_n(&((struct object *)stream)->stream.joined, __atomic_load_n(&now, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+		return false;
+	}
+	if (__atomic_load_n(&stream->stream.joined, __ATOMIC_RELAXED) == __atomic_load_n(&now, __ATOMIC_RELAXED))
+		return false;
+	return __atomic_load_n(&stream->stream.origin, __ATOMIC_RELAXED) ? is_plain(type) : true;
+}
+
+void capture_told_slow(CUresult r)
+{
+	if (__atomic_load_n(&captures, __ATOMIC_RELAXED))
+		__atomic_store_n(&doubt, true, __ATOMIC_RELAXED);
+}
+
 /* Where @stream's capture stands in the list; a per-thread default stream is another one in each thread. */
 static struct capture **at(uint64_t stream, uint32_t thread)
 {
@@ -45,6 +92,8 @@ static void begun(uint64_t stream, CUstreamCaptureMode mode)
 	const struct object *o = stream > 2 ? &objects[VGPU_HANDLE_INDEX(stream)] : NULL;
 
 	__atomic_add_fetch(&captures, 1, __ATOMIC_RELAXED);
+	if (stream > 2)
+		__atomic_store_n(&objects[VGPU_HANDLE_INDEX(stream)].stream.origin, true, __ATOMIC_RELAXED);
 	if (!c)
 		return;
 	*c = (struct capture){ .stream = stream, .thread = t->number, .mode = mode,
@@ -64,8 +113,12 @@ static void ended(uint64_t stream)
 	c = *p;
 	if (c)
 		*p = c->next;
-	if (__atomic_load_n(&captures, __ATOMIC_RELAXED))
-		__atomic_sub_fetch(&captures, 1, __ATOMIC_RELAXED);
+	if (stream > 2)
+		__atomic_store_n(&objects[VGPU_HANDLE_INDEX(stream)].stream.origin, false, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&captures, __ATOMIC_RELAXED) && !__atomic_sub_fetch(&captures, 1, __ATOMIC_RELAXED)) {
+		__atomic_add_fetch(&now, 1, __ATOMIC_RELAXED);
+		__atomic_store_n(&doubt, false, __ATOMIC_RELAXED);
+	}
 	pthread_mutex_unlock(&lock);
 	if (!c)
 		return;
@@ -108,6 +161,8 @@ static CUresult forbid(bool (*forbids)(const struct capture *c, const void *arg)
 		if (forbids(c, arg))
 			found[n++] = *c;
 	pthread_mutex_unlock(&lock);
+	if (n)
+		__atomic_store_n(&doubt, true, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < n; i++)
 		invalidate(&found[i]);
 	return n ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
@@ -281,17 +336,28 @@ static CUresult none(CUstream s, CUstreamCaptureStatus *status)
 	return CUDA_SUCCESS;
 }
 
+/* A stream of the program's own that no capture began in, and that waited for nothing since captures began. */
+static bool has_no_part(uint64_t stream)
+{
+	const struct object *o = stream > 2 ? &objects[VGPU_HANDLE_INDEX(stream)] : NULL;
+
+	return o && !__atomic_load_n(&o->stream.origin, __ATOMIC_RELAXED) &&
+	       __atomic_load_n(&o->stream.joined, __ATOMIC_RELAXED) != __atomic_load_n(&now, __ATOMIC_RELAXED);
+}
+
 bool capture_asks(uint64_t stream)
 {
 	CUstream s = stream <= 2 ? (CUstream)(uintptr_t)stream : (CUstream)&objects[VGPU_HANDLE_INDEX(stream)];
 	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
 
-	return call_cuStreamIsCapturing(s, &status) == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
+	if (stream > 2 && objects[VGPU_HANDLE_INDEX(stream)].stream.origin)
+		return true;
+	return !has_no_part(stream) && call_cuStreamIsCapturing(s, &status) == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *captureStatus)
 {
-	if (!__atomic_load_n(&captures, __ATOMIC_RELAXED))
+	if (!__atomic_load_n(&captures, __ATOMIC_RELAXED) || has_no_part(object_handle(hStream, VGPU_H_STREAM)))
 		return none(hStream, captureStatus);
 	return call_cuStreamIsCapturing(hStream, captureStatus);
 }

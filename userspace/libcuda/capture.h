@@ -6,6 +6,20 @@
 
 extern unsigned int captures;	/* under way */
 
+/**
+ * While streams capture: may the message @type for @stream (NULL: none, or a default stream) be posted all the same? What
+ * is wrong with a call that has to do with captures is said at once, by its answer.
+ */
+bool capture_may_post(const struct object *stream, uint16_t type);
+
+/** An answer: if it says that something is wrong with a capture, nothing is taken for granted until captures are over. */
+void capture_told_slow(CUresult r);
+static inline void capture_told(CUresult r)
+{
+	if (__builtin_expect(r >= CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED && r <= CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, 0))
+		capture_told_slow(r);
+}
+
 /** Does @stream (wire handle) capture? Costs a round trip only while some stream does. */
 bool capture_asks(uint64_t stream);
 static inline bool capture_active(uint64_t stream)

@@ -34,6 +34,8 @@ struct object {
 			uint32_t sent;		/* messages for it, counted once they are sent */
 			uint32_t idle;		/* sent when it was last seen idle */
 			struct object *green;	/* the green context it was made in */
+			bool origin;		/* a capture began here, and is not over */
+			uint32_t joined;	/* of which time of captures it may have become a part: capture.c */
 		} stream;
 		struct {
 			uint32_t flags;

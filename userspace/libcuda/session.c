@@ -272,8 +272,9 @@ CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 	struct thread *t;
 	int err;
 
-	/* While streams capture, what is wrong with a call is wrong with the capture: said at once. */
-	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback)
+	/* While streams capture, what is wrong with a call may be wrong with the capture: said at once. */
+	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback &&
+	    (shim.sync || !capture_may_post(thread_self()->touched, type)))
 		return call_replyv(type, iov, n, NULL, 0, NULL);
 	err = idm_post(shim.client, type, iov, n);
 	if (__builtin_expect(err, 0))
@@ -303,6 +304,7 @@ CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply,
 	if (err)
 		return session_failed(err);
 	r = call_result(thread_self(), &p.response, reply != NULL);
+	capture_told(r);
 	if (len)
 		*len = p.reply_len;
 	thread_self()->waited++;

@@ -115,6 +115,19 @@ static struct sg_node *op_node(enum sg_op_type type, size_t bytes)
 	return n;
 }
 
+CUresult sg_capture_check(struct sg_stream *s)
+{
+	const struct sg_capture *c;
+	CUresult e = CUDA_SUCCESS;
+
+	pthread_mutex_lock(&lock);
+	c = atomic_load(&s->capture);
+	if (c && c->invalid)
+		e = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+	pthread_mutex_unlock(&lock);
+	return e;
+}
+
 struct sg_op *sg_capture_begin(struct sg_stream *s, enum sg_op_type type, size_t bytes)
 {
 	struct sg_capture *c = atomic_load(&s->capture);

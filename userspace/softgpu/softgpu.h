@@ -350,6 +350,9 @@ void sg_capture_end(struct sg_stream *s);
 /** @s was used as a capturing stream must not be. */
 void sg_capture_invalidate(struct sg_stream *s);
 
+/** What a stream whose capture went wrong says to all that is asked of it, until the capture ends. */
+CUresult sg_capture_check(struct sg_stream *s);
+
 /** The same for the capture that an event was recorded in. */
 void sg_capture_invalidate_id(uint64_t id);
 

@@ -70,8 +70,12 @@ CUresult sg_stream_of(CUstream h, bool ptds, struct sg_stream **out)
 {
 	CUresult e = sg_stream_ask(h, ptds, out);
 
-	if (unlikely(e) || likely(*out != (*out)->ctx->legacy))
+	if (unlikely(e))
 		return e;
+	if (unlikely(atomic_load_explicit(&(*out)->capture, memory_order_relaxed) != NULL))
+		return sg_capture_check(*out);
+	if (likely(*out != (*out)->ctx->legacy))
+		return CUDA_SUCCESS;
 	return sg_capture_legacy((*out)->ctx, false);
 }
 
