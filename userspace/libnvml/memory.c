@@ -53,11 +53,11 @@ NVML_API int nvmlDeviceGetMemoryInfo_v2(struct nvml_device *d, struct nvml_memor
 }
 
 /*
- * Fill @out with what @copy makes of each process. A session with nothing on the GPU (this library's own in another
- * process, say) is none: as on a GPU, a process is listed once it has a context.
+ * A session with nothing on the GPU (this library's own in another process, say) is no process here: as on a GPU, one is
+ * listed once it has a context.
  */
-static int processes(struct nvml_device *d, unsigned int *count, void *out, size_t size,
-		     void (*copy)(void *to, const struct vgpu_zone_session *s))
+int nvml_processes(struct nvml_device *d, unsigned int *count, void *out, size_t size,
+		   void (*copy)(void *to, const struct vgpu_zone_session *s))
 {
 	struct vgpu_zone_session *list;
 	struct vgpu_zone_reply z;
@@ -103,19 +103,19 @@ static void copy_v2(void *to, const struct vgpu_zone_session *s)
 NVML_API int nvmlDeviceGetComputeRunningProcesses(struct nvml_device *d, unsigned int *n, struct nvml_process_v1 *out);
 NVML_API int nvmlDeviceGetComputeRunningProcesses(struct nvml_device *d, unsigned int *n, struct nvml_process_v1 *out)
 {
-	return processes(d, n, out, sizeof(*out), copy_v1);
+	return nvml_processes(d, n, out, sizeof(*out), copy_v1);
 }
 
 NVML_API int nvmlDeviceGetComputeRunningProcesses_v2(struct nvml_device *d, unsigned int *n, struct nvml_process *out);
 NVML_API int nvmlDeviceGetComputeRunningProcesses_v2(struct nvml_device *d, unsigned int *n, struct nvml_process *out)
 {
-	return processes(d, n, out, sizeof(*out), copy_v2);
+	return nvml_processes(d, n, out, sizeof(*out), copy_v2);
 }
 
 NVML_API int nvmlDeviceGetComputeRunningProcesses_v3(struct nvml_device *d, unsigned int *n, struct nvml_process *out);
 NVML_API int nvmlDeviceGetComputeRunningProcesses_v3(struct nvml_device *d, unsigned int *n, struct nvml_process *out)
 {
-	return processes(d, n, out, sizeof(*out), copy_v2);
+	return nvml_processes(d, n, out, sizeof(*out), copy_v2);
 }
 
 /* No graphics and no multi-process service here: nobody uses them. */

@@ -47,8 +47,14 @@ int nvml_check(const struct nvml_device *d);
 /** All sessions of the zone's device, @cap of them in @list. @return enum nvml_return; the counts are in *@z. */
 int nvml_zone(struct vgpu_zone_reply *z, struct vgpu_zone_session *list, unsigned int cap);
 
+/** What @copy makes of each process that uses @d, @size bytes each. @*count: room for so many; how many there are. */
+int nvml_processes(struct nvml_device *d, unsigned int *count, void *out, size_t size,
+		   void (*copy)(void *to, const struct vgpu_zone_session *s));
+
 /** An attribute of the device (CUdevice_attribute). @return false if the driver did not say. */
 bool nvml_attribute(const struct nvml_device *d, unsigned int attribute, int *value);
+
+NVML_API int nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int length);
 
 /** Copy a string to the caller. @return NVML_SUCCESS, _INVALID_ARGUMENT, _INSUFFICIENT_SIZE */
 int nvml_string(char *out, unsigned int length, const char *text);

@@ -104,7 +104,6 @@ NVML_API int nvmlSystemGetCudaDriverVersion(int *version)
 }
 
 /* The processes are this pod's own. */
-NVML_API int nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int length);
 NVML_API int nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int length)
 {
 	char path[64], text[1024];
