@@ -22,6 +22,7 @@ static void pair(CUdevice one, CUdevice two, CUcontext here, CUcontext there)
 				   .WidthInBytes = 64, .Height = 2, .Depth = 1 };
 	unsigned int value[32], got[32] = { 0 }, atomics = 77;
 	int can = 77, access = 77, rank = -1;
+	CUmemoryPool pool;
 	CUdeviceptr a, b;
 	CUstream s;
 	CUdevice on;
@@ -64,7 +65,17 @@ static void pair(CUdevice one, CUdevice two, CUcontext here, CUcontext there)
 	memset(got, 0, sizeof(got));
 	CU(cuMemcpyDtoH_v2(got, b + 2048, 128));
 	ok(!memcmp(got, value, 128), "and a box");
+	CU(cuDeviceGetDefaultMemPool(&pool, one));
 	if (can) {
+		CUmemAccessDesc two_too = { .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = two },
+					    .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+		CUmemAccess_flags flags = CU_MEM_ACCESS_FLAGS_PROT_NONE;
+
+		CU(cuMemPoolSetAccess(pool, &two_too, 1));
+		CU(cuMemPoolGetAccess(&flags, pool, &two_too.location));
+		ok(flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE, "a pool can be shared: %d", flags);
+		two_too.location.id = 99;
+		ok(cuMemPoolSetAccess(pool, &two_too, 1) != CUDA_SUCCESS, "but not with no device");
 		CU(cuCtxDisablePeerAccess(there));
 		GIVES(cuCtxDisablePeerAccess(there), CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, "no access any more");
 	}

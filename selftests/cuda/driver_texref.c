@@ -89,6 +89,8 @@ static void rows(CUtexref ref, CUfunction read)
 static void levels(CUtexref ref, CUfunction read)
 {
 	CUDA_ARRAY3D_DESCRIPTOR desc = { .Width = 8, .Height = 8, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1 };
+	CUDA_ARRAY_MEMORY_REQUIREMENTS needs;
+	CUDA_ARRAY_SPARSE_PROPERTIES sparse;
 	CUmipmappedArray mip, bound = NULL;
 	CUdeviceptr out;
 	void *params[] = { &out };
@@ -102,6 +104,8 @@ static void levels(CUtexref ref, CUfunction read)
 	CU(cuMemAlloc_v2(&out, sizeof(got)));
 	CU(cuMipmappedArrayCreate(&mip, &desc, 3));
 	CU(cuMipmappedArrayGetLevel(&first, mip, 0));
+	ok(cuMipmappedArrayGetSparseProperties(&sparse, mip) != CUDA_SUCCESS &&
+	   cuMipmappedArrayGetMemoryRequirements(&needs, mip, dev) != CUDA_SUCCESS, "which is all there, and needs no memory mapped");
 	copy.dstArray = first;
 	CU(cuMemcpy2D_v2(&copy));
 	ok(cuTexRefSetMipmappedArray(ref, mip, CU_TRSA_OVERRIDE_FORMAT) == CUDA_ERROR_INVALID_VALUE,
