@@ -20,11 +20,15 @@ struct context_value **tables_values(CUcontext ctx)
 CUresult tables_primary(CUcontext *ctx, CUdevice dev)
 {
 	CUresult r = session_check();
+	struct object *o;
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	*ctx = (CUcontext)context_primary(dev);
-	return *ctx ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+	o = context_primary(dev);
+	if (!o)
+		return CUDA_ERROR_INVALID_DEVICE;
+	*ctx = (CUcontext)o;
+	return CUDA_SUCCESS;
 }
 
 unsigned int tables_devices(struct integrity_device devices[INTEGRITY_DEVICES])
