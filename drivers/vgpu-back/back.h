@@ -6,7 +6,7 @@
  * struct vgpu_session a session of that; struct vgpu_lent pages lent at one time, which live on their own until the
  * zone has given them back.
  *
- * Locks, in the order in which they nest: mmap_lock or vgpu_lock, vgpu_session.lent_lock, vgpu_session.lock,
+ * Locks, in the order in which they nest: mmap_lock or vgpu_lock, vgpu_session.lent_lock, vgpu_channel.lock,
  * vgpu_zone.lock. vgpu_lock covers devices, sessions and the broker's events, and is never held over anything that
  * waits for a broker, a worker or a zone. None is taken in interrupts.
  */
@@ -16,7 +16,6 @@
 #include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
-#include <linux/percpu.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -28,6 +27,31 @@
 #include <uapi/linux/vgpu_back.h>
 #include <uapi/xen/io/vgpuif.h>
 #include "layout.h"
+
+struct vgpu_counters {
+	/* gauges: 0 when everything was given back */
+	long devices;
+	long sessions;
+	long sessions_accepted;
+	long pages_lent;
+	long pages_returning;
+	long grants;
+	long event_channels;
+	long events_queued;
+	/* totals */
+	long sessions_opened;
+	long sessions_refused;
+	long sessions_unanswered;
+	long requests;
+	long notifications_sent;
+	long notifications_received;
+	long spurious_events;
+	long protocol_errors;
+	long grants_abandoned;
+};
+
+DECLARE_PER_CPU(struct vgpu_counters, vgpu_counters);
+#include "channel.h"
 
 /* A pod that closes a session and opens the next may find the first one's worker or pages still on their way out. */
 #define VGPU_RETURN_TIME	(2 * HZ)
@@ -101,18 +125,23 @@ struct vgpu_event {
  * @xendev:	valid while sessions are listed and the ring is up
  * @zone:	whose device it is
  * @device:	its number
+ * @own_zone:	this domain's id
  * @weight:	as in struct vgpu_back_event
  * @memory:	likewise
  * @max_sessions: likewise
  * @max_arena:	bytes, as told to the frontend
  * @gpu:	likewise
  * @broken:	the frontend broke the protocol: closed for good
+ * @bad_offers:	control rings offered that could not be used
  * @stopping:	the control ring's thread should hurry
  * @ring_up:	the control ring is mapped
  * @ring:	control ring
  * @ring_ref:	its grant
  * @port:	the frontend's event channel
  * @irq:	ours
+ * @thread:	serves the ring
+ * @notified:	there may be requests
+ * @ring_wq:	waits for @notified
  * @sessions:	that the frontend has open
  * @nr_sessions: how many
  * @nr_held:	and those that the frontend has closed and whose worker still is there
@@ -127,6 +156,7 @@ struct vgpu_back {
 	struct xenbus_device *xendev;
 	struct vgpu_zone *zone;
 	u32 device;
+	u32 own_zone;
 	u32 weight;
 	u64 memory;
 	u32 max_sessions;
@@ -134,12 +164,16 @@ struct vgpu_back {
 	char gpu[VGPU_BACK_GPU_MAX];
 
 	bool broken;
+	unsigned int bad_offers;
 	bool stopping;
 	bool ring_up;
 	struct vgpuif_back_ring ring;
 	grant_ref_t ring_ref;
 	evtchn_port_t port;
 	int irq;
+	struct task_struct *thread;
+	bool notified;
+	wait_queue_head_t ring_wq;
 
 	struct list_head sessions;
 	unsigned int nr_sessions;
@@ -163,21 +197,13 @@ struct vgpu_back {
  * @open:	event
  * @close:	event
  * @timeout:	nobody accepted it
- * @lent_lock:	@lents, @arena_size, @nr_pages, @returned
- * @lents:	its memory, in the order of offsets
+ * @ended:	page 0 says so
+ * @lent_lock:	@lents, @arena_size, @nr_pages
+ * @lents:	its memory, in the order of offsets; empty once it has been taken back
  * @arena_size: bytes
  * @nr_pages:	charged to the zone for it
- * @returned:	its memory has been taken back
- * @page0:	valid until then
- * @lock:	@irq against those who use it
- * @irq:	the event channel's, 0 once closed
- * @ended:	page 0 says so
- * @over:	for the worker: the client has gone, or @ended
- * @unacked:	a notification has come and was not acknowledged (late EOI)
- * @events:	notifications so far
- * @reported:	value of @events told by the last VGPU_BACK_IOC_WAIT
- * @sent:	notifications sent
- * @wq:		waits for @events and @over
+ * @page0:	valid until its memory is taken back
+ * @channel:	the worker's notifications
  */
 struct vgpu_session {
 	struct kref ref;
@@ -192,23 +218,15 @@ struct vgpu_session {
 	struct vgpu_event open;
 	struct vgpu_event close;
 	struct delayed_work timeout;
+	bool ended;
 
-	struct mutex lent_lock;	/* lents, arena_size, nr_pages, returned */
+	struct mutex lent_lock;	/* lents, arena_size, nr_pages */
 	struct list_head lents;
 	u64 arena_size;
 	unsigned long nr_pages;
-	bool returned;
 	struct idm_session *page0;
 
-	spinlock_t lock;	/* irq against those who use it */
-	unsigned int irq;
-	bool ended;
-	bool over;
-	bool unacked;
-	atomic_t events;
-	u32 reported;
-	u64 sent;
-	wait_queue_head_t wq;
+	struct vgpu_channel channel;
 };
 
 /* main.c */
@@ -256,9 +274,6 @@ int vgpu_session_reject(u32 number, const char *reason);
 void vgpu_session_end(struct vgpu_session *s, const char *reason);
 void vgpu_session_release(struct vgpu_session *s);
 void vgpu_session_put(struct vgpu_session *s);
-void vgpu_session_ack(struct vgpu_session *s, u32 seen);
-int vgpu_session_kick(struct vgpu_session *s);
-int vgpu_session_wait(struct vgpu_session *s, struct vgpu_back_wait *wait);
 
 /* file.c: a session as the worker's file */
 int vgpu_session_file(struct vgpu_session *s);
@@ -273,31 +288,6 @@ void vgpu_broker_session_open(struct vgpu_session *s);
 void vgpu_broker_session_close(struct vgpu_session *s);
 
 /* debugfs.c */
-struct vgpu_counters {
-	/* gauges: 0 when everything was given back */
-	long devices;
-	long sessions;
-	long sessions_accepted;
-	long pages_lent;
-	long pages_returning;
-	long grants;
-	long event_channels;
-	long events_queued;
-	/* totals */
-	long sessions_opened;
-	long sessions_refused;
-	long sessions_unanswered;
-	long requests;
-	long notifications_sent;
-	long notifications_received;
-	long spurious_events;
-	long protocol_errors;
-	long grants_abandoned;
-};
-
-DECLARE_PER_CPU(struct vgpu_counters, vgpu_counters);
-#define vgpu_count(name, n) this_cpu_add(vgpu_counters.name, (n))
-
 void vgpu_debugfs_init(void);
 void vgpu_debugfs_exit(void);
 

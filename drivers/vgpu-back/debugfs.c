@@ -13,44 +13,31 @@ DEFINE_PER_CPU(struct vgpu_counters, vgpu_counters);
 
 static struct dentry *dir;
 
-#define COUNTER(name) { #name, offsetof(struct vgpu_counters, name) }
-static const struct {
-	const char *name;
-	size_t offset;
-} counters[] = {
-	COUNTER(devices),
-	COUNTER(sessions),
-	COUNTER(sessions_accepted),
-	COUNTER(pages_lent),
-	COUNTER(pages_returning),
-	COUNTER(grants),
-	COUNTER(event_channels),
-	COUNTER(events_queued),
-	COUNTER(sessions_opened),
-	COUNTER(sessions_refused),
-	COUNTER(sessions_unanswered),
-	COUNTER(requests),
-	COUNTER(notifications_sent),
-	COUNTER(notifications_received),
-	COUNTER(spurious_events),
-	COUNTER(protocol_errors),
-	COUNTER(grants_abandoned),
+static const struct vgpu_counter counters[] = {
+	VGPU_COUNTER(devices),
+	VGPU_COUNTER(sessions),
+	VGPU_COUNTER(sessions_accepted),
+	VGPU_COUNTER(pages_lent),
+	VGPU_COUNTER(pages_returning),
+	VGPU_COUNTER(grants),
+	VGPU_COUNTER(event_channels),
+	VGPU_COUNTER(events_queued),
+	VGPU_COUNTER(sessions_opened),
+	VGPU_COUNTER(sessions_refused),
+	VGPU_COUNTER(sessions_unanswered),
+	VGPU_COUNTER(requests),
+	VGPU_COUNTER(notifications_sent),
+	VGPU_COUNTER(notifications_received),
+	VGPU_COUNTER(spurious_events),
+	VGPU_COUNTER(protocol_errors),
+	VGPU_COUNTER(grants_abandoned),
 };
 
 static_assert(ARRAY_SIZE(counters) * sizeof(long) == sizeof(struct vgpu_counters));
 
 static int counters_show(struct seq_file *m, void *unused)
 {
-	unsigned int i;
-	int cpu;
-
-	for (i = 0; i < ARRAY_SIZE(counters); i++) {
-		long sum = 0;
-
-		for_each_possible_cpu(cpu)
-			sum += *(long *)((char *)per_cpu_ptr(&vgpu_counters, cpu) + counters[i].offset);
-		seq_printf(m, "%s %ld\n", counters[i].name, sum);
-	}
+	vgpu_counters_show(m, counters, ARRAY_SIZE(counters), &vgpu_counters);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(counters);
@@ -65,8 +52,8 @@ static int sessions_show(struct seq_file *m, void *unused)
 	list_for_each_entry(back, &vgpu_devices, node)
 		list_for_each_entry(s, &back->sessions, node)
 			seq_printf(m, "%u %u %u %d %d %lu %llu %u %llu\n", s->number, back->zone->domid, back->device,
-				   s->worker, s->ended, s->nr_pages, s->arena_size, (u32)atomic_read(&s->events),
-				   s->sent);
+				   s->worker, s->ended, s->nr_pages, s->arena_size,
+				   (u32)atomic_read(&s->channel.events), s->channel.sent);
 	mutex_unlock(&vgpu_lock);
 	return 0;
 }

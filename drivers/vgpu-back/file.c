@@ -44,7 +44,7 @@ static long ioctl_wait(struct vgpu_session *s, void __user *arg)
 
 	if (copy_from_user(&wait, arg, sizeof(wait)))
 		return -EFAULT;
-	err = vgpu_session_wait(s, &wait);
+	err = vgpu_channel_wait(&s->channel, &wait.seen, wait.flags, wait.timeout_ns);
 	return copy_to_user(arg, &wait, sizeof(wait)) ? -EFAULT : err;
 }
 
@@ -68,7 +68,7 @@ static long file_ioctl(struct file *filp, unsigned int cmd, unsigned long argume
 	case VGPU_BACK_IOC_INFO:
 		return ioctl_info(s, arg);
 	case VGPU_BACK_IOC_KICK:
-		return vgpu_session_kick(s);
+		return vgpu_channel_kick(&s->channel);
 	case VGPU_BACK_IOC_WAIT:
 		return ioctl_wait(s, arg);
 	case VGPU_BACK_IOC_END:
@@ -81,19 +81,8 @@ static long file_ioctl(struct file *filp, unsigned int cmd, unsigned long argume
 static __poll_t file_poll(struct file *filp, poll_table *wait)
 {
 	struct vgpu_session *s = filp->private_data;
-	__poll_t mask = 0;
-	u32 reported;
 
-	poll_wait(filp, &s->wq, wait);
-
-	/* Whoever polls has acted upon what the last VGPU_BACK_IOC_WAIT told; without this nothing more would come. */
-	reported = READ_ONCE(s->reported);
-	vgpu_session_ack(s, reported);
-	if ((u32)atomic_read(&s->events) != reported)
-		mask |= EPOLLIN | EPOLLRDNORM;
-	if (READ_ONCE(s->over))
-		mask |= EPOLLHUP;
-	return mask;
+	return vgpu_channel_poll(&s->channel, filp, wait);
 }
 
 /* The part of @lent, which starts at page @first of the file, that @vma covers. */

@@ -4,8 +4,8 @@
  * is open). Either may go first and at any moment; when both have gone, its memory is taken back.
  */
 
-#include <linux/slab.h>
 #include <linux/mm.h>
+#include <linux/slab.h>
 #include <xen/events.h>
 
 #include "back.h"
@@ -27,96 +27,6 @@ void vgpu_session_put(struct vgpu_session *s)
 	kref_put(&s->ref, session_free);
 }
 
-/* --- notifications -------------------------------------------------------------------------------------------- */
-
-/* Nothing is acknowledged here: that is done when the worker has acted upon it (vgpu_session_ack()). */
-static irqreturn_t session_interrupt(int irq, void *dev_id)
-{
-	struct vgpu_session *s = dev_id;
-
-	vgpu_count(notifications_received, 1);
-	WRITE_ONCE(s->unacked, true);
-	smp_mb__before_atomic();	/* whoever sees the count sees that it wants acknowledging */
-	atomic_inc(&s->events);
-	wake_up_all(&s->wq);
-	return IRQ_HANDLED;
-}
-
-static void close_event_channel(struct vgpu_session *s)
-{
-	unsigned int irq;
-
-	spin_lock(&s->lock);
-	irq = s->irq;
-	s->irq = 0;
-	spin_unlock(&s->lock);
-	if (irq) {
-		unbind_from_irqhandler(irq, s);
-		vgpu_count(event_channels, -1);
-	}
-}
-
-/**
- * vgpu_session_ack() - acknowledge notifications that the worker has acted upon
- * @s:	  session
- * @seen: the count that it has acted upon
- *
- * Until then further notifications stay pending in Xen: a client can't make its worker's domain busy with them.
- */
-void vgpu_session_ack(struct vgpu_session *s, u32 seen)
-{
-	if (!READ_ONCE(s->unacked) || (u32)atomic_read(&s->events) != seen)
-		return;
-	spin_lock(&s->lock);
-	if (s->irq && xchg(&s->unacked, false))
-		xen_irq_lateeoi(s->irq, 0);
-	spin_unlock(&s->lock);
-}
-
-int vgpu_session_kick(struct vgpu_session *s)
-{
-	int err = -EPIPE;
-
-	spin_lock(&s->lock);
-	if (s->irq && !s->over) {
-		notify_remote_via_irq(s->irq);
-		s->sent++;
-		err = 0;
-	}
-	spin_unlock(&s->lock);
-	if (!err)
-		vgpu_count(notifications_sent, 1);
-	return err;
-}
-
-static bool wait_done(struct vgpu_session *s, u32 seen)
-{
-	return (u32)atomic_read(&s->events) != seen || READ_ONCE(s->over);
-}
-
-int vgpu_session_wait(struct vgpu_session *s, struct vgpu_back_wait *wait)
-{
-	u32 seen = wait->seen;
-	int err;
-
-	if (wait->flags)
-		return -EINVAL;
-
-	vgpu_session_ack(s, seen);
-	if (wait->timeout_ns < 0)
-		err = wait_event_interruptible(s->wq, wait_done(s, seen));
-	else
-		err = wait_event_interruptible_hrtimeout(s->wq, wait_done(s, seen), ns_to_ktime(wait->timeout_ns));
-
-	wait->seen = atomic_read(&s->events);
-	WRITE_ONCE(s->reported, wait->seen);
-	if (READ_ONCE(s->over))
-		return -EPIPE;
-	if (wait->seen != seen)
-		return 0;
-	return err == -ETIME ? -ETIMEDOUT : -EINTR;
-}
-
 /* --- the end -------------------------------------------------------------------------------------------------- */
 
 /* Write the reason into page 0, unless the worker has, and wake both sides. Called with vgpu_lock held. */
@@ -130,15 +40,7 @@ static void end_locked(struct vgpu_session *s, const char *reason)
 		strscpy(s->page0->reason, reason, sizeof(s->page0->reason));
 	smp_store_release(&s->page0->state, IDM_STATE_ENDED);	/* the reason is there before the state says so */
 
-	spin_lock(&s->lock);
-	s->over = true;
-	if (s->irq) {
-		notify_remote_via_irq(s->irq);
-		s->sent++;
-		vgpu_count(notifications_sent, 1);
-	}
-	spin_unlock(&s->lock);
-	wake_up_all(&s->wq);
+	vgpu_channel_end(&s->channel, true);
 }
 
 static void return_memory(struct vgpu_session *s)
@@ -146,7 +48,6 @@ static void return_memory(struct vgpu_session *s)
 	struct vgpu_lent *lent, *next;
 
 	mutex_lock(&s->lent_lock);
-	s->returned = true;
 	s->page0 = NULL;
 	list_for_each_entry_safe(lent, next, &s->lents, node) {
 		list_del(&lent->node);
@@ -181,7 +82,7 @@ static void client_gone(struct vgpu_session *s, const char *reason)
 	vgpu_zone_closing(back->zone, s->nr_pages);
 
 	end_locked(s, reason);
-	close_event_channel(s);
+	vgpu_channel_close(&s->channel);
 	stop_timeout(s);
 	vgpu_broker_session_close(s);
 	if (!s->worker)
@@ -362,8 +263,7 @@ static struct vgpu_session *session_alloc(struct vgpu_back *back)
 	INIT_DELAYED_WORK(&s->timeout, session_timeout);
 	mutex_init(&s->lent_lock);
 	INIT_LIST_HEAD(&s->lents);
-	spin_lock_init(&s->lock);
-	init_waitqueue_head(&s->wq);
+	vgpu_channel_init(&s->channel);
 	vgpu_count(sessions, 1);
 	return s;
 }
@@ -409,8 +309,8 @@ int vgpu_session_open(struct vgpu_back *back, const struct vgpuif_open *open, st
 	s->nr_pages = lent->nr_total;
 	s->page0 = page_address(lent->pages[0]);
 
-	err = bind_interdomain_evtchn_to_irqhandler_lateeoi(back->xendev, open->event_channel, session_interrupt, 0,
-							    "vgpu-session", s);
+	err = bind_interdomain_evtchn_to_irqhandler_lateeoi(back->xendev, open->event_channel, vgpu_channel_interrupt,
+							    0, "vgpu-session", &s->channel);
 	if (err < 0) {
 		pr_warn_ratelimited("vgpu-back: zone %u: session refused: its event channel %u can't be bound (%d)\n",
 				    back->zone->domid, open->event_channel, err);
@@ -418,8 +318,7 @@ int vgpu_session_open(struct vgpu_back *back, const struct vgpuif_open *open, st
 		status = VGPUIF_BAD_EVTCHN;
 		goto err_lent;
 	}
-	s->irq = err;
-	vgpu_count(event_channels, 1);
+	vgpu_channel_opened(&s->channel, err);
 
 	if (publish(s)) {
 		status = refusal(back, "session", -ENOMEM);
@@ -434,7 +333,7 @@ int vgpu_session_open(struct vgpu_back *back, const struct vgpuif_open *open, st
 	return VGPUIF_OKAY;
 
 err_evtchn:
-	close_event_channel(s);
+	vgpu_channel_close(&s->channel);
 err_lent:
 	vgpu_zone_closing(back->zone, s->nr_pages);
 	return_memory(s);

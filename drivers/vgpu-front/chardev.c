@@ -139,7 +139,7 @@ static long ioctl_wait(struct vgpu_session *s, void __user *arg)
 
 	if (copy_from_user(&wait, arg, sizeof(wait)))
 		return -EFAULT;
-	err = vgpu_session_wait(s, &wait);
+	err = vgpu_channel_wait(&s->channel, &wait.seen, wait.flags, wait.timeout_ns);
 	return copy_to_user(arg, &wait, sizeof(wait)) ? -EFAULT : err;
 }
 
@@ -163,7 +163,7 @@ static long vgpu_ioctl(struct file *filp, unsigned int cmd, unsigned long argume
 	case VGPU_IOC_GROW:
 		return ioctl_grow(file, s, arg);
 	case VGPU_IOC_KICK:
-		return vgpu_session_kick(s);
+		return vgpu_channel_kick(&s->channel);
 	case VGPU_IOC_WAIT:
 		return ioctl_wait(s, arg);
 	default:
@@ -181,21 +181,8 @@ static int vgpu_mmap(struct file *filp, struct vm_area_struct *vma)
 static __poll_t vgpu_poll(struct file *filp, poll_table *wait)
 {
 	struct vgpu_session *s = session_of(filp->private_data);
-	__poll_t mask = 0;
-	u32 reported;
 
-	if (IS_ERR(s))
-		return EPOLLERR;
-	poll_wait(filp, &s->wq, wait);
-
-	/* Whoever polls has acted upon what the last VGPU_IOC_WAIT told; without this nothing more would come. */
-	reported = READ_ONCE(s->reported);
-	vgpu_session_ack(s, reported);
-	if ((u32)atomic_read(&s->events) != reported)
-		mask |= EPOLLIN | EPOLLRDNORM;
-	if (vgpu_session_over(s))
-		mask |= EPOLLHUP;
-	return mask;
+	return IS_ERR(s) ? EPOLLERR : vgpu_channel_poll(&s->channel, filp, wait);
 }
 
 static const struct file_operations vgpu_fops = {

@@ -10,40 +10,27 @@ DEFINE_PER_CPU(struct vgpu_counters, vgpu_counters);
 
 static struct dentry *dir;
 
-#define COUNTER(name) { #name, offsetof(struct vgpu_counters, name) }
-static const struct {
-	const char *name;
-	size_t offset;
-} counters[] = {
-	COUNTER(sessions),
-	COUNTER(pages_mapped),
-	COUNTER(pages_leaked),
-	COUNTER(event_channels),
-	COUNTER(connected),
-	COUNTER(sessions_opened),
-	COUNTER(sessions_lost),
-	COUNTER(requests),
-	COUNTER(responses),
-	COUNTER(notifications_sent),
-	COUNTER(notifications_received),
-	COUNTER(spurious_events),
-	COUNTER(protocol_errors),
+static const struct vgpu_counter counters[] = {
+	VGPU_COUNTER(sessions),
+	VGPU_COUNTER(pages_mapped),
+	VGPU_COUNTER(pages_leaked),
+	VGPU_COUNTER(event_channels),
+	VGPU_COUNTER(connected),
+	VGPU_COUNTER(sessions_opened),
+	VGPU_COUNTER(sessions_lost),
+	VGPU_COUNTER(requests),
+	VGPU_COUNTER(responses),
+	VGPU_COUNTER(notifications_sent),
+	VGPU_COUNTER(notifications_received),
+	VGPU_COUNTER(spurious_events),
+	VGPU_COUNTER(protocol_errors),
 };
 
 static_assert(ARRAY_SIZE(counters) * sizeof(long) == sizeof(struct vgpu_counters));
 
 static int counters_show(struct seq_file *m, void *unused)
 {
-	unsigned int i;
-	int cpu;
-
-	for (i = 0; i < ARRAY_SIZE(counters); i++) {
-		long sum = 0;
-
-		for_each_possible_cpu(cpu)
-			sum += *(long *)((char *)per_cpu_ptr(&vgpu_counters, cpu) + counters[i].offset);
-		seq_printf(m, "%s %ld\n", counters[i].name, sum);
-	}
+	vgpu_counters_show(m, counters, ARRAY_SIZE(counters), &vgpu_counters);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(counters);

@@ -6,7 +6,7 @@
  * process; struct vgpu_session that client's session; struct vgpu_extent a run of its pages, mapped from the backend.
  *
  * Locks, in the order in which they nest: vgpu_file.lock, mmap_lock, vgpu_session.map_lock; vgpu_front.lock,
- * vgpu_session.lock. vgpu_front.ring_lock is the only one taken in interrupts.
+ * vgpu_channel.lock. vgpu_front.ring_lock is the only one taken in interrupts.
  */
 #ifndef VGPU_FRONT_H
 #define VGPU_FRONT_H
@@ -16,7 +16,6 @@
 #include <linux/kref.h>
 #include <linux/miscdevice.h>
 #include <linux/mutex.h>
-#include <linux/percpu.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -28,6 +27,27 @@
 #include <uapi/xen/io/vgpuif.h>
 #include "layout.h"
 
+struct vgpu_counters {
+	/* gauges: 0 when everything was given back */
+	long sessions;
+	long pages_mapped;
+	long pages_leaked;
+	long event_channels;
+	long connected;
+	/* totals */
+	long sessions_opened;
+	long sessions_lost;
+	long requests;
+	long responses;
+	long notifications_sent;
+	long notifications_received;
+	long spurious_events;
+	long protocol_errors;
+};
+
+DECLARE_PER_CPU(struct vgpu_counters, vgpu_counters);
+#include "channel.h"
+
 /* Requests that may await their responses; fewer than the ring's 64 slots, so that it is never full. */
 #define VGPU_CALLS	32
 
@@ -36,7 +56,7 @@ struct vgpu_call;
 /**
  * struct vgpu_front - one xenbus device
  * @ref:	  held by xenbus, every open file and every session
- * @lock:	  xendev, connected, sessions
+ * @lock:	  xendev, zone, backend_zone, max_arena, connected, sessions
  * @xendev:	  NULL once removed
  * @misc:	  /dev/vgpu, or /dev/vgpu1 and up
  * @name:	  its name
@@ -59,7 +79,7 @@ struct vgpu_call;
  */
 struct vgpu_front {
 	struct kref ref;
-	struct mutex lock;	/* xendev, connected, sessions */
+	struct mutex lock;	/* xendev to sessions, but for misc, name, device */
 	struct xenbus_device *xendev;
 	struct miscdevice misc;
 	char name[16];
@@ -123,27 +143,19 @@ struct vgpu_extent {
  * @layout:    offsets
  * @mm:	       the client's; whoever has another (a child after fork) may only close the file
  * @owner:     the client's table of files, to notice its death when a child keeps the file open
- * @map_lock:  @extents, @arena_size, @revoked, @can_grow
+ * @map_lock:  @extents, @arena_size, @revoked, @page0
  * @extents:   in the order of their offsets, without gaps
  * @arena_size: bytes
  * @revoked:   pages must not be put into the client any more: @tombstone and @scratch go there instead
- * @can_grow:  false once a response to GROW has got lost
+ * @page0:     NULL once unmapped
+ * @can_grow:  false once a response to GROW has got lost; under vgpu_file.lock
  * @mapping:   of the file, valid until the file is released
  * @tombstone: stands in for page 0 of a lost session, and says that it has ended
  * @scratch:   stands in for all other pages
  * @work:      unmaps the grants, as soon as nobody uses the pages
  * @delay:     until its next attempt, in jiffies
- * @released:  by the file: @mapping has gone
  * @migrated:  the domain was restored elsewhere: the grants exist no more and must not be unmapped
- * @lock:      all below, against each other
- * @over:      to be told by EPIPE
- * @page0:     NULL once unmapped
- * @irq:       the event channel's, 0 once closed
- * @unacked:   a notification has come and was not acknowledged (late EOI)
- * @events:    notifications so far
- * @reported:  value of @events told by the last VGPU_IOC_WAIT
- * @sent:      notifications sent
- * @wq:	       waits for @events and @over
+ * @channel:   the client's notifications
  */
 struct vgpu_session {
 	struct kref ref;
@@ -154,10 +166,11 @@ struct vgpu_session {
 	struct mm_struct *mm;
 	fl_owner_t owner;
 
-	struct mutex map_lock;	/* extents, arena_size, revoked, can_grow */
+	struct mutex map_lock;	/* extents, arena_size, revoked, page0 */
 	struct list_head extents;
 	u64 arena_size;
 	bool revoked;
+	struct idm_session *page0;
 	bool can_grow;
 	struct address_space *mapping;
 	struct page *tombstone;
@@ -165,18 +178,9 @@ struct vgpu_session {
 
 	struct delayed_work work;
 	unsigned long delay;
-	bool released;
 	bool migrated;
 
-	spinlock_t lock;	/* all below */
-	bool over;
-	struct idm_session *page0;
-	unsigned int irq;
-	bool unacked;
-	atomic_t events;
-	u32 reported;
-	u64 sent;
-	wait_queue_head_t wq;
+	struct vgpu_channel channel;
 };
 
 /* main.c */
@@ -203,11 +207,7 @@ struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_sessi
 void vgpu_session_release(struct vgpu_session *s);
 void vgpu_session_lose(struct vgpu_session *s, bool migrated);
 void vgpu_session_orphan(struct vgpu_session *s);
-bool vgpu_session_over(struct vgpu_session *s);
 int vgpu_session_grow(struct vgpu_session *s, u64 *arena_size);
-int vgpu_session_kick(struct vgpu_session *s);
-int vgpu_session_wait(struct vgpu_session *s, struct vgpu_wait *wait);
-void vgpu_session_ack(struct vgpu_session *s, u32 seen);
 int vgpu_session_mmap(struct vgpu_session *s, struct vm_area_struct *vma);
 
 /* chardev.c */
@@ -215,27 +215,6 @@ int vgpu_chardev_add(struct vgpu_front *front);
 void vgpu_chardev_remove(struct vgpu_front *front);
 
 /* debugfs.c */
-struct vgpu_counters {
-	/* gauges: 0 when everything was given back */
-	long sessions;
-	long pages_mapped;
-	long pages_leaked;
-	long event_channels;
-	long connected;
-	/* totals */
-	long sessions_opened;
-	long sessions_lost;
-	long requests;
-	long responses;
-	long notifications_sent;
-	long notifications_received;
-	long spurious_events;
-	long protocol_errors;
-};
-
-DECLARE_PER_CPU(struct vgpu_counters, vgpu_counters);
-#define vgpu_count(name, n) this_cpu_add(vgpu_counters.name, (n))
-
 void vgpu_debugfs_init(void);
 void vgpu_debugfs_exit(void);
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A session from the client's side: opening, notifications, the pages in the client's address space, and the ways
- * in which it ends.
+ * A session from the client's side: opening, the pages in the client's address space, and the ways in which it ends.
  *
  * Pages are put into the client on its first touch, not by mmap(), so that taking them out again has one point
  * after which none can come back (@revoked, under map_lock). A lost session's pages are replaced, not removed: the
@@ -40,21 +39,6 @@ static void session_put(struct vgpu_session *s)
 	kref_put(&s->ref, session_free);
 }
 
-/* --- notifications -------------------------------------------------------------------------------------------- */
-
-/* Nothing is acknowledged here: that is done when the client has acted upon it (vgpu_session_ack()). */
-static irqreturn_t session_interrupt(int irq, void *dev_id)
-{
-	struct vgpu_session *s = dev_id;
-
-	vgpu_count(notifications_received, 1);
-	WRITE_ONCE(s->unacked, true);
-	smp_mb__before_atomic();	/* whoever sees the count sees that it wants acknowledging */
-	atomic_inc(&s->events);
-	wake_up_all(&s->wq);
-	return IRQ_HANDLED;
-}
-
 static int open_event_channel(struct vgpu_session *s, evtchn_port_t *port)
 {
 	struct evtchn_alloc_unbound alloc = { .dom = DOMID_SELF, .remote_dom = s->front->backend_zone };
@@ -64,107 +48,15 @@ static int open_event_channel(struct vgpu_session *s, evtchn_port_t *port)
 	err = HYPERVISOR_event_channel_op(EVTCHNOP_alloc_unbound, &alloc);
 	if (err)
 		return err;
-	err = bind_evtchn_to_irqhandler_lateeoi(alloc.port, session_interrupt, 0, "vgpu-session", s);
+	err = bind_evtchn_to_irqhandler_lateeoi(alloc.port, vgpu_channel_interrupt, 0, "vgpu-session", &s->channel);
 	if (err < 0) {
 		close.port = alloc.port;
 		HYPERVISOR_event_channel_op(EVTCHNOP_close, &close);
 		return err;
 	}
-	s->irq = err;
+	vgpu_channel_opened(&s->channel, err);
 	*port = alloc.port;
-	vgpu_count(event_channels, 1);
 	return 0;
-}
-
-static void close_event_channel(struct vgpu_session *s)
-{
-	unsigned int irq;
-
-	spin_lock(&s->lock);
-	irq = s->irq;
-	s->irq = 0;
-	spin_unlock(&s->lock);
-	if (irq) {
-		unbind_from_irqhandler(irq, s);
-		vgpu_count(event_channels, -1);
-	}
-}
-
-/**
- * vgpu_session_ack() - acknowledge notifications that the client has acted upon
- * @s:	  session
- * @seen: the count that it has acted upon
- *
- * Until then the backend's further notifications stay pending and cost nothing.
- */
-void vgpu_session_ack(struct vgpu_session *s, u32 seen)
-{
-	if (!READ_ONCE(s->unacked) || (u32)atomic_read(&s->events) != seen)
-		return;
-	spin_lock(&s->lock);
-	if (s->irq && xchg(&s->unacked, false))
-		xen_irq_lateeoi(s->irq, 0);
-	spin_unlock(&s->lock);
-}
-
-/* The backend says in page 0 that a session has ended; that we lost it only we know. */
-static bool over_locked(struct vgpu_session *s)
-{
-	return s->over || (s->page0 && READ_ONCE(s->page0->state) == IDM_STATE_ENDED);
-}
-
-bool vgpu_session_over(struct vgpu_session *s)
-{
-	bool over;
-
-	spin_lock(&s->lock);
-	over = over_locked(s);
-	spin_unlock(&s->lock);
-	return over;
-}
-
-int vgpu_session_kick(struct vgpu_session *s)
-{
-	int err = -EPIPE;
-
-	spin_lock(&s->lock);
-	if (s->irq && !over_locked(s)) {
-		notify_remote_via_irq(s->irq);
-		s->sent++;
-		err = 0;
-	}
-	spin_unlock(&s->lock);
-	if (!err)
-		vgpu_count(notifications_sent, 1);
-	return err;
-}
-
-static bool wait_done(struct vgpu_session *s, u32 seen)
-{
-	return (u32)atomic_read(&s->events) != seen || vgpu_session_over(s);
-}
-
-int vgpu_session_wait(struct vgpu_session *s, struct vgpu_wait *wait)
-{
-	u32 seen = wait->seen;
-	int err;
-
-	if (wait->flags)
-		return -EINVAL;
-
-	vgpu_session_ack(s, seen);
-	if (wait->timeout_ns < 0)
-		err = wait_event_interruptible(s->wq, wait_done(s, seen));
-	else
-		err = wait_event_interruptible_hrtimeout(s->wq, wait_done(s, seen), ns_to_ktime(wait->timeout_ns));
-
-	wait->seen = atomic_read(&s->events);
-	WRITE_ONCE(s->reported, wait->seen);
-	if (vgpu_session_over(s))
-		return -EPIPE;
-	if (wait->seen != seen)
-		return 0;
-	return err == -ETIME ? -ETIMEDOUT : -EINTR;
 }
 
 /* --- pages ---------------------------------------------------------------------------------------------------- */
@@ -258,9 +150,8 @@ static void revoke(struct vgpu_session *s)
 	}
 	stone->reason[IDM_REASON_MAX - 1] = '\0';
 
-	spin_lock(&s->lock);
+	vgpu_channel_watch(&s->channel, NULL);
 	s->page0 = NULL;
-	spin_unlock(&s->lock);
 	if (s->mapping)
 		unmap_mapping_range(s->mapping, 0, 0, 1);
 }
@@ -301,14 +192,6 @@ static void session_work(struct work_struct *work)
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
-static void mark_over(struct vgpu_session *s)
-{
-	spin_lock(&s->lock);
-	s->over = true;
-	spin_unlock(&s->lock);
-	wake_up_all(&s->wq);
-}
-
 /**
  * vgpu_session_lose() - the backend has gone
  * @s:	      session, just taken out of vgpu_front.sessions, whose reference is given up here
@@ -318,8 +201,8 @@ void vgpu_session_lose(struct vgpu_session *s, bool migrated)
 {
 	if (migrated)
 		WRITE_ONCE(s->migrated, true);
-	mark_over(s);
-	close_event_channel(s);
+	vgpu_channel_end(&s->channel, false);
+	vgpu_channel_close(&s->channel);
 	vgpu_count(sessions_lost, 1);
 	queue_session_work(s, 0);
 	session_put(s);
@@ -341,13 +224,13 @@ void vgpu_session_orphan(struct vgpu_session *s)
 	list_del_init(&s->node);
 	mutex_unlock(&front->lock);
 
-	mark_over(s);
+	vgpu_channel_end(&s->channel, false);
 	if (listed) {
 		if (s->number)
 			vgpu_control_close_session(front, s->number);
 		session_put(s);
 	}
-	close_event_channel(s);
+	vgpu_channel_close(&s->channel);
 	queue_session_work(s, 0);
 }
 
@@ -405,9 +288,8 @@ static int add_extent(struct vgpu_session *s, const struct vgpuif_response *rsp,
 	} else {
 		s->arena_size = arena_size;
 		if (!extent->first) {
-			spin_lock(&s->lock);
 			s->page0 = page_address(extent->pages[0]);
-			spin_unlock(&s->lock);
+			vgpu_channel_watch(&s->channel, &s->page0->state);
 		}
 	}
 	mutex_unlock(&s->map_lock);
@@ -430,8 +312,7 @@ static struct vgpu_session *session_alloc(struct vgpu_file *file)
 	s->delay = RETRY_MIN;
 	s->can_grow = true;
 	s->mapping = &file->mapping;
-	spin_lock_init(&s->lock);
-	init_waitqueue_head(&s->wq);
+	vgpu_channel_init(&s->channel);
 	s->mm = current->mm;
 	mmgrab(s->mm);
 	s->owner = current->files;
@@ -544,7 +425,7 @@ int vgpu_session_grow(struct vgpu_session *s, u64 *arena_size)
 	u64 want;
 	int err;
 
-	if (vgpu_session_over(s))
+	if (vgpu_channel_over(&s->channel))
 		return -EPIPE;
 	if (*arena_size > IDM_ARENA_SLOT_SIZE)
 		return -ENOSPC;
