@@ -159,12 +159,15 @@ static int reserve_refs(struct vgpu_lent *lent)
 	return 0;
 }
 
+/* A pod's wish is no reason to kill a process of the driver domain, or to fill its log. */
+#define GFP_LENT (GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
 static int alloc_pages_of(struct vgpu_lent *lent)
 {
 	unsigned int i;
 
 	for (i = 0; i < lent->nr_total; i++) {
-		lent->pages[i] = alloc_page(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
+		lent->pages[i] = alloc_page(GFP_LENT | __GFP_ZERO);
 		if (!lent->pages[i])
 			return -ENOMEM;
 		if (!(i % BATCH))
@@ -206,8 +209,8 @@ struct vgpu_lent *vgpu_lent_alloc(struct vgpu_zone *zone, unsigned int nr, const
 	}
 	vgpu_count(pages_lent, lent->nr_total);
 
-	lent->pages = kvcalloc(lent->nr_total, sizeof(*lent->pages), GFP_KERNEL);
-	lent->refs = kvmalloc_array(lent->nr_total, sizeof(*lent->refs), GFP_KERNEL);
+	lent->pages = kvcalloc(lent->nr_total, sizeof(*lent->pages), GFP_LENT);
+	lent->refs = kvmalloc_array(lent->nr_total, sizeof(*lent->refs), GFP_LENT);
 	if (!lent->pages || !lent->refs)
 		goto err;
 	err = alloc_pages_of(lent);
