@@ -181,11 +181,11 @@ static ssize_t vgpu_back_read(struct file *filp, char __user *buf, size_t count,
 			if (filp->f_flags & O_NONBLOCK)
 				return -EAGAIN;
 			if (wait_event_interruptible(queue_wq, have_event()))
-				return -EINTR;
+				return -ERESTARTSYS;
 			continue;
 		}
 		if (copy_to_user(buf + done, &rec, sizeof(rec)))
-			return -EFAULT;
+			return done ?: -EFAULT;
 		done += sizeof(rec);
 	}
 	return done;
