@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The control ring's server: a thread for each device, run by its interrupt.
+ * The control ring's server: a thread for each device, woken by its interrupt.
  *
  * A frontend that breaks the protocol loses its device for good: its event is never acknowledged again, so it can't
  * even cause interrupts. Requests that are well-formed but can't be served are refused, which costs it nothing.
  */
 
+#include <linux/kthread.h>
 #include <linux/sched.h>
-#include <linux/sched/rt.h>
 #include <linux/string.h>
 #include <xen/events.h>
 
@@ -72,22 +72,25 @@ static void respond(struct vgpu_back *back, const struct vgpuif_response *rsp)
 	}
 }
 
-static irqreturn_t control_thread(int irq, void *dev_id)
+static irqreturn_t control_interrupt(int irq, void *dev_id)
 {
 	struct vgpu_back *back = dev_id;
+
+	vgpu_count(notifications_received, 1);
+	WRITE_ONCE(back->notified, true);
+	wake_up(&back->ring_wq);
+	return IRQ_HANDLED;
+}
+
+/* What one notification is about. Acknowledged only here and at the end, so that no other comes meanwhile. */
+static void serve_ring(struct vgpu_back *back)
+{
 	unsigned int eoi = XEN_EOI_FLAG_SPURIOUS;
 	struct vgpuif_response rsp;
 	struct vgpuif_request req;
 	const char *why;
 	RING_IDX prod;
 	int more;
-
-	if (READ_ONCE(back->stopping) || back->broken)
-		return IRQ_HANDLED;
-	/* Interrupt threads run ahead of everything else; a zone that keeps this one busy must not. */
-	if (rt_task(current))
-		sched_set_normal(current, 0);
-	vgpu_count(notifications_received, 1);
 
 	do {
 		prod = READ_ONCE(back->ring.sring->req_prod);
@@ -98,7 +101,7 @@ static irqreturn_t control_thread(int irq, void *dev_id)
 		}
 		while (back->ring.req_cons != prod) {
 			if (READ_ONCE(back->stopping))
-				return IRQ_HANDLED;
+				return;
 			RING_COPY_REQUEST(&back->ring, back->ring.req_cons, &req);
 			back->ring.req_cons++;
 			eoi = 0;
@@ -113,8 +116,8 @@ static irqreturn_t control_thread(int irq, void *dev_id)
 
 	if (eoi)
 		vgpu_count(spurious_events, 1);
-	xen_irq_lateeoi(irq, eoi);
-	return IRQ_HANDLED;
+	xen_irq_lateeoi(back->irq, eoi);
+	return;
 
 broken:
 	WRITE_ONCE(back->broken, true);
@@ -123,7 +126,18 @@ broken:
 			 "zone %u sent %s on the control ring; its device %u is closed for good (detach and attach it to reset)",
 			 back->zone->domid, why, back->device);
 	vgpu_session_close_all(back, "the pod's kernel broke the protocol of its GPU device");
-	return IRQ_HANDLED;
+}
+
+static int control_thread(void *data)
+{
+	struct vgpu_back *back = data;
+
+	for (;;) {
+		wait_event_interruptible(back->ring_wq, xchg(&back->notified, false) || kthread_should_stop());
+		if (kthread_should_stop())
+			return 0;
+		serve_ring(back);
+	}
 }
 
 /**
@@ -148,26 +162,33 @@ int vgpu_control_connect(struct vgpu_back *back, grant_ref_t ref, evtchn_port_t 
 	BACK_RING_INIT(&back->ring, (struct vgpuif_sring *)page, XEN_PAGE_SIZE);
 	back->ring_ref = ref;
 	back->port = port;
+	back->notified = false;
 	WRITE_ONCE(back->stopping, false);
 
-	err = bind_interdomain_evtchn_to_irq_lateeoi(dev, port);
+	/* An ordinary thread: one of the interrupt's own would run ahead of all else, as often as the zone likes. */
+	back->thread = kthread_create(control_thread, back, "vgpu-%u-%u", back->zone->domid, back->device);
+	if (IS_ERR(back->thread)) {
+		err = PTR_ERR(back->thread);
+		xenbus_dev_fatal(dev, err, "making the control ring's thread");
+		goto err_ring;
+	}
+	err = bind_interdomain_evtchn_to_irqhandler_lateeoi(dev, port, control_interrupt, 0, "vgpu-back", back);
 	if (err < 0) {
 		xenbus_dev_fatal(dev, err, "binding the control ring's event channel %u", port);
-		goto err_ring;
+		goto err_thread;
 	}
 	back->irq = err;
-	err = request_threaded_irq(back->irq, NULL, control_thread, IRQF_ONESHOT, "vgpu-back", back);
-	if (err) {
-		unbind_from_irqhandler(back->irq, NULL);
-		xenbus_dev_fatal(dev, err, "requesting the control ring's interrupt");
-		goto err_ring;
-	}
 	back->ring_up = true;
 	vgpu_count(event_channels, 1);
+	wake_up_process(back->thread);
 	return 0;
 
+err_thread:
+	kthread_stop(back->thread);
 err_ring:
+	back->thread = NULL;
 	xenbus_unmap_ring_vfree(dev, page);
+	back->ring.sring = NULL;
 	return err;
 }
 
@@ -180,7 +201,9 @@ void vgpu_control_disconnect(struct vgpu_back *back)
 	WRITE_ONCE(back->stopping, true);
 	wake_up_all(&back->zone->wq);
 
-	/* Waits for the thread, which therefore never sees the ring unmapped. */
+	/* The thread first: it acknowledges, and the number of an interrupt that is unbound may soon be another's. */
+	kthread_stop(back->thread);
+	back->thread = NULL;
 	unbind_from_irqhandler(back->irq, back);
 	vgpu_count(event_channels, -1);
 	xenbus_unmap_ring_vfree(back->xendev, back->ring.sring);

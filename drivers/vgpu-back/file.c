@@ -7,7 +7,6 @@
 #include <linux/module.h>
 #include <linux/poll.h>
 #include <linux/uaccess.h>
-#include <xen/xenbus.h>
 
 #include "back.h"
 
@@ -23,7 +22,7 @@ static long ioctl_info(struct vgpu_session *s, void __user *arg)
 		.zone = s->back->zone->domid,
 		.device = s->back->device,
 		.session = s->number,
-		.own_zone = xenbus_read_unsigned("domid", "", 0),
+		.own_zone = s->back->own_zone,
 		.request_size = s->layout.request_size,
 		.reply_size = s->layout.reply_size,
 		.request_offset = s->layout.request_offset,

@@ -242,9 +242,9 @@ static int publish(struct vgpu_session *s)
  */
 static bool may_open(struct vgpu_back *back)
 {
-	if (back->nr_sessions >= back->max_sessions)
+	if (back->nr_sessions >= READ_ONCE(back->max_sessions))
 		return false;
-	return wait_event_timeout(back->zone->wq, READ_ONCE(back->nr_held) < back->max_sessions ||
+	return wait_event_timeout(back->zone->wq, READ_ONCE(back->nr_held) < READ_ONCE(back->max_sessions) ||
 				  READ_ONCE(back->stopping), VGPU_RETURN_TIME) && !READ_ONCE(back->stopping);
 }
 

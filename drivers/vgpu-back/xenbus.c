@@ -13,14 +13,17 @@
 
 #include "back.h"
 
+/* Each offer that can't be used is told to the log, by xenbus as well; a frontend may not go on with it for ever. */
+#define MAX_BAD_OFFERS	32
+
 static void disconnect(struct vgpu_back *back, const char *reason)
 {
 	vgpu_control_disconnect(back);
 	vgpu_session_close_all(back, reason);
 }
 
-/* Everything read here is the frontend's word. */
-static void connect(struct vgpu_back *back)
+/* Everything read here is the frontend's word. An error has been told to xenbus. */
+static int take_offer(struct vgpu_back *back)
 {
 	struct xenbus_device *dev = back->xendev;
 	char protocol[64] = XEN_IO_PROTO_ABI_NATIVE;
@@ -31,21 +34,38 @@ static void connect(struct vgpu_back *back)
 			    "event-channel", "%u", &port, NULL);
 	if (err) {
 		xenbus_dev_fatal(dev, err, "reading version, ring-ref and event-channel from %s", dev->otherend);
-		return;
+		return err;
 	}
 	xenbus_scanf(XBT_NIL, dev->otherend, "protocol", "%63s", protocol);
 	if (version != VGPUIF_VERSION || strcmp(protocol, XEN_IO_PROTO_ABI_NATIVE)) {
 		xenbus_dev_fatal(dev, -EPROTONOSUPPORT, "the frontend speaks version %u of %s, this is %u of %s",
 				 version, protocol, VGPUIF_VERSION, XEN_IO_PROTO_ABI_NATIVE);
-		return;
+		return -EPROTONOSUPPORT;
 	}
 
 	/* The store may report one and the same offer twice; another one is a frontend that started anew. */
 	if (dev->state == XenbusStateConnected && back->ring_up && ref == back->ring_ref && port == back->port)
-		return;
+		return 0;
 	disconnect(back, "the pod's GPU device was set up anew");
-	if (!vgpu_control_connect(back, ref, port))
+	if (READ_ONCE(back->broken))	/* by the ring that was just given up */
+		return 0;
+	err = vgpu_control_connect(back, ref, port);
+	if (!err)
 		xenbus_switch_state(dev, XenbusStateConnected);
+	return err;
+}
+
+static void connect(struct vgpu_back *back)
+{
+	if (!take_offer(back))
+		return;
+	disconnect(back, "the pod's GPU device was set up anew, and wrongly");
+	if (++back->bad_offers < MAX_BAD_OFFERS)
+		return;
+	WRITE_ONCE(back->broken, true);
+	xenbus_dev_error(back->xendev, -EPROTO,
+			 "zone %u offered %u control rings that can't be used; its device %u is closed for good (detach and attach it to reset)",
+			 back->zone->domid, back->bad_offers, back->device);
 }
 
 static void frontend_changed(struct xenbus_device *dev, enum xenbus_state state)
@@ -54,10 +74,10 @@ static void frontend_changed(struct xenbus_device *dev, enum xenbus_state state)
 
 	switch (state) {
 	case XenbusStateInitialising:
-		if (READ_ONCE(back->broken))
-			break;
 		disconnect(back, "the pod's GPU device was set up anew");
-		xenbus_switch_state(dev, XenbusStateInitWait);
+		/* Looked at when the ring's thread has gone, which may find it broken at the very end. */
+		if (!READ_ONCE(back->broken))
+			xenbus_switch_state(dev, XenbusStateInitWait);
 		break;
 
 	case XenbusStateInitialised:
@@ -99,7 +119,8 @@ static void read_config(struct vgpu_back *back)
 
 	back->weight = max(1U, xenbus_read_unsigned(dev->nodename, "weight", 1));
 	back->memory = (u64)xenbus_read_unsigned(dev->nodename, "memory", 0) << 20;
-	back->max_sessions = max(1U, xenbus_read_unsigned(dev->nodename, "sessions", vgpu_max_sessions));
+	back->max_sessions = max(1U, xenbus_read_unsigned(dev->nodename, "sessions", READ_ONCE(vgpu_max_sessions)));
+	back->own_zone = xenbus_read_unsigned("domid", "", 0);
 
 	gpu = xenbus_read(XBT_NIL, dev->nodename, "gpu", &len);
 	if (IS_ERR(gpu))
@@ -130,7 +151,7 @@ static void config_changed(struct xenbus_watch *watch, const char *path, const c
 	if (weight != back->weight || sessions != back->max_sessions || (u64)memory << 20 != back->memory) {
 		back->weight = weight;
 		back->memory = (u64)memory << 20;
-		back->max_sessions = sessions;
+		WRITE_ONCE(back->max_sessions, sessions);	/* read by the ring's thread without the lock */
 		vgpu_broker_device_changed(back);
 	}
 	mutex_unlock(&vgpu_lock);
@@ -151,6 +172,7 @@ static int vgpu_back_probe(struct xenbus_device *dev, const struct xenbus_device
 		return -ENOMEM;
 	}
 	kref_init(&back->ref);
+	init_waitqueue_head(&back->ring_wq);
 	INIT_LIST_HEAD(&back->sessions);
 	INIT_LIST_HEAD(&back->add.node);
 	INIT_LIST_HEAD(&back->remove.node);
