@@ -17,7 +17,7 @@ static int vgpu_open(struct inode *inode, struct file *filp)
 	struct vgpu_front *front = container_of(filp->private_data, struct vgpu_front, misc);
 	struct vgpu_file *file;
 
-	file = kzalloc(sizeof(*file), GFP_KERNEL);
+	file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
 	if (!file)
 		return -ENOMEM;
 	kref_get(&front->ref);
@@ -84,7 +84,7 @@ static long ioctl_session(struct vgpu_file *file, void __user *arg)
 	if (copy_from_user(&params, arg, sizeof(params)))
 		return -EFAULT;
 	if (mutex_lock_interruptible(&file->lock))
-		return -EINTR;
+		return -ERESTARTSYS;
 	if (file->session) {
 		err = -EBUSY;
 		goto out;
@@ -124,7 +124,7 @@ static long ioctl_grow(struct vgpu_file *file, struct vgpu_session *s, void __us
 	if (copy_from_user(&grow, arg, sizeof(grow)))
 		return -EFAULT;
 	if (mutex_lock_interruptible(&file->lock))
-		return -EINTR;
+		return -ERESTARTSYS;
 	err = vgpu_session_grow(s, &grow.arena_size);
 	mutex_unlock(&file->lock);
 	if (!err && copy_to_user(arg, &grow, sizeof(grow)))

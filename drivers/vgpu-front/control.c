@@ -127,10 +127,12 @@ out:
  */
 void vgpu_control_close_session(struct vgpu_front *front, u32 session)
 {
-	struct vgpuif_request req = { .op = VGPUIF_OP_CLOSE, .u.close.session = session };
-	struct vgpu_call *call = call_alloc(&req, GFP_KERNEL | __GFP_NOFAIL);
+	struct vgpuif_request req = { .op = VGPUIF_OP_CLOSE };
+	struct vgpu_call *call;
 	int err;
 
+	req.u.close.session = session;	/* not in the initialiser, which might then leave the union's rest alone */
+	call = call_alloc(&req, GFP_KERNEL | __GFP_NOFAIL);
 	call->abandoned = true;
 	wait_event(front->call_wq, submit(front, call, &err));
 	if (err)

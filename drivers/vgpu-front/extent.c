@@ -160,15 +160,15 @@ struct vgpu_extent *vgpu_extent_map(u32 zone, grant_ref_t directory, unsigned in
 	u32 *refs;
 	int err = -ENOMEM;
 
-	extent = kzalloc(sizeof(*extent), GFP_KERNEL);
+	extent = kzalloc(sizeof(*extent), GFP_KERNEL_ACCOUNT);
 	batch = kmalloc(sizeof(*batch), GFP_KERNEL);
-	refs = kvmalloc_array(nr, sizeof(*refs), GFP_KERNEL);
+	refs = kvmalloc_array(nr, sizeof(*refs), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!extent || !batch || !refs)
 		goto err_alloc;
 	extent->first = first;
 	extent->nr = nr;
-	extent->pages = kvcalloc(nr, sizeof(*extent->pages), GFP_KERNEL);
-	extent->handles = kvmalloc_array(nr, sizeof(*extent->handles), GFP_KERNEL);
+	extent->pages = kvcalloc(nr, sizeof(*extent->pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	extent->handles = kvmalloc_array(nr, sizeof(*extent->handles), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!extent->pages || !extent->handles)
 		goto err_alloc;
 

@@ -298,7 +298,7 @@ static int add_extent(struct vgpu_session *s, const struct vgpuif_response *rsp,
 
 static struct vgpu_session *session_alloc(struct vgpu_file *file)
 {
-	struct vgpu_session *s = kzalloc(sizeof(*s), GFP_KERNEL);
+	struct vgpu_session *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
 
 	if (!s)
 		return NULL;
@@ -316,8 +316,8 @@ static struct vgpu_session *session_alloc(struct vgpu_file *file)
 	s->mm = current->mm;
 	mmgrab(s->mm);
 	s->owner = current->files;
-	s->tombstone = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	s->scratch = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	s->tombstone = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	s->scratch = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	vgpu_count(sessions, 1);
 	if (!s->tombstone || !s->scratch) {
 		session_put(s);
@@ -364,8 +364,6 @@ struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_sessi
 	err = wait_for_backend(front, params->timeout_ms);
 	if (err)
 		return ERR_PTR(err);
-	if (!vgpu_arena_size_valid(arena_size, front->max_arena))
-		return ERR_PTR(-EINVAL);
 
 	s = session_alloc(file);
 	if (!s)
@@ -374,7 +372,12 @@ struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_sessi
 
 	/* Listed before the request is sent, so that a backend that goes away meanwhile takes this session along. */
 	mutex_lock(&front->lock);
-	err = front->connected ? open_event_channel(s, &port) : -ECONNRESET;
+	if (!front->connected)
+		err = -ECONNRESET;
+	else if (!vgpu_arena_size_valid(arena_size, front->max_arena))
+		err = -EINVAL;
+	else
+		err = open_event_channel(s, &port);
 	if (!err) {
 		kref_get(&s->ref);
 		list_add_tail(&s->node, &front->sessions);
@@ -431,7 +434,7 @@ int vgpu_session_grow(struct vgpu_session *s, u64 *arena_size)
 		return -ENOSPC;
 	want = PAGE_ALIGN(*arena_size);
 	if (want > s->arena_size) {
-		if (!vgpu_arena_size_valid(want, s->front->max_arena) || !s->can_grow)
+		if (!vgpu_arena_size_valid(want, READ_ONCE(s->front->max_arena)) || !s->can_grow)
 			return -ENOSPC;
 		req.u.grow.session = s->number;
 		req.u.grow.arena_size = want;

@@ -90,6 +90,7 @@ static void connect(struct vgpu_front *front)
 	unsigned long long max_arena;
 	evtchn_port_t port;
 	char versions[64];
+	unsigned int zone;
 	int err;
 
 	if (READ_ONCE(front->broken))
@@ -102,9 +103,14 @@ static void connect(struct vgpu_front *front)
 	if (xenbus_scanf(XBT_NIL, dev->otherend, "max-arena", "%llu", &max_arena) != 1)
 		max_arena = 0;
 	/* The arena's end must be representable as a file offset, whatever the backend wrote. */
-	front->max_arena = min_t(u64, max_arena, IDM_ARENA_SLOT_SIZE) & ~(u64)(IDM_PAGE_SIZE - 1);
-	front->zone = xenbus_read_unsigned(dev->otherend, "frontend-id", 0);
+	max_arena = min_t(u64, max_arena, IDM_ARENA_SLOT_SIZE) & ~(u64)(IDM_PAGE_SIZE - 1);
+	zone = xenbus_read_unsigned(dev->otherend, "frontend-id", 0);
+
+	mutex_lock(&front->lock);
+	WRITE_ONCE(front->max_arena, max_arena);	/* growing sessions look without the lock */
+	front->zone = zone;
 	front->backend_zone = dev->otherend_id;
+	mutex_unlock(&front->lock);
 
 	err = vgpu_control_connect(front, &port);
 	if (err)
