@@ -2,6 +2,8 @@
 #
 # make drivers		vgpu-front.ko and vgpu-back.ko in $(DRIVERS_OUT), for the kernel whose build folder is $(KDIR)
 # make check-drivers	the same with W=1 and sparse, and checkpatch --strict over the sources; any warning fails
+# make debug-lockdep	a kernel that looks for mistakes (scripts/debug-kernels/build), both drivers for it, and an image
+# make debug-kasan	for pods that boot it: scripts/xenlab --kernel, --dom0-kernel; selftests/debug-kernels/run
 #
 # Kbuild puts objects beside sources, so it works on a copy.
 
@@ -24,6 +26,17 @@ drivers-copy:
 drivers: drivers-copy
 	$(DRIVERS_KBUILD) modules
 	@cp -u $(DRIVERS_COPY)/vgpu-*.ko $(DRIVERS_OUT)/
+
+# What was built for another kernel goes first.
+DEBUG_KERNELS := debug-lockdep debug-kasan
+.PHONY: $(DEBUG_KERNELS)
+$(DEBUG_KERNELS): debug-%: products lab $(B)/pod/usermode-helper
+	@kernel=$$(scripts/debug-kernels/build $*) && \
+	{ [ "$$kernel" = "$$(cat $(B)/drivers-$*/kernel 2>/dev/null)" ] || rm -rf $(B)/drivers-$*; } && \
+	$(MAKE) --no-print-directory drivers KDIR=$$kernel/build DRIVERS_OUT=$(B)/drivers-$* && \
+	echo "$$kernel" >$(B)/drivers-$*/kernel && \
+	minimal-kernel/image --module $(B)/drivers-$*/vgpu-front.ko --release "$$(cat $$kernel/release)" --build $(B) \
+		$(B)/pod/root-$*.squashfs
 
 $(CACHE)/checkpatch-%/checkpatch.pl: $(LINUX_SOURCE)
 	@mkdir -p $(@D)

@@ -20,7 +20,7 @@ static void disconnect(struct vgpu_front *front, bool migrated)
 	mutex_lock(&front->lock);
 	if (front->connected)
 		vgpu_count(connected, -1);
-	front->connected = false;
+	WRITE_ONCE(front->connected, false);	/* wait_for_backend() looks without the lock */
 	list_for_each_entry_safe(s, next, &front->sessions, node) {
 		list_del_init(&s->node);
 		vgpu_session_lose(s, migrated);
@@ -128,7 +128,7 @@ static void connected(struct vgpu_front *front)
 	mutex_lock(&front->lock);
 	if (!front->connected)
 		vgpu_count(connected, 1);
-	front->connected = true;
+	WRITE_ONCE(front->connected, true);
 	mutex_unlock(&front->lock);
 	xenbus_switch_state(front->xendev, XenbusStateConnected);
 	wake_up_all(&front->connect_wq);
@@ -241,7 +241,7 @@ static void front_remove(struct xenbus_device *dev)
 	cancel_work_sync(&front->fault_work);
 
 	mutex_lock(&front->lock);
-	front->xendev = NULL;
+	WRITE_ONCE(front->xendev, NULL);
 	mutex_unlock(&front->lock);
 	wake_up_all(&front->connect_wq);
 	dev_set_drvdata(&dev->dev, NULL);

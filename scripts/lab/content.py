@@ -59,20 +59,20 @@ def base(archive):
     archive.text("/etc/hosts", "127.0.0.1 localhost\n")
 
 
-def find_module(boot, name):
-    for folder, _, files in os.walk(boot.modules):
+def find_module(modules, name):
+    for folder, _, files in os.walk(modules):
         for variant in (name, name.replace("_", "-"), name.replace("-", "_")):
             if variant + ".ko" in files:
                 return os.path.join(folder, variant + ".ko")
     return None  # built into the kernel
 
 
-def add_modules(archive, folder, boot, names, extra=()):
-    """Kernel modules with what they depend on, and the order in which to load them."""
+def add_modules(archive, folder, modules, names, extra=()):
+    """Kernel modules out of the folder `modules` with what they depend on, and the order in which to load them."""
     order = []
 
     def need(name):
-        path = find_module(boot, name)
+        path = find_module(modules, name)
         if not path:
             return
         name = os.path.basename(path)[: -len(".ko")]
@@ -107,7 +107,7 @@ def dom0_base(boot, tree):
             add_with_libraries(archive, f"/usr/bin/xenstore-{tool}", path, search)
     add_dlopened(archive, search, ["libgcc_s.so.1"])
     archive.text("/etc/xen/xl.conf", "")
-    add_modules(archive, "/lab/modules", boot, DOM0_MODULES)
+    add_modules(archive, "/lab/modules", boot.dom0_modules, DOM0_MODULES)
     return archive
 
 
@@ -124,10 +124,11 @@ def cached_dom0_base(boot, tree):
             digest.update(content or b"")
     folder = os.path.join(boot.cache, "lab")
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"dom0-{digest.hexdigest()[:16]}.cpio")
+    kind = "dom0-" if boot.dom0_kernel == boot.kernel else "debug-dom0-"
+    path = os.path.join(folder, f"{kind}{digest.hexdigest()[:16]}.cpio")
     if not os.path.exists(path):
         for old in os.listdir(folder):
-            if old.startswith("dom0-"):
+            if old.startswith(kind):
                 os.unlink(os.path.join(folder, old))
         temporary = f"{path}.{os.getpid()}"
         with open(temporary, "wb") as out:
@@ -146,6 +147,18 @@ def add_dlopened(archive, search, names):
                 break
 
 
+DEBUG_KERNELS = ("lockdep", "kasan")
+
+
+def debug_kernel(tree, kind):
+    """The folder of a kernel that looks for mistakes (scripts/debug-kernels/build); it is not compiled by the way."""
+    build = os.path.join(tree.top, "scripts", "debug-kernels", "build")
+    done = subprocess.run([build, "--if-ready", kind], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"the {kind} kernel is not built: run make debug-{kind} first")
+    return done.stdout.strip()
+
+
 class PodKernel:
     """The kernel that pods boot, and the modules that go with it."""
 
@@ -159,11 +172,13 @@ class PodKernel:
         elif kind in ("pod", "builtin"):
             build = [os.path.join(tree.top, "minimal-kernel", "build"), *(["--builtin"] if kind == "builtin" else [])]
             folder = subprocess.run(build, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-        if self.kind in ("pod", "builtin"):
+        elif kind in DEBUG_KERNELS:
+            folder = debug_kernel(tree, kind)
+        if self.kind in ("pod", "builtin", *DEBUG_KERNELS):
             self.path = os.path.join(folder, "vmlinux")
             with open(os.path.join(folder, "release"), encoding="ascii") as f:
                 self.release = f.read().strip()
-            self.image = tree.product("pod", "root.squashfs" if self.kind == "pod" else "root-builtin.squashfs")
+            self.image = tree.product("pod", "root.squashfs" if self.kind == "pod" else f"root-{self.kind}.squashfs")
         else:
             self.path, self.release = boot.kernel, boot.release
             self.front = tree.product("drivers", "vgpu-front.ko")
@@ -180,7 +195,7 @@ class PodKernel:
         base(archive)
         archive.file("/init", os.path.join(tree.lab, "pod-init"), 0o755)
         archive.file("/sbin/vgpu-init", tree.product("bin", "vgpu-init"), 0o755)
-        add_modules(archive, f"/lab/modules/{self.release}", self.boot, self.others, [self.front])
+        add_modules(archive, f"/lab/modules/{self.release}", self.boot.modules, self.others, [self.front])
 
 
 def pod(tree, boot, kernel, programs, added, script, cwd=None):
@@ -238,7 +253,7 @@ def other_kernel(tree, boot):
     return kernel, archive
 
 
-def dom0(tree, boot, kernel, pod_archive, dom0_programs, script):
+def dom0(tree, boot, kernel, pod_archive, dom0_programs, script, drivers):
     """What is added to dom0's base for one run: the product, the pods' kernel and content, the script."""
     archive = Archive()
     archive.file("/init", os.path.join(tree.lab, "dom0-init"), 0o755)
@@ -251,7 +266,7 @@ def dom0(tree, boot, kernel, pod_archive, dom0_programs, script):
     archive.file("/etc/xen/scripts/vgpu-block", tree.product("bin", "vgpu-block"), 0o755)
     add_with_libraries(archive, "/lab/softgpu/libsoftgpu.so", tree.product("softgpu", "libsoftgpu.so"))
     archive.symlink("/lab/softgpu/libcuda.so.1", "libsoftgpu.so")
-    archive.file("/lab/modules/vgpu-back.ko", tree.product("drivers", "vgpu-back.ko"))
+    archive.file("/lab/modules/vgpu-back.ko", tree.product(drivers, "vgpu-back.ko"))
     archive.file("/lab/pod/kernel", kernel.path, 0o644)
     if os.path.exists(kernel.path + ".relocs"):
         archive.file("/lab/pod/kernel.relocs", kernel.path + ".relocs", 0o644)

@@ -33,6 +33,7 @@ class Boot:
         self.debian = os.path.join(cache, "debian")
         self.kernel = os.path.join(self.debian, "boot", "vmlinuz-" + self.release)
         self.modules = os.path.join(self.debian, "lib/modules", self.release)
+        self.dom0_kernel, self.dom0_modules = self.kernel, self.modules
         self.tools = os.path.join(self.debian, "usr/lib/xen-4.17/bin")
         self.libraries = os.path.join(self.debian, "usr/lib/x86_64-linux-gnu")
 
@@ -101,7 +102,7 @@ class Machine:
         if icount:
             command += ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
         command += ["-kernel", boot.xen(), "-append", xen.strip()]
-        command += ["-initrd", f"{boot.kernel} console=hvc0 panic=-1 quiet loglevel=4 mitigations=off,{initrd}"]
+        command += ["-initrd", f"{boot.dom0_kernel} console=hvc0 panic=-1 quiet loglevel=4 mitigations=off,{initrd}"]
         command += ["-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"]
         command += ["-serial", f"file:{self.console}", "-device", "virtio-serial-pci"]
         command += ["-chardev", f"socket,id=lab,path={port},server=on,wait=off"]

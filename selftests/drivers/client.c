@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,16 @@ double now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+void tests_begin(unsigned int plan)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	ksft_print_header();
+	if (access("/dev/vgpu", F_OK))
+		ksft_exit_skip("no /dev/vgpu: run this in a pod with a vgpu device and vgpu-front loaded\n");
+	ksft_set_plan(plan);
 }
 
 int session_open(struct session *s, uint64_t arena, uint32_t timeout_ms)
@@ -187,4 +198,19 @@ bool gauges_return_to(struct session *s, const struct gauges *before)
 		if (g.back[i] != before->back[i])
 			ksft_print_msg("back %s: %ld, was %ld\n", back_gauges[i], g.back[i], before->back[i]);
 	return false;
+}
+
+int gauges_settle(struct session *s, struct gauges *g)
+{
+	struct gauges last;
+	int err = gauges_read(s, g);
+
+	for (int same = 0; !err && same < 10; same++) {
+		last = *g;
+		usleep(200000);
+		err = gauges_read(s, g);
+		if (memcmp(g, &last, sizeof(last)))
+			same = -1;
+	}
+	return err;
 }

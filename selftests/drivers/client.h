@@ -32,6 +32,9 @@ struct gauges {
 	long back[NR_BACK_GAUGES];
 };
 
+/* TAP's head. Without a device the whole program is skipped. */
+void tests_begin(unsigned int plan);
+
 /* Seconds since whenever. */
 double now(void);
 
@@ -56,6 +59,9 @@ bool ended_with(struct session *s, const char *reason);
 /* Counters; the backend's are read through @s, which itself counts in them. */
 long front_counter(const char *name);
 int gauges_read(struct session *s, struct gauges *g);
+
+/* As gauges_read(), once nothing has changed for two seconds: what was there before is on its way back. */
+int gauges_settle(struct session *s, struct gauges *g);
 
 /* Giving back is not instant: waits up to a minute, then says what is different. */
 bool gauges_return_to(struct session *s, const struct gauges *before);

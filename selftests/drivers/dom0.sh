@@ -25,16 +25,26 @@ nothing_held() {
 		done
 	done
 }
-complaints() { dmesg | grep -E 'WARNING|BUG:|Bad page|Call Trace|vgpu.*leak'; }
+# shellcheck source=selftests/drivers/kernel.sh
+. /lab/script/kernel.sh
 
 drivers-server --action /lab/script/dom0-action >>/run/drivers-server.log 2>&1 &
 
 pod_create 1 none || exit 1
 sh /lab/script/attach "$(pod_domid 1)"
-# shellcheck disable=SC2016 # expanded in the pod
-pod_run 1 sh -c 'exec session_test /lab/modules/$(uname -r)/vgpu-front.ko' </dev/null
+pod_run 1 session_test </dev/null
 result $? "sessions: what a pod may expect"
-pod_run 1 dmesg </dev/null | grep -E 'WARNING|BUG:|Bad page|Call Trace' && result 1 "the pod's kernel has complaints"
+pod_run 1 giveback_test </dev/null
+result $? "whatever becomes of a client, all it held is given back"
+# shellcheck disable=SC2016 # expanded in the pod
+pod_run 1 sh -c 'exec ending_test /lab/modules/$(uname -r)/vgpu-front.ko' </dev/null
+result $? "a session that is ended by others ends in order"
+# Only the debug kernels can run out of memory on demand.
+if [ -d /sys/kernel/debug/failslab ] && pod_run 1 test -d /sys/kernel/debug/failslab </dev/null; then
+	pod_run 1 fault_test </dev/null
+	result $? "every error path when memory runs out"
+fi
+pod_run 1 dmesg </dev/null | complaints && result 1 "the pod's kernel has complaints"
 
 # Destroyed while it has sessions with their memory mapped and talks through them.
 pod_run 1 busy_sessions </dev/null &
@@ -52,7 +62,7 @@ pod_create 2 none || exit 1
 pod_run 2 rmmod vgpu_front </dev/null
 # The hostile frontend grants pages from userspace.
 pod_run 2 test -e /dev/xen/gntalloc </dev/null || result 1 "the pod's kernel lets userspace grant pages"
-for device in 0 1 2 3 4 5 6 7 8; do
+for device in 0 1 2 3 4 5 6 7 8 9; do
 	sh /lab/script/attach "$(pod_domid 2)" $device
 done
 pod_run 2 hostile_test </dev/null 2>/dev/null	# libxengnttab speaks of the mappings that must fail
@@ -66,7 +76,8 @@ kill -9 $(pidof drivers-server)
 sleep 0.5
 rmmod vgpu_back && insmod /lab/modules/vgpu-back.ko
 result $? "vgpu-back can be unloaded and loaded"
-complaints && result 1 "dom0's kernel has complaints"
+dmesg | complaints && result 1 "dom0's kernel has complaints"
+leaks && result 1 "dom0's kernel has lost memory"
 echo "1..$count"
 [ $failed = 0 ] || { cat /run/dom0-action.log; tail -n 20 /run/drivers-server.log; }
 exit $failed

@@ -3,10 +3,11 @@
 # build/selftests/drivers/layout_test is a unit test.
 # make check-drivers-xen: the drivers' own tests in the lab (selftests/drivers/run).
 
-DRIVER_TESTS := $(addprefix $(B)/selftests/drivers/,drivers-server session_test hostile_test busy_sessions)
+CLIENT_TESTS := $(addprefix $(B)/selftests/drivers/,session_test giveback_test ending_test fault_test)
+DRIVER_TESTS := $(CLIENT_TESTS) $(addprefix $(B)/selftests/drivers/,drivers-server hostile_test busy_sessions)
 DRIVER_TESTS_CC = $(CC) -static -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -Iuapi -I$(KSELFTEST) -o $@ $<
 
-$(B)/selftests/drivers/drivers-server: selftests/drivers/server.c selftests/drivers/session.h
+$(B)/selftests/drivers/drivers-server: selftests/drivers/server.c $(addprefix selftests/drivers/,faults.h session.h)
 	@mkdir -p $(@D)
 	$(DRIVER_TESTS_CC)
 
@@ -14,8 +15,8 @@ $(B)/selftests/drivers/busy_sessions: selftests/drivers/busy_sessions.c selftest
 	@mkdir -p $(@D)
 	$(DRIVER_TESTS_CC)
 
-$(B)/selftests/drivers/session_test: selftests/drivers/session_test.c selftests/drivers/client.c $(addprefix selftests/drivers/,client.h session.h) \
-		$(CACHE)/kselftest/kselftest_harness.h
+$(CLIENT_TESTS): $(B)/selftests/drivers/%: selftests/drivers/%.c selftests/drivers/client.c \
+		$(addprefix selftests/drivers/,client.h faults.h session.h) $(CACHE)/kselftest/kselftest_harness.h
 	@mkdir -p $(@D)
 	$(DRIVER_TESTS_CC) $(word 2,$^)
 

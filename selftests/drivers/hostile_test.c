@@ -3,7 +3,7 @@
  * vgpu-back against a frontend that lies: this program is the frontend of several devices, over xenstore, gntalloc
  * and evtchn, without vgpu-front. Each violation must close its device for good, and nothing else.
  *
- * Usage: hostile_test	in a pod with devices 0 .. 8, the modules xen-gntalloc, xen-gntdev, xen-evtchn, and no vgpu-front
+ * Usage: hostile_test	in a pod with devices 0 .. 9, the modules xen-gntalloc, xen-gntdev, xen-evtchn, and no vgpu-front
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -349,6 +349,32 @@ static bool impossible_ring_is_refused(int number)
 	return back_reaches(&d, CLOSED, CLOSED, 20) && device_connect(&d, number) && honest_session_works(&d);
 }
 
+/* Each is told to the log: not for ever. 32 is MAX_BAD_OFFERS of vgpu-back/xenbus.c. */
+static bool offers_without_end_close_the_device(int number)
+{
+	struct device d;
+	int n;
+
+	if (!device_connect(&d, number))
+		return false;
+	node_write(&d, "state", CLOSED);
+	for (n = 0; n < 40; n++) {
+		if (!back_reaches(&d, CLOSED, CLOSED, 20))
+			return false;
+		node_write(&d, "state", INITIALISING);
+		if (!back_reaches(&d, INIT_WAIT, INIT_WAIT, n < 32 ? 20 : 1))
+			break;
+		node_write(&d, "ring-ref", 7777777);
+		node_write(&d, "state", INITIALISED);
+		if (!back_reaches(&d, CLOSING, CLOSED, 20))
+			return false;
+		node_write(&d, "state", CLOSED);
+	}
+	if (n != 32)
+		ksft_print_msg("%d offers were looked at\n", n);
+	return n == 32;
+}
+
 /* --- violations --------------------------------------------------------------------------------------------------- */
 
 /* The backend closes, its session is gone, and nothing brings the device back. */
@@ -437,7 +463,7 @@ int main(void)
 	if (!text)
 		ksft_exit_skip("no vgpu device 0\n");
 	backend = atoi(text);
-	ksft_set_plan(16);
+	ksft_set_plan(17);
 
 	if (!device_connect(&d, 0) || !device_connect(&other, 1))
 		ksft_exit_fail_msg("the backend does not connect\n");
@@ -451,6 +477,7 @@ int main(void)
 	RUN(storm_without_requests_is_survived(&d));
 	RUN(toggling_states_is_survived(2));
 	RUN(impossible_ring_is_refused(3));
+	RUN(offers_without_end_close_the_device(9));
 	RUN(producer_out_of_range(4));
 	RUN(unknown_operation(5));
 	RUN(padding_not_zero(6));

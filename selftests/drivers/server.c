@@ -4,6 +4,7 @@
  *
  * Usage: drivers-server [--action SCRIPT]
  */
+#include <dirent.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "idm.h"
+#include "faults.h"
 #include "linux/vgpu_back.h"
 #include "session.h"
 
@@ -76,6 +78,50 @@ static void counters(char *text)
 		close(fd);
 }
 
+/* fail-nth of the kernel thread that serves the control ring of this session's device, or -1. */
+static int thread_faults(const struct vgpu_back_info *info)
+{
+	char want[32], path[288], comm[32];
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	int result = -1;
+
+	snprintf(want, sizeof(want), "vgpu-%u-%u\n", info->zone, info->device);
+	while (proc && result < 0 && (entry = readdir(proc))) {
+		int fd;
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		n = read(fd, comm, sizeof(comm) - 1);
+		close(fd);
+		comm[n < 0 ? 0 : n] = '\0';
+		snprintf(path, sizeof(path), "/proc/%s/fail-nth", entry->d_name);
+		if (!strcmp(comm, want))
+			result = open(path, O_RDWR | O_CLOEXEC);
+	}
+	if (proc)
+		closedir(proc);
+	return result;
+}
+
+static int fail_nth(const struct vgpu_back_info *info, unsigned int n, uint32_t *left)
+{
+	int fd = thread_faults(info), err = 0;
+
+	if (fd < 0 || faults_enable())
+		err = ENOSYS;
+	else if (left && (int)(*left = faults_left(fd)) < 0)
+		err = EIO;
+	else if (faults_arm(fd, n))
+		err = EIO;
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
 static void execute(struct worker *w, const struct command *c, struct answer *a)
 {
 	struct vgpu_back_end end = { 0 };
@@ -126,6 +172,12 @@ static void execute(struct worker *w, const struct command *c, struct answer *a)
 		snprintf(order.reason, sizeof(order.reason), "%.255s", c->text);
 		if (write(orders[1], &order, sizeof(order)) != sizeof(order))
 			a->err = EIO;
+		break;
+	case OP_FAIL_NTH:
+		a->err = fail_nth(&w->info, c->value, NULL);
+		break;
+	case OP_FAIL_LEFT:
+		a->err = fail_nth(&w->info, 0, &a->value);
 		break;
 	default:
 		a->err = EINVAL;

@@ -24,6 +24,8 @@ enum op {
 	OP_COUNTERS,	/* text: the backend's counters */
 	OP_IGNORE_NEXT,	/* leave the next session that comes unanswered */
 	OP_REJECT_NEXT,	/* reject the next session that comes, saying text */
+	OP_FAIL_NTH,	/* the value-th allocation of the device's control ring thread fails; 0: none (faults.h) */
+	OP_FAIL_LEFT,	/* value: what is left of that number; then none fails any more */
 };
 
 struct command {

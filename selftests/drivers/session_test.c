@@ -1,32 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vgpu-front and vgpu-back from a pod's side: sessions, their memory, their notifications, and every way in which
- * one can end. Runs as root in a pod; drivers-server must run in the driver domain.
- *
- * Usage: session_test [PATH-of-vgpu-front.ko]	with the module's path its unload and reload are tested too
+ * vgpu-front and vgpu-back from a pod's side: what an open session does, its memory and its notifications; how it ends
+ * is in ending_test.c, what it gives back in giveback_test.c. Runs as root in a pod; drivers-server must run in the
+ * driver domain.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "kselftest.h"
-
 #include "client.h"
-
-/* --- tests -------------------------------------------------------------------------------------------------------- */
+#include "kselftest.h"
 
 static bool query_names_both_domains(void)
 {
@@ -200,50 +190,6 @@ static bool memory_is_zero_when_lent_again(void)
 	return true;
 }
 
-static bool worker_exit_is_told(void)
-{
-	struct command c = { .op = OP_EXIT };
-	struct session s;
-	bool ok;
-
-	if (session_open(&s, MIB, 30000) || !echo_works(&s))
-		return false;
-	submit(&s, &c);
-	ok = ended_with(&s, "worker");
-	session_close(&s);
-	return ok;
-}
-
-static bool worker_kill_is_told_and_wakes_poll(void)
-{
-	struct command c = { .op = OP_KILL };
-	struct session s;
-	struct pollfd p;
-	bool ok;
-
-	if (session_open(&s, MIB, 30000) || !echo_works(&s))
-		return false;
-	submit(&s, &c);
-	p = (struct pollfd) { .fd = s.fd, .events = 0 };
-	ok = poll(&p, 1, 60000) == 1 && (p.revents & POLLHUP) && ended_with(&s, "worker");
-	session_close(&s);
-	return ok;
-}
-
-static bool worker_gives_its_reason(void)
-{
-	struct command c = { .op = OP_END, .text = "the moon is in the wrong phase" };
-	struct session s;
-	bool ok;
-
-	if (session_open(&s, 0, 30000) || !echo_works(&s))
-		return false;
-	submit(&s, &c);
-	ok = ended_with(&s, "wrong phase");
-	session_close(&s);
-	return ok;
-}
-
 static bool child_may_only_close(struct session *s)
 {
 	int status;
@@ -262,149 +208,6 @@ static bool child_may_only_close(struct session *s)
 	return waitpid(pid, &status, 0) == pid && !status && echo_works(s);
 }
 
-/* The client dies; a child of it keeps the file open for as long as this test looks. */
-static bool death_counts_although_a_child_holds_the_file(struct session *s, const struct gauges *before)
-{
-	int go[2], status;
-	char byte;
-	bool ok;
-	pid_t pid;
-
-	if (pipe(go))
-		return false;
-	pid = fork();
-	if (!pid) {
-		struct session mine;
-
-		if (session_open(&mine, MIB, 30000) || !echo_works(&mine))
-			_exit(1);
-		if (!fork()) {
-			close(go[1]);
-			read(go[0], &byte, 1);
-			_exit(0);
-		}
-		_exit(0);
-	}
-	ok = waitpid(pid, &status, 0) == pid && !status;
-	for (double end = now() + 60; ok && now() < end; usleep(100000)) {
-		struct gauges g;
-
-		/* The frontend's session object stays with the file; all else must have gone. */
-		if (gauges_read(s, &g))
-			ok = false;
-		if (!memcmp(g.back, before->back, sizeof(g.back)) && g.front[1] == before->front[1])
-			break;
-		if (now() > end - 0.2)
-			ok = false;
-	}
-	close(go[0]);
-	close(go[1]);
-	return ok && gauges_return_to(s, before);
-}
-
-static bool killed_client_gives_back(struct session *s, const struct gauges *before)
-{
-	int ready[2];
-	char byte;
-	pid_t pid;
-
-	if (pipe(ready))
-		return false;
-	pid = fork();
-	if (!pid) {
-		struct session mine;
-
-		if (session_open(&mine, 4 * MIB, 30000) || !echo_works(&mine))
-			_exit(1);
-		memset(mine.arena, 1, 4 * MIB);
-		write(ready[1], "x", 1);
-		for (;;)
-			call(&mine, OP_ECHO, 1, 0, 0, NULL);
-	}
-	close(ready[1]);
-	if (read(ready[0], &byte, 1) != 1)
-		return false;
-	close(ready[0]);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-	return gauges_return_to(s, before);
-}
-
-static bool fifty_sessions_give_back(struct session *s, const struct gauges *before)
-{
-	struct session mine;
-
-	for (int i = 0; i < 50; i++) {
-		int err = session_open(&mine, MIB, 30000);
-
-		if (err) {
-			ksft_print_msg("session %d: %s\n", i, strerror(-err));
-			return false;
-		}
-		memset(mine.arena, i, MIB);
-		/* Every third is closed before its worker can have started. */
-		if (i % 3 && !echo_works(&mine))
-			return false;
-		session_close(&mine);
-	}
-	return gauges_return_to(s, before);
-}
-
-static bool many_at_once(struct session *s, const struct gauges *before)
-{
-	enum { N = 12 };
-	struct session mine[N];
-	bool ok = true;
-
-	for (int i = 0; i < N; i++)
-		if (session_open(&mine[i], MIB, 30000))
-			return false;
-	for (int round = 0; round < 3; round++)
-		for (int i = 0; i < N; i++)
-			ok = ok && !call(&mine[i], OP_ECHO, i * 100 + round, 0, 0, NULL) &&
-			     answer(&mine[i])->value == i * 100u + round + 1;
-	for (int i = 0; i < N; i++)
-		session_close(&mine[i]);
-	return ok && gauges_return_to(s, before);
-}
-
-static bool mapping_survives_close(struct session *s, const struct gauges *before)
-{
-	struct session mine;
-	bool ok;
-
-	if (session_open(&mine, MIB, 30000) || !echo_works(&mine))
-		return false;
-	close(mine.fd);
-	memset(mine.arena, 7, MIB);	/* must not raise a signal */
-	ok = mine.arena[MIB - 1] == 7 && mine.page0->state != IDM_STATE_ENDED;
-	session_unmap(&mine);
-	return ok && gauges_return_to(s, before);
-}
-
-/* A page of the arena is in a pipe when the session closes: the grant must stay mapped until it has left the pipe. */
-static bool page_in_a_pipe_outlives_its_session(struct session *s, const struct gauges *before)
-{
-	struct session mine;
-	struct iovec iov;
-	char text[16];
-	int pipes[2];
-
-	if (session_open(&mine, MIB, 30000) || pipe(pipes))
-		return false;
-	strcpy(mine.arena, "still here");
-	iov = (struct iovec) { mine.arena, sizeof(text) };
-	if (vmsplice(pipes[1], &iov, 1, 0) != sizeof(text))
-		return false;
-	session_close(&mine);
-	usleep(300000);
-	if (read(pipes[0], text, sizeof(text)) != sizeof(text) || strcmp(text, "still here"))
-		return false;
-	close(pipes[0]);
-	close(pipes[1]);
-	return gauges_return_to(s, before);
-}
-
 static bool storm_is_throttled(struct session *s)
 {
 	long before = front_counter("notifications_received"), came;
@@ -416,163 +219,13 @@ static bool storm_is_throttled(struct session *s)
 	return came > 0 && came < 2500 && echo_works(s);
 }
 
-static bool module_stays_while_in_use(void)
-{
-	struct session s;
-	bool ok;
-
-	if (session_open(&s, 0, 30000))
-		return false;
-	ok = syscall(SYS_delete_module, "vgpu_front", O_NONBLOCK) == -1 && (errno == EAGAIN || errno == EBUSY);
-	session_close(&s);
-	return ok;
-}
-
-/* Open @s after telling the server, through a session of its own, what to do with it. */
-static bool open_after(struct session *s, enum op order, const char *text)
-{
-	struct session other;
-	bool ok;
-
-	if (session_open(&other, 0, 60000))
-		return false;
-	ok = !call(&other, order, 0, 0, 0, text);
-	session_close(&other);
-	return ok && !session_open(s, 0, 60000);
-}
-
-/* Workers die with the server: sessions through it work again once it is back. */
-static bool works_again(double seconds)
-{
-	struct session s;
-	bool ok = false;
-
-	for (double end = now() + seconds; !ok && now() < end; usleep(200000)) {
-		if (session_open(&s, MIB, 60000))
-			continue;
-		ok = echo_works(&s);
-		session_close(&s);
-	}
-	return ok;
-}
-
-static bool unanswered_session_ends_with_a_reason(void)
-{
-	double start = now();
-	struct session s;
-	bool ok;
-
-	if (!open_after(&s, OP_IGNORE_NEXT, NULL))
-		return false;
-	ok = ended_with(&s, "no broker took the session");
-	ksft_print_msg("ended after %.1f s\n", now() - start);
-	ok = ok && now() - start >= 9.9;
-	session_close(&s);
-	return works_again(60) && ok;
-}
-
-static bool rejected_session_tells_the_reason(void)
-{
-	struct session s;
-	bool ok;
-
-	if (!open_after(&s, OP_REJECT_NEXT, "no GPU for you today"))
-		return false;
-	ok = ended_with(&s, "no GPU for you today");
-	session_close(&s);
-	return works_again(60) && ok;
-}
-
-/* Ask the driver domain for @what while there is a session that will be lost by it. */
-static bool lost_by(const char *what, struct session *s)
-{
-	if (session_open(s, MIB, 60000) || !echo_works(s))
-		return false;
-	memset(s->arena, 9, MIB);
-	if (call(s, OP_ACT, 0, 0, 0, what))
-		return false;
-	return wait_for_end(s) == -EPIPE;
-}
-
-static bool touchable_when_lost(struct session *s)
-{
-	/* By now the pages have been replaced; the client must read and write without a signal. */
-	usleep(2000000);
-	memset(s->arena, 3, MIB);
-	return s->page0->state == IDM_STATE_ENDED && s->page0->reason[0] && s->arena[MIB - 1] == 3;
-}
-
-static bool survives(const char *what, struct gauges *before)
-{
-	struct session s, g;
-	bool ok;
-
-	if (!lost_by(what, &s))
-		return false;
-	ok = touchable_when_lost(&s);
-	ksft_print_msg("reason: %.200s\n", s.page0->reason);
-	session_close(&s);
-	if (!ok || !works_again(90) || session_open(&g, MIB, 60000))
-		return false;
-	ok = gauges_return_to(&g, before);
-	session_close(&g);
-	return ok;
-}
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY), n = fd < 0 ? -1 : (int)write(fd, text, strlen(text));
-
-	if (fd >= 0)
-		close(fd);
-	return n;
-}
-
-static bool front_reloads(const char *module)
-{
-	struct session s;
-	int fd, err;
-	bool ok;
-
-	if (session_open(&s, MIB, 30000) || !echo_works(&s))
-		return false;
-	memset(s.arena, 1, MIB);
-	if (write_file("/sys/bus/xen/drivers/vgpu/unbind", "vgpu-0") < 0)
-		return false;
-	ok = wait_for_end(&s) == -EPIPE && touchable_when_lost(&s) && access("/dev/vgpu", F_OK);
-	session_close(&s);
-	for (int i = 0; i < 100; i++) {
-		err = syscall(SYS_delete_module, "vgpu_front", O_NONBLOCK);
-		if (!err)
-			break;
-		usleep(100000);
-	}
-	if (err)
-		ksft_print_msg("rmmod: %s\n", strerror(errno));
-	fd = open(module, O_RDONLY);
-	if (syscall(SYS_finit_module, fd, "", 0))
-		return false;
-	close(fd);
-	for (int i = 0; i < 100 && access("/dev/vgpu", F_OK); i++)
-		usleep(100000);
-	return ok && !err && works_again(60);
-}
-
 #define RUN(test)	ksft_test_result((test), #test "\n")
 
-int main(int argc, char **argv)
+int main(void)
 {
-	struct gauges before;
 	struct session s;
-	const char *module = argc > 1 ? argv[1] : NULL;
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
-	ksft_print_header();
-	if (access("/dev/vgpu", F_OK))
-		ksft_exit_skip("no /dev/vgpu: run this in a pod with a vgpu device and vgpu-front loaded\n");
-	ksft_set_plan(module ? 30 : 29);
-
+	tests_begin(14);
 	RUN(query_names_both_domains());
 	RUN(impossible_sizes_are_refused());
 	RUN(nothing_works_without_a_session());
@@ -590,29 +243,5 @@ int main(int argc, char **argv)
 	RUN(storm_is_throttled(&s));
 	session_close(&s);
 	RUN(memory_is_zero_when_lent_again());
-	RUN(worker_exit_is_told());
-	RUN(worker_kill_is_told_and_wakes_poll());
-	RUN(worker_gives_its_reason());
-	RUN(module_stays_while_in_use());
-
-	/* What is held besides this one session must be the same after each of these. */
-	usleep(2000000);
-	if (session_open(&s, MIB, 30000) || gauges_read(&s, &before))
-		ksft_exit_fail_msg("no session to read counters with\n");
-	RUN(killed_client_gives_back(&s, &before));
-	RUN(death_counts_although_a_child_holds_the_file(&s, &before));
-	RUN(mapping_survives_close(&s, &before));
-	RUN(page_in_a_pipe_outlives_its_session(&s, &before));
-	RUN(many_at_once(&s, &before));
-	RUN(fifty_sessions_give_back(&s, &before));
-	session_close(&s);
-
-	RUN(rejected_session_tells_the_reason());
-	RUN(unanswered_session_ends_with_a_reason());
-	RUN(survives("restart-server", &before));
-	RUN(survives("reload-back", &before));
-	RUN(survives("detach-attach", &before));
-	if (module)
-		RUN(front_reloads(module));
 	ksft_finished();
 }
