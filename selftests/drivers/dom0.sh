@@ -28,6 +28,28 @@ nothing_held() {
 # shellcheck source=selftests/drivers/kernel.sh
 . /lab/script/kernel.sh
 
+# Probe pod 1's backend with its first, second, third … allocation failing, until none has failed. In one shell: the
+# number counts what that shell's system calls allocate. Says what is left of it; the files are open for that, too.
+probe_with_failures() {
+	device=vgpu-$(pod_domid 1)-0
+	try=0
+	left=0
+	while [ "$left" = 0 ]; do
+		try=$((try + 1))
+		[ $try -lt 400 ] || { echo "# the device can't be probed"; return 1; }
+		echo "$device" >/sys/bus/xen-backend/drivers/vgpu/unbind 2>/dev/null
+		# shellcheck disable=SC2016 # its own
+		left=$(sh -c 'echo "$1" >/proc/self/fail-nth
+			echo "$2" >/sys/bus/xen-backend/drivers/vgpu/bind
+			read -r left </proc/self/fail-nth
+			echo 0 >/proc/self/fail-nth
+			echo "${left:-0}"' sh $try "$device" 2>/dev/null)
+		[ -e "/sys/bus/xen-backend/drivers/vgpu/$device" ] || left=0
+	done
+	echo "# $try attempts"
+	[ $try -gt 10 ]
+}
+
 drivers-server --action /lab/script/dom0-action >>/run/drivers-server.log 2>&1 &
 
 pod_create 1 none || exit 1
@@ -43,6 +65,8 @@ result $? "a session that is ended by others ends in order"
 if [ -d /sys/kernel/debug/failslab ] && pod_run 1 test -d /sys/kernel/debug/failslab </dev/null; then
 	pod_run 1 fault_test </dev/null
 	result $? "every error path when memory runs out"
+	probe_with_failures
+	result $? "and of the backend's probe"
 fi
 pod_run 1 dmesg </dev/null | complaints && result 1 "the pod's kernel has complaints"
 

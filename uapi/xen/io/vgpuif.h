@@ -65,7 +65,8 @@
  *
  *   Closing: whoever wants to go writes Closing or Closed; the other ends all sessions and follows with Closed.
  *   A backend whose frontend is Closed waits in Closed for Initialising while `online` is 1, and goes away otherwise.
- *   A backend that saw a protocol violation stays closed for good.
+ *   A backend that saw a protocol violation stays closed for good, as does one that was offered 32 control rings
+ *   which it could not use.
  *
  *
  * Control ring
