@@ -75,6 +75,9 @@ static void fill_attributes(void)
 	A(READ_ONLY_HOST_REGISTER_SUPPORTED) = 1;
 	A(COOPERATIVE_LAUNCH) = 1;
 	A(MEMORY_POOLS_SUPPORTED) = 1;
+	A(IPC_EVENT_SUPPORTED) = 1;
+	A(HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED) = 1;
+	A(MEMPOOL_SUPPORTED_HANDLE_TYPES) = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	A(VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED) = 1;
 	A(CAN_USE_64_BIT_STREAM_MEM_OPS) = A(CAN_USE_STREAM_WAIT_VALUE_NOR) = 1;
 	A(MEM_SYNC_DOMAIN_COUNT) = 1;
@@ -138,6 +141,7 @@ CUresult cuInit(unsigned int flags)
 	fill_attributes();
 	sg_pack_init();
 	sg_queue_init();
+	sg_events_init();
 	sg_vmm_init();
 	if (!sg_tables_init() || !sg_heap_init((int)devices, sg_device_memory)) {
 		fprintf(stderr, "softgpu: cannot reserve %llu GiB of addresses at %#llx for device memory: is there a limit on "

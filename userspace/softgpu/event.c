@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "both.h"
-#include "softgpu.h"
+#include "share.h"
 
 static struct sg_event *event_check(CUevent h)
 {
@@ -28,17 +28,33 @@ CUresult cuEventCreate(CUevent *event, unsigned int flags)
 		return e;
 	if (!event || flags & ~(unsigned int)(CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (flags & CU_EVENT_INTERPROCESS)
-		return flags & CU_EVENT_DISABLE_TIMING ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+	if (flags & CU_EVENT_INTERPROCESS && !(flags & CU_EVENT_DISABLE_TIMING))
+		return CUDA_ERROR_INVALID_VALUE;
 	ev = sg_object_new(&sg_event_table);
 	if (!ev)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	ev->ctx = c;
 	ev->flags = flags;
 	pthread_mutex_init(&ev->lock, NULL);
+	e = flags & CU_EVENT_INTERPROCESS ? sg_shared_event_new(ev) : CUDA_SUCCESS;
+	if (e) {
+		sg_object_put(&sg_event_table, ev);
+		return e;
+	}
 	atomic_store_explicit(&ev->object.live, sg_event_table.magic, memory_order_release);
 	*event = (CUevent)ev;
 	return CUDA_SUCCESS;
+}
+
+/* At the last reference: an operation that records it may be queued still. */
+static void release(void *object)
+{
+	sg_shared_event_free(object);
+}
+
+void sg_events_init(void)
+{
+	sg_event_table.destroy = release;
 }
 
 static void destroy(struct sg_event *ev)
@@ -108,6 +124,8 @@ CUresult sg_event_record(struct sg_event *ev, struct sg_stream *s)
 	struct sg_op *op;
 	uint64_t generation;
 
+	if (unlikely(ev->shared))
+		return sg_shared_event_record(ev, s);
 	if (sg_queue_lock_idle(s)) {
 		pthread_mutex_lock(&ev->lock);
 		ev->generation++;
@@ -211,6 +229,8 @@ CUresult cuEventQuery(CUevent event)
 	if (e)
 		return e;
 	e = unsafe(ev);
+	if (!e && unlikely(ev->shared))
+		e = sg_shared_event_query(ev);
 	if (e)
 		return e;
 	s = pending(ev, &seq);
@@ -235,6 +255,8 @@ CUresult cuEventSynchronize(CUevent event)
 	if (sg_tls.in_callback)
 		return CUDA_ERROR_NOT_PERMITTED;
 	e = unsafe(ev);
+	if (!e && unlikely(ev->shared))
+		e = sg_shared_event_sync(ev);
 	if (e)
 		return e;
 	s = pending(ev, &seq);
@@ -284,6 +306,10 @@ void sg_event_wait(struct sg_event *ev, struct sg_stream *s)
 	struct sg_op *op;
 	uint64_t seq;
 
+	if (unlikely(ev->shared)) {
+		sg_shared_event_wait(ev, s);
+		return;
+	}
 	on = pending(ev, &seq);
 	if (!on)
 		return;

@@ -2,7 +2,7 @@
 /* What the operations in a stream do, on whichever thread executes the stream. */
 #include <string.h>
 
-#include "softgpu.h"
+#include "share.h"
 
 void sg_do_copy(const struct sg_copy2d *c)
 {
@@ -77,6 +77,11 @@ static void record(struct sg_op *op)
 {
 	struct sg_event *ev = op->u.event.event;
 
+	if (unlikely(ev->shared)) {
+		sg_shared_event_reached(ev, op->u.event.generation);
+		sg_object_put(&sg_event_table, ev);
+		return;
+	}
 	pthread_mutex_lock(&ev->lock);
 	/* Recorded anew meanwhile: that record's time counts. */
 	if (ev->generation == op->u.event.generation)
@@ -117,7 +122,7 @@ void sg_execute(struct sg_stream *s, struct sg_op *op)
 {
 	int fault = atomic_load_explicit(&s->ctx->fault, memory_order_relaxed);
 
-	if (unlikely(fault) && op->type > SG_OP_CALLBACK)
+	if (unlikely(fault) && op->type > SG_OP_CALLBACK && op->type != SG_OP_AWAIT)
 		return;
 	switch (op->type) {
 	case SG_OP_LAUNCH:
@@ -147,6 +152,9 @@ void sg_execute(struct sg_stream *s, struct sg_op *op)
 		break;
 	case SG_OP_POLL:
 		poll_value(s, op);
+		break;
+	case SG_OP_AWAIT:
+		sg_shared_event_await(s, op);
 		break;
 	case SG_OP_HOST:
 	case SG_OP_CALLBACK:

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "softgpu.h"
+#include "share.h"
 
 #define PAGE		(1ul << SG_PAGE_SHIFT)
 #define PAGES		((uint32_t)(SG_HEAP_SIZE >> SG_PAGE_SHIFT))
@@ -189,6 +189,17 @@ static uint32_t extent_get(uint32_t pages, uint32_t align)
 	return 0;
 }
 
+/* A shared block's pages become private again, and zero: what other processes have is theirs. */
+static void make_private(struct block *b)
+{
+	void *at = page_address(b->start);
+	size_t bytes = (size_t)b->pages << SG_PAGE_SHIFT;
+
+	mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	madvise(at, bytes, MADV_HUGEPAGE);
+	madvise(at, bytes, MADV_DONTDUMP);
+}
+
 /* Make @b's pages zero by handing them back to the system. */
 static void give_back(struct block *b)
 {
@@ -321,11 +332,17 @@ static size_t free_locked(uint64_t addr)
 	size = b->size;
 	bytes = (size_t)b->pages << SG_PAGE_SHIFT;
 	memset(sg_heap_map + b->start, 0, b->pages);
-	used[b->device] -= bytes;
+	if (!(b->flags & SG_ALLOC_IMPORTED))
+		used[b->device] -= bytes;
 	if (b->pool)
 		used[b->device] += sg_pool_freed(b->pool, bytes);
 	b->pool = NULL;
 	dirty = b->dirty || b->epoch != atomic_load(&kernels_started);
+	if (b->flags & (SG_ALLOC_SHARED | SG_ALLOC_IMPORTED)) {
+		make_private(b);
+		sg_ipc_freed(addr);
+		dirty = false;
+	}
 	if (b->pages <= BIN_PAGES) {
 		if (dirty && dirty_bytes + bytes > DIRTY_MAX) {
 			give_back(b);
@@ -352,6 +369,52 @@ size_t sg_heap_free(uint64_t addr)
 	size = free_locked(addr);
 	pthread_mutex_unlock(&lock);
 	return size;
+}
+
+/* --- memory of several processes ------------------------------------------------------------------------------------ */
+
+CUresult sg_heap_share(uint64_t addr, int fd)
+{
+	CUresult e = CUDA_ERROR_INVALID_VALUE;
+	struct block *b;
+
+	pthread_mutex_lock(&lock);
+	b = find(addr);
+	if (b && b->state == BLOCK_LIVE && (uint64_t)page_address(b->start) == addr &&
+	    !(b->flags & (SG_ALLOC_SHARED | SG_ALLOC_IMPORTED | SG_ALLOC_MANAGED))) {
+		/* Also if it fails half-way: some of its pages are the file's then. */
+		b->flags |= SG_ALLOC_SHARED;
+		e = sg_move_to_file((void *)addr, (size_t)b->pages << SG_PAGE_SHIFT, fd) ? CUDA_SUCCESS :
+			CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	pthread_mutex_unlock(&lock);
+	return e;
+}
+
+uint64_t sg_heap_import(int device, struct sg_ctx *ctx, size_t size, int fd, unsigned int flags)
+{
+	const size_t huge = (size_t)HUGE_PAGES << SG_PAGE_SHIFT;
+	uint64_t at = sg_heap_reserve(size, size >= huge ? huge : PAGE);
+	struct block *b;
+
+	if (!at)
+		return 0;
+	b = &blocks[page_block[(at - SG_HEAP_BASE) >> SG_PAGE_SHIFT]];
+	if (mmap((void *)at, (size_t)b->pages << SG_PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+	    MAP_FAILED) {
+		sg_heap_unreserve(at);
+		return 0;
+	}
+	pthread_mutex_lock(&lock);
+	b->state = BLOCK_LIVE;
+	b->device = (uint8_t)device;
+	b->flags = (uint8_t)(flags | SG_ALLOC_IMPORTED);
+	b->ctx = ctx;
+	b->pool = NULL;
+	atomic_thread_fence(memory_order_release);
+	memset(sg_heap_map + b->start, 1, b->pages);
+	pthread_mutex_unlock(&lock);
+	return at;
 }
 
 /* Addresses without memory: vmm.c maps some there, and says which pages may be used. */

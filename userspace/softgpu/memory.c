@@ -5,6 +5,7 @@
 #include "both.h"
 #include "graph.h"
 #include "mempool.h"
+#include "share.h"
 
 #include "../libcuda/advice.h"
 
@@ -69,6 +70,12 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size
 	return e;
 }
 
+/* What cuIpcOpenMemHandle() gave, cuIpcCloseMemHandle() takes back; a pool's imported memory is freed like any other. */
+static bool foreign(const struct sg_allocation *a)
+{
+	return a->flags & SG_ALLOC_IMPORTED && !(a->flags & SG_ALLOC_ASYNC);
+}
+
 CUresult cuMemFree_v2(CUdeviceptr dptr)
 {
 	struct sg_allocation a;
@@ -85,8 +92,10 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 		return e;
 	}
 	/* Module variables have no context of their own here and are freed with their module. */
-	if (!sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx)
+	if (!sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (a.flags & SG_ALLOC_IMPORTED && !sg_ipc_last(dptr))
+		return CUDA_SUCCESS;
 	sg_queue_sync_ctx(a.ctx);
 	e = (CUresult)atomic_load(&c->fault);
 	if (e)
@@ -208,8 +217,10 @@ BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
 		return capture_free(s, dptr);
 	if (sg_graph_memory_owns(dptr, &e))
 		return e;
-	if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx)
+	if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (a.flags & SG_ALLOC_IMPORTED && !sg_ipc_last(dptr))
+		return CUDA_SUCCESS;
 	if (sg_queue_lock_idle(s)) {
 		size_t size = sg_heap_free(dptr);
 
@@ -265,6 +276,9 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(int *)data = ctx ? ctx->device : 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+		*(int *)data = p->device && p->a.ctx && !p->a.reserved &&
+			       !(p->a.flags & (SG_ALLOC_MANAGED | SG_ALLOC_ASYNC | SG_ALLOC_IMPORTED));
+		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
 		*(int *)data = 0;
@@ -281,7 +295,8 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(int *)data = !p->device || sg_heap_range(ptr, 1, false);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
-		*(unsigned long long *)data = 0;
+		*(unsigned long long *)data = p->device && p->a.reserved ? sg_vmm_handle_types(ptr) :
+			p->device && p->a.pool && sg_pool_key(p->a.pool) ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
 		*(unsigned int *)data = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;

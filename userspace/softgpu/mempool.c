@@ -3,17 +3,24 @@
  * Memory pools. All memory comes from one heap; what a pool keeps of freed memory, up to its release threshold, is not
  * memory that is set aside, but counts as used for everybody else.
  */
+#include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "both.h"
 #include "mempool.h"
+#include "share.h"
 
-/* struct sg_pool - @used and @kept bytes, under @lock; @access: a bit for each device but its own */
+/*
+ * struct sg_pool - @used and @kept bytes, under @lock; @access: a bit for each device but its own; @fd: of one that can be shared,
+ * what it is known by, else -1; @key is half its name's, @imported: it is another process's
+ */
 struct sg_pool {
 	struct sg_object object;
 	int device;
-	bool is_default;
-	uint8_t reuse[4];
+	bool is_default, imported, shareable;
+	uint8_t reuse[4], key[8];
+	int fd;
 	uint32_t access;
 	pthread_mutex_t lock;
 	uint64_t threshold, max, used, used_high, kept, reserved_high;
@@ -32,6 +39,7 @@ static struct sg_pool *pool_new(int device)
 	if (!p)
 		return NULL;
 	p->device = device;
+	p->fd = -1;
 	pthread_mutex_init(&p->lock, NULL);
 	memset(p->reuse, 1, sizeof(p->reuse));
 	atomic_store_explicit(&p->object.live, sg_pool_table.magic, memory_order_release);
@@ -76,7 +84,7 @@ CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool)
 
 	if (e)
 		return e;
-	if (!p || p->device != dev)
+	if (!p || p->device != dev || p->imported)
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
 	current[dev] = p;
@@ -129,7 +137,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (!pool || !props || props->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (props->location.type != CU_MEM_LOCATION_TYPE_DEVICE || props->handleTypes)
+	if (props->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+	    props->handleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	if (props->location.id < 0 || props->location.id >= sg_devices)
 		return CUDA_ERROR_INVALID_DEVICE;
@@ -137,6 +146,18 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
 	if (!p)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	p->max = props->maxSize;
+	if (props->handleTypes) {
+		struct sg_name name;
+		CUresult e = sg_share_new(SG_SHARE_POOL, 4096, p->device, NULL, &name, &p->fd);
+
+		if (e) {
+			atomic_store(&p->object.live, 0);
+			sg_object_put(&sg_pool_table, p);
+			return e;
+		}
+		p->shareable = true;
+		memcpy(p->key, name.key, sizeof(p->key));
+	}
 	*pool = (CUmemoryPool)p;
 	return CUDA_SUCCESS;
 }
@@ -210,7 +231,7 @@ CUresult sg_pool_alloc(struct sg_pool *p, struct sg_ctx *c, CUdeviceptr *dptr, s
 	uint64_t bytes = (size + 4095) & ~4095ull, kept, at;
 	bool fits;
 
-	if (!dptr || !size || bytes < size)
+	if (!dptr || !size || bytes < size || p->imported)
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&p->lock);
 	fits = !p->max || p->used + bytes <= p->max;
@@ -268,7 +289,60 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 	pthread_mutex_unlock(&lock);
 	atomic_store(&p->object.live, 0);
 	trim(p, 0);
+	if (p->fd >= 0)
+		close(p->fd);
+	p->fd = -1;
 	sg_object_put(&sg_pool_table, p);
+	return CUDA_SUCCESS;
+}
+
+/* --- pools of several processes ------------------------------------------------------------------------------------ */
+
+const uint8_t *sg_pool_key(const struct sg_pool *p)
+{
+	return p->shareable || p->imported ? p->key : NULL;
+}
+
+bool sg_pool_imported(const struct sg_pool *p)
+{
+	return p->imported;
+}
+
+CUresult cuMemPoolExportToShareableHandle(void *handle, CUmemoryPool pool, CUmemAllocationHandleType type,
+					  unsigned long long flags)
+{
+	struct sg_pool *p;
+	CUresult e = pool_enter(pool, handle, &p);
+	int fd;
+
+	if (e)
+		return e;
+	if (flags || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !p->shareable)
+		return CUDA_ERROR_INVALID_VALUE;
+	fd = sg_share_copy(p->fd);
+	if (fd < 0)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*(int *)handle = fd;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *handle, CUmemAllocationHandleType type,
+					    unsigned long long flags)
+{
+	struct sg_name name;
+	struct sg_pool *p;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!pool || flags || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
+	    !sg_share_describe((int)(intptr_t)handle, SG_SHARE_POOL, &name) || name.device >= (uint32_t)sg_devices)
+		return CUDA_ERROR_INVALID_VALUE;
+	p = pool_new((int)name.device);
+	if (!p)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	p->imported = true;
+	memcpy(p->key, name.key, sizeof(p->key));
+	*pool = (CUmemoryPool)p;
 	return CUDA_SUCCESS;
 }
 

@@ -18,6 +18,10 @@ CUresult sg_pool_alloc_ordered(struct sg_pool *p, struct sg_stream *s, CUdevicep
 /** Have all pools keep nothing. @return true: some memory is free now that was not. */
 bool sg_pools_trim(void);
 
+/** 8 bytes by which other processes know a pool that can be shared; NULL: it cannot */
+const uint8_t *sg_pool_key(const struct sg_pool *p);
+bool sg_pool_imported(const struct sg_pool *p);
+
 int sg_pool_device(const struct sg_pool *p);
 
 #endif /* SOFTGPU_MEMPOOL_H */

@@ -81,10 +81,10 @@ static void wake_waiters(struct sg_stream *s)
 	futex_wake(&s->wakeups, INT_MAX);
 }
 
-/* Operations that depend on what the program does, and so must not run in a thread of the program. */
+/* Operations that depend on what the program does, or another one, and so must not run in a thread of the program. */
 static bool waits_for_program(uint32_t type)
 {
-	return type == SG_OP_HOST || type == SG_OP_CALLBACK || type == SG_OP_POLL;
+	return type == SG_OP_HOST || type == SG_OP_CALLBACK || type == SG_OP_POLL || type == SG_OP_AWAIT;
 }
 
 /* Execute up to operation @target (queued already). Caller owns @s. Stops early at what it may not run. */
@@ -191,6 +191,7 @@ static bool start_thread(struct sg_stream *s)
 		return true;
 	}
 	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);	/* move.c */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

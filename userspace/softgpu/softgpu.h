@@ -110,6 +110,8 @@ struct sg_ctx;
 #define SG_ALLOC_MANAGED	1u
 #define SG_ALLOC_ASYNC		2u
 #define SG_ALLOC_SYNC		8u	/* CU_POINTER_ATTRIBUTE_SYNC_MEMOPS */
+#define SG_ALLOC_SHARED		16u	/* its pages are a memfd that other processes may have */
+#define SG_ALLOC_IMPORTED	32u	/* and another process allocated them */
 #define SG_ALLOC_WRITTEN	4u	/* the owner writes without telling: always zero it before the next owner */
 
 struct sg_allocation {
@@ -139,6 +141,18 @@ void sg_heap_set_sync(uint64_t addr, bool on);
 /** Is [addr, addr + len) inside one allocation? @write: note that it is no longer all zero. */
 bool sg_heap_range(uint64_t addr, size_t len, bool write);
 
+/**
+ * Move the allocation at @addr to the memfd @fd, contents and all, whoever may be writing to it meanwhile. Once.
+ * @return CUDA_SUCCESS, CUDA_ERROR_INVALID_VALUE: no such allocation, CUDA_ERROR_OUT_OF_MEMORY
+ */
+CUresult sg_heap_share(uint64_t addr, int fd);
+
+/** move.c: the same for any pages of the heap. @return false if not all of them could be moved */
+bool sg_move_to_file(void *at, size_t bytes, int fd);
+
+/** Addresses at which @size bytes of @fd, of another process, are memory of @ctx; they do not count as used. 0: none */
+uint64_t sg_heap_import(int device, struct sg_ctx *ctx, size_t size, int fd, unsigned int flags);
+
 /** Around every kernel: it may write to any allocation. */
 void sg_heap_kernel_begin(void);
 void sg_heap_kernel_end(void);
@@ -148,6 +162,9 @@ uint64_t sg_heap_reserve(size_t size, size_t align);
 void sg_heap_unreserve(uint64_t addr);
 void sg_heap_access(uint64_t addr, size_t size, bool allowed);
 void sg_vmm_init(void);
+
+/** How what is mapped at @addr can be exported. */
+unsigned long long sg_vmm_handle_types(uint64_t addr);
 
 /** Free everything @ctx allocated. */
 void sg_heap_free_ctx(struct sg_ctx *ctx);
@@ -236,7 +253,7 @@ void sg_ctx_fault(struct sg_ctx *c, CUresult fault, const char *text);
 enum sg_op_type {
 	SG_OP_PAD, SG_OP_WAIT, SG_OP_EVENT, SG_OP_FREE, SG_OP_RELEASE,	/* done even in a faulted context */
 	SG_OP_CALLBACK,						/* told the fault */
-	SG_OP_LAUNCH, SG_OP_COPY, SG_OP_SET, SG_OP_HOST, SG_OP_WRITE, SG_OP_POLL, SG_OP_CALL
+	SG_OP_LAUNCH, SG_OP_COPY, SG_OP_SET, SG_OP_HOST, SG_OP_WRITE, SG_OP_POLL, SG_OP_CALL, SG_OP_AWAIT
 };
 
 struct sg_copy2d {
@@ -263,7 +280,7 @@ struct sg_op {
 		} wait;
 		struct {
 			struct sg_event *event;
-			uint64_t generation;
+			uint64_t generation;	/* of a shared one, and for SG_OP_AWAIT: the recording's number */
 		} event;
 		struct {
 			uint64_t addr;
@@ -470,7 +487,10 @@ struct sg_event {
 	uint64_t capture;	/* recorded in this capture last, 0: in a stream */
 	struct sg_tips *tips;
 	_Atomic uint64_t time;
+	struct sg_shared *shared;	/* shared_event.c; stream and seq mean nothing then */
 };
+
+void sg_events_init(void);
 
 /** Destroy the events of a context that goes away. */
 void sg_events_end_ctx(struct sg_ctx *c);

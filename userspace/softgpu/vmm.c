@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Virtual memory management: reserved addresses, physical memory, and mappings of one onto the other. Physical memory
- * lies in a file without a name, at the offset that its place in the heap has: allocated there, it counts as used.
+ * lies in a file without a name, at the offset that its place in the heap has: allocated there, it counts as used. What
+ * may be exported has a file of its own, so that whoever imports it gets nothing else.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "softgpu.h"
+#include "share.h"
 
 #define GRANULE	(2ul << 20)
 
@@ -18,8 +19,10 @@ struct reservation {
 	struct reservation *next;
 };
 
+/* @home: 0 if another process allocated it, where it counts. @fd: its own file, -1: it is in the common one */
 struct physical {
 	uint64_t home, size;
+	int fd;
 	CUmemAllocationProp prop;
 	unsigned int handles, mappings;
 	struct physical *next;
@@ -61,7 +64,8 @@ static CUresult check_prop(const CUmemAllocationProp *prop)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (!prop || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || prop->requestedHandleTypes || file < 0)
+	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || file < 0 ||
+	    prop->requestedHandleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	return prop->location.id >= 0 && prop->location.id < sg_devices ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
 }
@@ -161,6 +165,13 @@ static void put(struct physical *p)
 	for (at = &physicals; *at != p; at = &(*at)->next)
 		;
 	*at = p->next;
+	if (p->fd >= 0) {
+		close(p->fd);
+		if (p->home)
+			sg_heap_free(p->home);
+		free(p);
+		return;
+	}
 	window = mmap(NULL, p->size, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)(p->home - SG_HEAP_BASE));
 	if (window != MAP_FAILED) {
 		if (madvise(window, p->size, MADV_REMOVE))
@@ -169,6 +180,16 @@ static void put(struct physical *p)
 	}
 	sg_heap_free(p->home);
 	free(p);
+}
+
+static CUmemGenericAllocationHandle enter(struct physical *p)
+{
+	p->handles = 1;
+	pthread_mutex_lock(&lock);
+	p->next = physicals;
+	physicals = p;
+	pthread_mutex_unlock(&lock);
+	return (uintptr_t)p;
 }
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop,
@@ -191,13 +212,87 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CU
 	}
 	p->size = size;
 	p->prop = *prop;
-	p->handles = 1;
-	pthread_mutex_lock(&lock);
-	p->next = physicals;
-	physicals = p;
-	pthread_mutex_unlock(&lock);
-	*handle = (uintptr_t)p;
+	p->fd = -1;
+	if (prop->requestedHandleTypes) {
+		struct sg_name name;
+
+		e = sg_share_new(SG_SHARE_PHYSICAL, size, prop->location.id, NULL, &name, &p->fd);
+		if (e) {
+			sg_heap_free(p->home);
+			free(p);
+			return e;
+		}
+	}
+	*handle = enter(p);
 	return CUDA_SUCCESS;
+}
+
+/* --- other processes ------------------------------------------------------------------------------------------------ */
+
+CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
+				      unsigned long long flags)
+{
+	struct physical *p;
+	int fd = -1;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!shareable || flags || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	p = check(handle);
+	if (p && p->fd < 0)
+		p = NULL;
+	if (p)
+		fd = sg_share_copy(p->fd);
+	pthread_mutex_unlock(&lock);
+	if (!p)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (fd < 0)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*(int *)shareable = fd;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *shareable,
+					CUmemAllocationHandleType type)
+{
+	int fd = (int)(intptr_t)shareable;
+	struct physical *p;
+	struct sg_name name;
+
+	if (!sg_devices)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!handle || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
+	    !sg_share_describe(fd, SG_SHARE_PHYSICAL, &name) || name.size & (GRANULE - 1) ||
+	    name.device >= (uint32_t)sg_devices)
+		return CUDA_ERROR_INVALID_VALUE;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	p->fd = sg_share_copy(fd);
+	if (p->fd < 0) {
+		free(p);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	p->size = name.size;
+	p->prop = (CUmemAllocationProp){ .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+					 .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+					 .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = (int)name.device } };
+	*handle = enter(p);
+	return CUDA_SUCCESS;
+}
+
+unsigned long long sg_vmm_handle_types(uint64_t addr)
+{
+	struct mapping *m;
+	unsigned long long types;
+
+	pthread_mutex_lock(&lock);
+	m = first_in(addr, 1);
+	types = m ? (unsigned long long)m->physical->prop.requestedHandleTypes : 0;
+	pthread_mutex_unlock(&lock);
+	return types;
 }
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
@@ -272,8 +367,8 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 	m = malloc(sizeof(*m));
 	if (!m)
 		goto out;
-	if (mmap((void *)ptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
-		 (off_t)(p->home - SG_HEAP_BASE + offset)) == MAP_FAILED)
+	if (mmap((void *)ptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, p->fd < 0 ? file : p->fd,
+		 (off_t)((p->fd < 0 ? p->home - SG_HEAP_BASE : 0) + offset)) == MAP_FAILED)
 		goto out;
 	*m = (struct mapping){ ptr, size, offset, p, CU_MEM_ACCESS_FLAGS_PROT_NONE, mappings };
 	mappings = m;
