@@ -78,9 +78,12 @@ void adopt_write(struct worker *w)
 {
 	struct adopt_record *r = w->record;
 	struct session *s = w->session;
+	uint64_t leased;
 
 	if (!table || !s || !s->device->xen)
 		return;
+	/* What it shares is there as long as it lives, though charged elsewhere (ipc.h). */
+	leased = w->holder.leased + ipc_held(w);
 	for (unsigned int i = 0; !r && i < RECORDS; i++)
 		if (!table[i].pid)
 			r = &table[i];
@@ -89,12 +92,12 @@ void adopt_write(struct worker *w)
 	if (!w->record) {
 		*r = (struct adopt_record){
 			.session = s->number, .zone = s->device->zone, .device = s->device->id,
-			.ticks = start_ticks(w->pid), .start_ns = s->start_ns, .cpu_ns = w->cpu_ns, .leased = w->holder.leased,
+			.ticks = start_ticks(w->pid), .start_ns = s->start_ns, .cpu_ns = w->cpu_ns, .leased = leased,
 		};
 		w->record = r;
 		__atomic_store_n(&r->pid, (uint32_t)w->pid, __ATOMIC_RELEASE);
 	}
-	__atomic_store_n(&r->leased, w->holder.leased, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->leased, leased, __ATOMIC_RELEASE);
 }
 
 void adopt_forget(struct worker *w)

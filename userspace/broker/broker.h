@@ -8,6 +8,7 @@
  *	pool.c		workers: spawned ahead, assigned once, watched by pidfd
  *	local.c		devices of this machine, each a UNIX socket
  *	xen.c		devices of pods, through /dev/vgpu-back
+ *	ipc.c		what a device's sessions share with one another
  *	images.c	code for the GPU that a device's clients have loaded
  *	adopt.c		workers of an earlier broker
  *	share.c		weights
@@ -28,6 +29,7 @@
 #include <sys/types.h>
 
 #include "images.h"
+#include "ipc.h"
 #include "libidm.h"
 #include "log.h"
 #include "proto.h"
@@ -74,6 +76,7 @@ struct device {
 	uint64_t violations;
 	struct log_bucket refusals;
 	struct image_cache images;
+	struct ipc_registry ipc;
 };
 
 enum session_state { SESSION_WAITING, SESSION_RUNNING, SESSION_ENDING };

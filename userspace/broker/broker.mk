@@ -16,11 +16,12 @@ $(B)/bin/vgpu-worker: $(WORKER_SRC:%.c=$(B)/%.o) $(B)/gen/worker_gen.o $(B)/libi
 PRODUCTS += $(B)/bin/vgpu-broker $(B)/bin/vgpu-worker
 
 # Each test with the files it tests, all with sanitizers.
-BROKER_TESTS := test_handles test_ranges test_latch test_quota test_sandbox
+BROKER_TESTS := test_handles test_ranges test_latch test_quota test_ipc test_sandbox
 $(B)/tests/broker-test_handles: $(B)/asan/$(BROKER_DIR)/worker/handles.o
 $(B)/tests/broker-test_ranges: $(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_latch: $(B)/asan/$(BROKER_DIR)/worker/latch.o
 $(B)/tests/broker-test_quota: $(B)/asan/$(BROKER_DIR)/quota.o
+$(B)/tests/broker-test_ipc: $(B)/asan/$(BROKER_DIR)/ipc.o $(B)/asan/$(BROKER_DIR)/quota.o
 # Without sanitizers: their runtime makes system calls of its own.
 $(B)/tests/broker-test_sandbox: $(B)/$(BROKER_DIR)/tests/test_sandbox.o $(B)/$(BROKER_DIR)/worker/sandbox.o
 	@mkdir -p $(@D)

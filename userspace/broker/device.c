@@ -76,12 +76,12 @@ void device_remove(struct device *d)
 	later(d);
 }
 
-/* The worker's word about its own use counts only as far as it has a lease for it. */
+/* The worker's word about its own use counts only as far as it has a lease for it; and what it shares is its use, too. */
 static uint64_t worker_used(const struct device *d, const struct worker *w)
 {
 	uint64_t used = __atomic_load_n(&w->stats->memory, __ATOMIC_RELAXED);
 
-	return d->memory && used > w->holder.leased ? w->holder.leased : used;
+	return (d->memory && used > w->holder.leased ? w->holder.leased : used) + ipc_held(w);
 }
 
 uint64_t device_used(const struct device *d)

@@ -135,7 +135,8 @@ static bool event_allowed(struct device *d)
 	return log_allowed(&d->refusals, log_now_ns(), &suppressed);
 }
 
-static void handle(struct worker *w, struct worker_msg *m)
+/* @fd: what came along, or -1 */
+static void handle(struct worker *w, struct worker_msg *m, int fd)
 {
 	struct session *s = w->session;
 	struct worker_msg r = { 0 };
@@ -225,6 +226,18 @@ static void handle(struct worker *w, struct worker_msg *m)
 		if (s)
 			images_filled(s->device, s);
 		return;
+	case WORKER_IPC_EXPORT:
+		bad = s ? ipc_export(w, m, fd) : -EINVAL;
+		break;
+	case WORKER_IPC_IMPORT:
+		bad = s ? ipc_import(w, m) : -EINVAL;
+		break;
+	case WORKER_IPC_MEMORY:
+		bad = s ? ipc_memory(w, m->a) : -EINVAL;
+		break;
+	case WORKER_IPC_DROP:
+		bad = s ? ipc_drop(w, m->a) : -EINVAL;
+		break;
 	default:
 		bad = -EINVAL;
 	}
@@ -234,23 +247,51 @@ static void handle(struct worker *w, struct worker_msg *m)
 	}
 }
 
+/* A message, and the descriptor that may come with it. Nobody honest sends two, for which there is room by alignment. */
+static ssize_t receive(int sock, struct worker_msg *m, int *fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} c;
+	struct iovec iov = { m, sizeof(*m) };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf) };
+	ssize_t n = recvmsg(sock, &h, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *cm = n >= 0 ? CMSG_FIRSTHDR(&h) : NULL;
+
+	*fd = -1;
+	if (!cm || cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
+		return n;
+	for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= cm->cmsg_len; at += sizeof(int)) {
+		if (*fd >= 0)
+			close(*fd);
+		memcpy(fd, CMSG_DATA(cm) + at, sizeof(int));
+	}
+	return n;
+}
+
 static void drain_control(struct worker *w)
 {
 	struct worker_msg m;
 	ssize_t n;
+	int fd;
 	int turns = 64;	/* a flood of messages must not hold up the others */
 
 	while (turns-- && w->control.fd >= 0) {
-		n = recv(w->control.fd, &m, sizeof(m), MSG_DONTWAIT | MSG_TRUNC);
+		n = receive(w->control.fd, &m, &fd);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n != sizeof(m)) {
+			if (fd >= 0)
+				close(fd);
 			/* It has died, or has closed its end, after which a socket never stops being readable. */
 			unwatch(&w->control);
 			worker_kill(w);
 			return;
 		}
-		handle(w, &m);
+		handle(w, &m, fd);
+		if (fd >= 0)
+			close(fd);
 	}
 }
 
@@ -323,6 +364,8 @@ static void worker_died(struct source *src, uint32_t events)
 			drain_control(w);
 		describe(&si, why, sizeof(why));
 	}
+	if (s)
+		ipc_worker_gone(w);
 	w->session = NULL;
 	if (s) {
 		share_apply(s->device);

@@ -39,6 +39,11 @@ enum worker_msg_type {
 	WORKER_IMAGE_GET,	/* a: bytes; u.digest */
 	WORKER_IMAGE_NEW,	/* a: bytes, b: a guess at what it is; the memfd that comes is to be filled */
 	WORKER_IMAGE_FILLED,	/* it is, and not mapped for writing any more */
+	/* ipc.h; all but the last are answered by BROKER_IPC */
+	WORKER_IPC_EXPORT,	/* a: bytes charged, b: of them from the lease, both the worker's no longer; u.ipc; fd */
+	WORKER_IPC_IMPORT,	/* u.ipc: kind and token; it has it once more then */
+	WORKER_IPC_MEMORY,	/* a: bytes of a memfd that the driver wants (softgpu_share.h) */
+	WORKER_IPC_DROP,	/* a: number of what it has once less */
 
 	BROKER_ASSIGN = 64,	/* u.assign; fds: session, and for a local one its life socket */
 	BROKER_LEASED,		/* a: bytes granted, 0 if the quota is used up */
@@ -47,6 +52,7 @@ enum worker_msg_type {
 	BROKER_IMAGE,		/* a: 1 yes, 0 no; fd: the image, or where it goes */
 	BROKER_END,		/* text: end the session for this reason */
 	BROKER_ZONE,		/* u.zone */
+	BROKER_IPC,		/* a: number, 0: refused; b: IPC_OWN; u.ipc; fd: what the driver made of it */
 	BROKER_QUOTA,		/* a: the device's quota is this from now on (0: none); unused lease goes back */
 };
 
@@ -61,6 +67,20 @@ struct worker_assign {
 	char gpu[WORKER_GPU_MAX];		/* indices or UUIDs joined by '+' */
 };
 
+/* What sessions share. PHYSICAL: cuMemCreate(); POINTER: memory of a POOL */
+enum ipc_kind { IPC_MEMORY = 1, IPC_EVENT, IPC_PHYSICAL, IPC_POOL, IPC_POINTER, IPC_KINDS };
+#define IPC_TOKEN_BYTES	32
+#define IPC_OWN		1u	/* it exported this itself, and has it no more often than before */
+
+/** struct worker_ipc - something that is shared. @device: of the session's GPUs, by number */
+struct worker_ipc {
+	uint32_t kind;		/* enum ipc_kind */
+	uint32_t device;
+	uint64_t size;		/* bytes of memory */
+	uint8_t token[IPC_TOKEN_BYTES];
+	uint8_t handle[64];	/* the driver's */
+};
+
 struct worker_msg {
 	uint32_t type;
 	uint32_t reserved;
@@ -70,6 +90,7 @@ struct worker_msg {
 		uint8_t digest[32];
 		struct worker_assign assign;
 		struct vgpu_zone_reply zone;
+		struct worker_ipc ipc;
 	} u;
 };
 

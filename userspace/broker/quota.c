@@ -120,6 +120,12 @@ int quota_adopt(struct quota_holder *h, uint64_t bytes)
 	return 0;
 }
 
+void quota_move(struct quota_holder *from, struct quota_holder *to, uint64_t bytes)
+{
+	from->leased -= bytes;
+	to->leased += bytes;
+}
+
 void quota_limit(struct quota *q, uint64_t limit, uint64_t now_ns)
 {
 	q->limit = limit;

@@ -57,6 +57,9 @@ int quota_return(struct quota_holder *h, uint64_t bytes, bool answer, uint64_t n
 /** @h turns out to hold @bytes more than it has a lease for. @return 0, -EINVAL they cannot be */
 int quota_adopt(struct quota_holder *h, uint64_t bytes);
 
+/** @bytes of @from's lease are @to's from now on; both are of one quota, and @from has as much. */
+void quota_move(struct quota_holder *from, struct quota_holder *to, uint64_t bytes);
+
 /** The limit is another one; what is out stays out. */
 void quota_limit(struct quota *q, uint64_t limit, uint64_t now_ns);
 
