@@ -290,7 +290,7 @@ struct vgpu_vmm {
 	uint64_t offset;	/* into the physical memory; alignment of a reservation */
 	uint64_t flags;		/* CUmemAccess_flags, CUmemAllocationGranularity_flags */
 	uint32_t device;	/* where the memory is, or who may access it */
-	uint32_t reserved;
+	uint32_t handle_types;	/* CUmemAllocationHandleType by which it may be exported */
 };
 struct vgpu_vmm_reply {
 	uint64_t value;		/* address or granularity */
@@ -302,7 +302,30 @@ struct vgpu_pool_create {
 	uint64_t handle;	/* chosen by the client */
 	uint64_t max_size;
 	uint32_t device;
+	uint32_t handle_types;	/* as in struct vgpu_vmm */
+};
+
+/*
+ * What processes of one zone share. What a program has for a CUipcMemHandle, CUipcEventHandle or CUmemPoolPtrExportData, and
+ * in the memfd that stands for a descriptor, is a token: 64 bytes of which 32 are random. The broker alone knows what for.
+ *
+ * cuIpcOpenMemHandle, cuIpcOpenEventHandle, cuMem…FromShareableHandle, cuMemPoolImportPointer; without @token
+ * cuMem…ToShareableHandle
+ */
+#define VGPU_IPC_BYTES	64
+struct vgpu_ipc {
+	struct vgpu_call call;
+	uint64_t handle;	/* of the new object, chosen by the client; or what is exported, or the pool of a pointer */
+	uint64_t flags;		/* as the call has them; of an export, the device */
+	uint8_t token[VGPU_IPC_BYTES];
+};
+struct vgpu_ipc_memory_reply {
+	uint64_t address, size;	/* 0 where there is none */
+	uint32_t device;	/* whose memory or pool it is */
 	uint32_t reserved;
+};
+struct vgpu_ipc_token_reply {
+	uint8_t token[VGPU_IPC_BYTES];
 };
 
 /*

@@ -13,9 +13,8 @@ VGPU_EXPORT CUresult CUDAAPI cuEventCreate(CUevent *phEvent, unsigned int Flags)
 	struct object *o;
 	CUresult r;
 
-	if (Flags & CU_EVENT_INTERPROCESS)
-		return REFUSE("cuEventCreate for other processes", "ipc");
-	if (Flags & ~(unsigned int)(CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING))
+	if (Flags & ~(unsigned int)(CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS) ||
+	    (Flags & CU_EVENT_INTERPROCESS && !(Flags & CU_EVENT_DISABLE_TIMING)))
 		return CUDA_ERROR_INVALID_VALUE;
 	r = call_cuEventCreate(phEvent, Flags);
 	if (r != CUDA_SUCCESS)
@@ -23,6 +22,7 @@ VGPU_EXPORT CUresult CUDAAPI cuEventCreate(CUevent *phEvent, unsigned int Flags)
 	o = (struct object *)*phEvent;
 	o->ctx = context_current(thread_self());
 	o->event.flags = Flags;
+	o->event.shared = Flags & CU_EVENT_INTERPROCESS;
 	return CUDA_SUCCESS;
 }
 
@@ -35,6 +35,15 @@ void event_recorded(struct object *o, CUstream stream)
 	uint32_t recorded;
 	uint64_t wire;
 
+	if (__builtin_expect(o->event.shared, 0)) {
+		/*
+		 * Whom the program tells that it is recorded, its worker may be asked about it before ours has recorded it. While
+		 * streams capture, everything is waited for anyway, and no event may be asked about.
+		 */
+		if (!shim.sync && !__atomic_load_n(&captures, __ATOMIC_RELAXED))
+			call_cuEventQuery((CUevent)o);
+		return;
+	}
 	/* A program that asks is going to ask again: the answer shall be there already. */
 	if (__atomic_load_n(&queries, __ATOMIC_RELAXED) && o->event.unasked < UNASKED &&
 	    !__atomic_load_n(&captures, __ATOMIC_RELAXED) && stream_handle(stream, &wire)) {
@@ -129,6 +138,14 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent), bool poll)
 		r = capture_unsafe();
 		if (r != CUDA_SUCCESS)
 			return r;
+	}
+	if (__builtin_expect(o->event.shared, 0)) {
+		r = call(hEvent);
+		if (r == CUDA_SUCCESS) {
+			board_heard();
+			managed_after();
+		}
+		return r;
 	}
 	if (!o->event.in_graph && recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
 		return CUDA_SUCCESS;

@@ -8,6 +8,7 @@
 #include "array.h"
 #include "capture.h"
 #include "graph.h"
+#include "ipc.h"
 #include "mapped.h"
 #include "memory.h"
 #include "reserve.h"
@@ -267,6 +268,7 @@ static void forget(const struct range *r)
 void memory_forget(const struct object *ctx)
 {
 	range_remove_context(ctx, forget);
+	ipc_forget(ctx);
 	texture_forget(ctx);
 	array_forget(ctx);
 }

@@ -21,6 +21,8 @@ static inline bool memory_on_device(uint64_t addr, uint64_t len)
 
 /** Is something mapped at that reserved address? (vmm.c) */
 bool vmm_mapped(uint64_t addr);
+/** How can what is mapped there be exported? CUmemAllocationHandleType */
+unsigned int vmm_handle_types(uint64_t addr);
 
 /** A context has ended, and all memory with it. */
 void memory_forget(const struct object *ctx);

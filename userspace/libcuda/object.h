@@ -42,6 +42,7 @@ struct object {
 			uint32_t recorded;	/* how often */
 			uint32_t complete;	/* the recording that was seen complete; both 0: none */
 			bool in_graph;		/* a graph records it, whenever that is launched */
+			bool shared;		/* other processes may record it, too */
 			uint32_t unasked;	/* recordings since somebody asked */
 			uint32_t marked;	/* the recording that @mark is of */
 			struct board_mark mark;
@@ -55,10 +56,12 @@ struct object {
 		struct {
 			uint32_t device;
 			uint32_t access;	/* a bit for each other device that has it */
+			bool shareable, imported;
 		} pool;
 		struct {
 			uint64_t size;
 			uint32_t device, handles, mappings;
+			uint32_t handle_types;	/* CUmemAllocationHandleType */
 		} physical;
 		struct kernel *kernel;		/* function and kernel */
 		struct {

@@ -75,13 +75,19 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
 		*(unsigned int *)data = r->kind == RANGE_DEVICE && r->flags & RANGE_SYNC;
 		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+		*(unsigned int *)data = r->kind == RANGE_DEVICE && !pool_of(r);
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
 		*(unsigned int *)data = 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
-		*(unsigned long long *)data = 0;
+		if (r->kind == RANGE_RESERVED)
+			*(unsigned long long *)data = vmm_handle_types(p);
+		else
+			*(unsigned long long *)data = pool_of(r) && ((struct object *)pool_of(r))->pool.shareable ?
+				CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
 		*(unsigned int *)data = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;

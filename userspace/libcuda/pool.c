@@ -2,6 +2,7 @@
 /* Memory pools: each device's default one, which is what cudaMallocAsync uses, and a program's own. */
 #include <pthread.h>
 
+#include "ipc.h"
 #include "memory.h"
 #include "shim_gen.h"
 
@@ -64,7 +65,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool)
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!pool_device(pool, &device) || (CUdevice)device != dev)
+	if (!pool_device(pool, &device) || (CUdevice)device != dev || ((struct object *)pool)->pool.imported)
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
 	current[dev] = (struct object *)pool == shim.devices[dev].pool ? NULL : pool;
@@ -124,8 +125,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemPoolCreate(CUmemoryPool *pool, const CUmemPool
 		return CUDA_ERROR_INVALID_VALUE;
 	if (poolProps->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return REFUSE("memory pools of host memory", "pools");
-	if (poolProps->handleTypes)
-		return REFUSE("memory pools for sharing between processes", "ipc");
+	if (poolProps->handleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+		return REFUSE("memory pools for sharing otherwise than by descriptor", "ipc");
 	if (poolProps->location.id < 0 || (uint32_t)poolProps->location.id >= shim.ndevices)
 		return CUDA_ERROR_INVALID_DEVICE;
 	o = object_new(VGPU_H_MEMPOOL);
@@ -134,14 +135,68 @@ VGPU_EXPORT CUresult CUDAAPI cuMemPoolCreate(CUmemoryPool *pool, const CUmemPool
 	rq.handle = o->wire;
 	rq.max_size = poolProps->maxSize;
 	rq.device = poolProps->location.id;
+	rq.handle_types = poolProps->handleTypes;
 	r = call_reply(VGPU_MSG_cuMemPoolCreate, &rq, sizeof(rq), NULL, 0);
 	if (r != CUDA_SUCCESS) {
 		object_delete(o);
 		return r;
 	}
 	o->pool.device = rq.device;
+	o->pool.access = 0;
+	o->pool.shareable = rq.handle_types;
+	o->pool.imported = false;
 	*pool = (CUmemoryPool)o;
 	return CUDA_SUCCESS;
+}
+
+/* --- pools of several processes --- */
+
+VGPU_EXPORT CUresult CUDAAPI cuMemPoolExportToShareableHandle(void *handle, CUmemoryPool pool,
+							      CUmemAllocationHandleType type, unsigned long long flags)
+{
+	struct object *o = object_get(pool, VGPU_H_MEMPOOL);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!handle || flags || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !o || !o->pool.shareable)
+		return CUDA_ERROR_INVALID_VALUE;
+	return ipc_export(o->wire, o->pool.device, handle);
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *handle,
+								CUmemAllocationHandleType type, unsigned long long flags)
+{
+	struct vgpu_ipc_memory_reply reply;
+	CUresult r = session_check();
+	struct object *o;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!pool || flags || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+		return CUDA_ERROR_INVALID_VALUE;
+	o = object_new(VGPU_H_MEMPOOL);
+	if (!o)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r = ipc_import(o->wire, handle, &reply);
+	if (r != CUDA_SUCCESS) {
+		object_delete(o);
+		return r;
+	}
+	o->pool.device = reply.device;
+	o->pool.access = 0;
+	o->pool.shareable = false;
+	o->pool.imported = true;
+	*pool = (CUmemoryPool)o;
+	return CUDA_SUCCESS;
+}
+
+/* Nothing new comes from another process's pool. */
+static bool only_imported(CUmemoryPool pool)
+{
+	const struct object *o = object_get(pool, VGPU_H_MEMPOOL);
+
+	return o && o->pool.imported;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemPoolDestroy(CUmemoryPool pool)
@@ -256,7 +311,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t b
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!dptr || !bytesize || !pool_device(pool, &device))
+	if (!dptr || !bytesize || !pool_device(pool, &device) || only_imported(pool))
 		return CUDA_ERROR_INVALID_VALUE;
 	return memory_from_pool(dptr, bytesize, pool, pool, hStream);
 }

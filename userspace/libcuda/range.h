@@ -15,10 +15,11 @@ enum range_kind {
 	RANGE_GRAPH,		/* device memory that a graph has, until no graph names it any more */
 	RANGE_REGISTERED,	/* the program's own memory, cuMemHostRegister: pageable to us, or mapped.c's */
 	RANGE_ALIAS,		/* arena memory that is mapped in its place: the GPU's address of it */
+	RANGE_IMPORTED,		/* cuIpcOpenMemHandle: another process's device memory */
 	RANGE_KINDS
 };
 #define RANGE_ON_DEVICE(kind)	((kind) == RANGE_DEVICE || (kind) == RANGE_GLOBAL || (kind) == RANGE_RESERVED || \
-				 (kind) == RANGE_GRAPH)
+				 (kind) == RANGE_GRAPH || (kind) == RANGE_IMPORTED)
 #define RANGE_IN_ARENA(kind)	((kind) == RANGE_PINNED || (kind) == RANGE_MANAGED)
 
 struct range {

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "ipc.h"
 #include "memory.h"
 #include "reserve.h"
 #include "shim_gen.h"
@@ -40,8 +41,8 @@ static CUresult check_prop(const CUmemAllocationProp *prop)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return REFUSE("cuMemCreate in host memory", "virtual-memory");
-	if (prop->requestedHandleTypes)
-		return REFUSE("cuMemCreate for sharing between processes", "ipc");
+	if (prop->requestedHandleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+		return REFUSE("cuMemCreate for sharing otherwise than by descriptor", "ipc");
 	return prop->location.id >= 0 && (uint32_t)prop->location.id < shim.ndevices ? CUDA_SUCCESS :
 		CUDA_ERROR_INVALID_DEVICE;
 }
@@ -149,6 +150,19 @@ bool vmm_mapped(uint64_t addr)
 	return found;
 }
 
+unsigned int vmm_handle_types(uint64_t addr)
+{
+	unsigned int types = 0;
+	struct mapping *m;
+
+	pthread_mutex_lock(&lock);
+	m = *at_or_behind(addr);
+	if (m && m->base <= addr)
+		types = m->physical->physical.handle_types;
+	pthread_mutex_unlock(&lock);
+	return types;
+}
+
 static bool anything_in(uint64_t base, uint64_t size)
 {
 	struct mapping *m = *at_or_behind(base);
@@ -206,6 +220,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle *handle, s
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	rq.handle = o->wire;
 	rq.device = prop->location.id;
+	rq.handle_types = prop->requestedHandleTypes;
 	r = begin(&rq);
 	if (r == CUDA_SUCCESS)
 		r = call_reply(VGPU_MSG_cuMemCreate, &rq, sizeof(rq), &reply, sizeof(reply));
@@ -217,6 +232,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle *handle, s
 	o->physical.device = prop->location.id;
 	o->physical.handles = 1;
 	o->physical.mappings = 0;
+	o->physical.handle_types = prop->requestedHandleTypes;
 	*handle = (uintptr_t)o;
 	return CUDA_SUCCESS;
 }
@@ -239,6 +255,54 @@ static struct object *physical_of(CUmemGenericAllocationHandle handle)
 	struct object *o = object_get((void *)(uintptr_t)handle, VGPU_H_MEMALLOC);
 
 	return o && o->physical.handles ? o : NULL;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHandle handle,
+							  CUmemAllocationHandleType type, unsigned long long flags)
+{
+	CUresult r = session_check();
+	struct object *o;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!shareable || flags || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	o = physical_of(handle);
+	if (o && o->physical.handle_types & type)
+		r = ipc_export(o->wire, o->physical.device, shareable);
+	else
+		r = CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *shareable,
+							    CUmemAllocationHandleType type)
+{
+	struct vgpu_ipc_memory_reply reply;
+	CUresult r = session_check();
+	struct object *o;
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!handle || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+		return CUDA_ERROR_INVALID_VALUE;
+	o = object_new(VGPU_H_MEMALLOC);
+	if (!o)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r = ipc_import(o->wire, shareable, &reply);
+	if (r != CUDA_SUCCESS) {
+		object_delete(o);
+		return r;
+	}
+	o->physical.size = reply.size;
+	o->physical.device = reply.device;
+	o->physical.handle_types = type;
+	o->physical.mappings = 0;
+	o->physical.handles = 1;
+	*handle = (uintptr_t)o;
+	return CUDA_SUCCESS;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemRelease(CUmemGenericAllocationHandle handle)
@@ -292,6 +356,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemGetAllocationPropertiesFromHandle(CUmemAllocat
 	if (o)
 		*prop = (CUmemAllocationProp){
 			.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+			.requestedHandleTypes = (CUmemAllocationHandleType)o->physical.handle_types,
 			.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = o->physical.device },
 		};
 	pthread_mutex_unlock(&lock);

@@ -99,6 +99,16 @@ static int others_limits(void)
 	return tried(syscall(SYS_prlimit64, getppid(), RLIMIT_DATA, NULL, &rl));
 }
 
+static int copy_descriptor(void)
+{
+	return tried(dup(1));
+}
+
+static int make_file(void)
+{
+	return tried((int)syscall(SYS_memfd_create, "x", 0));
+}
+
 static int use_memory(void)
 {
 	char *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -166,6 +176,8 @@ int main(void)
 		{ "turning data into code", turn_into_code, EPERM, -1 },
 		{ "an ioctl of a terminal", terminal_ioctl, EPERM, -1 },
 		{ "another process's limits", others_limits, EPERM, EPERM },
+		{ "a file of its own", make_file, EPERM, -1 },
+		{ "a copy of a descriptor", copy_descriptor, 0, 0 },
 		{ "memory", use_memory, 0, 0 },
 		{ "lowering its own limit", lower_limit, 0, 0 },
 		{ "a thread", start_thread, 0, 0 },

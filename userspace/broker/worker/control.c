@@ -27,6 +27,9 @@ static struct {
 	bool image_answer;
 	uint64_t image;
 	int image_fd;
+	bool ipc_answer;
+	struct worker_msg ipc;
+	int ipc_fd;
 } lease = { .lock = PTHREAD_MUTEX_INITIALIZER, .answer = PTHREAD_COND_INITIALIZER };
 
 void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text)
@@ -162,6 +165,13 @@ static void *listen_to_broker(void *arg)
 			lease.image_answer = true;
 			pthread_cond_broadcast(&lease.answer);
 			break;
+		case BROKER_IPC:
+			lease.ipc = m;
+			lease.ipc_fd = fd;
+			fd = -1;
+			lease.ipc_answer = true;
+			pthread_cond_broadcast(&lease.answer);
+			break;
 		case BROKER_END:
 			m.u.text[sizeof(m.u.text) - 1] = '\0';
 			idm_server_end(w->server, m.u.text);
@@ -239,6 +249,29 @@ void lease_uncharge(struct worker *w, uint64_t bytes)
 	pthread_mutex_unlock(&lease.lock);
 }
 
+uint64_t lease_hand_over(struct worker *w, uint64_t bytes)
+{
+	uint64_t leased;
+
+	pthread_mutex_lock(&lease.lock);
+	/* Without a quota nothing is leased; with one, all that is used is. */
+	leased = w->assign.quota ? bytes : 0;
+	lease.used -= bytes;
+	lease.leased -= leased;
+	publish(w);
+	pthread_mutex_unlock(&lease.lock);
+	return leased;
+}
+
+void lease_take_back(struct worker *w, uint64_t bytes, uint64_t leased)
+{
+	pthread_mutex_lock(&lease.lock);
+	lease.used += bytes;
+	lease.leased += leased;
+	publish(w);
+	pthread_mutex_unlock(&lease.lock);
+}
+
 uint64_t lease_free(struct worker *w)
 {
 	uint64_t bytes;
@@ -296,4 +329,46 @@ uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *dig
 	}
 	pthread_mutex_unlock(&lease.lock);
 	return answer;
+}
+
+static void send_with(const struct worker_msg *m, int fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} c = { .buf = { 0 } };
+	struct iovec iov = { (void *)m, sizeof(*m) };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		h.msg_control = c.buf;
+		h.msg_controllen = sizeof(c.buf);
+		c.align.cmsg_level = SOL_SOCKET;
+		c.align.cmsg_type = SCM_RIGHTS;
+		c.align.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&c.align), &fd, sizeof(int));
+	}
+	sendmsg(WORKER_FD_CONTROL, &h, MSG_NOSIGNAL);
+}
+
+/* As control_image(). */
+bool control_ipc(struct worker_msg *m, int fd, int *answer_fd)
+{
+	bool ok = false;
+
+	*answer_fd = -1;
+	pthread_mutex_lock(&lease.lock);
+	if (!lease.gone) {
+		lease.ipc_answer = false;
+		send_with(m, fd);
+		while (!lease.ipc_answer && !lease.gone)
+			pthread_cond_wait(&lease.answer, &lease.lock);
+		if (lease.ipc_answer) {
+			*m = lease.ipc;
+			*answer_fd = lease.ipc_fd;
+			ok = m->a;
+		}
+	}
+	pthread_mutex_unlock(&lease.lock);
+	return ok;
 }

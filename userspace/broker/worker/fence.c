@@ -184,7 +184,7 @@ static void finish(struct worker *w, struct wait *f, CUresult r)
 	size_t size = f->size;
 
 	if (f->free_addr) {
-		CUresult r2 = D.cuMemFree_v2(f->free_addr);
+		CUresult r2 = f->close ? D.cuIpcCloseMemHandle(f->free_addr) : D.cuMemFree_v2(f->free_addr);
 
 		if (r2 != CUDA_SUCCESS) {
 			worker_complain(w, "a free that had to wait failed: CUresult %d", r2);
@@ -194,6 +194,7 @@ static void finish(struct worker *w, struct wait *f, CUresult r)
 	}
 	if (f->uncharge)
 		lease_uncharge(w, f->uncharge);
+	ipc_drop(f->shared);
 	if (f->output)
 		output_forward(w);
 	if (f->reply)

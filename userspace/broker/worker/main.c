@@ -252,6 +252,7 @@ static void load_driver(const char *path)
 	if (!dl)
 		fail("cannot load the CUDA driver library: %s", dlerror());
 	worker_driver_load(dl);
+	ipc_init(dl);
 #define NEED(name) \
 	do { \
 		if (!D.name && !missing) \
@@ -388,6 +389,7 @@ int main(int argc, char **argv)
 	close(WORKER_FD_STATS);
 	w->soft = box.soft;
 	latch_init(&w->latches);
+	w->ranges.gone = ipc_forget;
 	/* With a single CPU, or a GPU made of CPUs, polling only keeps what is waited for from running. */
 	w->poll_ns = !w->soft && sysconf(_SC_NPROCESSORS_ONLN) > 1 ? POLL_NS : 0;
 	rc = output_init();

@@ -212,16 +212,27 @@ static bool take_range(struct worker *w, uint64_t addr, struct range *out)
 	if (!r || r->base != addr || r->kind >= RANGE_GLOBAL)
 		return !refuse_address(w, addr, UINT64_MAX);
 	*out = *r;
+	ipc_unlist(r->shared);
 	return range_remove(&w->ranges, addr, &charged);
 }
 
 /* The driver has freed it, or says that it has not: then it still counts, and is still there. */
 static void freed(struct worker *w, const struct range *t, CUresult r)
 {
-	if (r == CUDA_SUCCESS)
+	if (r == CUDA_SUCCESS) {
 		lease_uncharge(w, t->charged);
-	else
-		range_add(&w->ranges, t->base, t->size, t->kind, t->owner, t->charged);
+		ipc_drop(t->shared);
+	} else if (!range_add(&w->ranges, t->base, t->size, t->kind, t->owner, t->charged)) {
+		range_find(&w->ranges, t->base)->shared = t->shared;
+	}
+}
+
+/* Another session's memory, imported more than once, loses one import. */
+static bool one_of_many(struct worker *w, uint64_t addr)
+{
+	const struct range *r = range_find(&w->ranges, addr);
+
+	return r && r->base == addr && r->kind == RANGE_ASYNC && ipc_one_of_many(r->shared);
 }
 
 /*
@@ -245,6 +256,8 @@ void worker_hand_cuMemFree_v2(struct worker *w, const struct idm_message *m)
 		r = D.cuMemFree_v2(q->dptr);
 		goto out;
 	}
+	if (one_of_many(w, q->dptr))
+		goto out;
 	if (!take_range(w, q->dptr, &t)) {
 		r = CUDA_ERROR_INVALID_VALUE;
 		goto out;
@@ -254,6 +267,7 @@ void worker_hand_cuMemFree_v2(struct worker *w, const struct idm_message *m)
 		if (f) {
 			f->free_addr = q->dptr;
 			f->uncharge = t.charged;
+			f->shared = t.shared;
 			f->deferred_free = true;
 			fence_start(w, f);
 			r = CUDA_SUCCESS;
@@ -288,6 +302,8 @@ void worker_hand_cuMemFreeAsync(struct worker *w, const struct idm_message *m)
 		    D.cuMemFreeAsync ? D.cuMemFreeAsync(q->dptr, s->real) : CUDA_ERROR_NOT_SUPPORTED;
 		goto out;
 	}
+	if (one_of_many(w, q->dptr))
+		goto out;
 	if (!take_range(w, q->dptr, &t)) {
 		r = CUDA_ERROR_INVALID_VALUE;
 		goto out;
@@ -297,6 +313,7 @@ void worker_hand_cuMemFreeAsync(struct worker *w, const struct idm_message *m)
 	f = r == CUDA_SUCCESS ? fence_stream(s, &r2) : NULL;
 	if (f) {
 		f->uncharge = t.charged;
+		f->shared = t.shared;
 		f->deferred_free = true;
 		fence_start(w, f);
 	} else {

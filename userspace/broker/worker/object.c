@@ -104,6 +104,7 @@ void event_put(struct wevent *e)
 		return;
 	if (e->real)
 		D.cuEventDestroy_v2(e->real);
+	ipc_drop(e->shared);
 	free(e);
 }
 
@@ -120,6 +121,7 @@ void object_release_aux(struct handle *e)
 	case VGPU_H_EVENT:
 		event = e->aux;
 		event->real = NULL;	/* the context destroyed it */
+		ipc_unlist(event->shared);
 		event_put(event);
 		break;
 	case VGPU_H_MEMPOOL:
@@ -214,6 +216,7 @@ void worker_hand_cuEventDestroy_v2(struct worker *w, const struct idm_message *m
 		if (!e) {
 			err = IDM_ERROR_INVALID_HANDLE;
 		} else {
+			ipc_unlist(((struct wevent *)e->aux)->shared);
 			event_put(e->aux);
 			handle_remove(&w->handles, e);
 		}

@@ -63,6 +63,7 @@ bool pool_release(struct worker *w)
 
 void pool_forget(struct worker *w, CUmemoryPool pool)
 {
+	ipc_object_gone(pool);
 	for (struct keeper **p = &keepers, *k; (k = *p); p = &k->next) {
 		if (k->pool != pool)
 			continue;
@@ -149,6 +150,7 @@ void worker_hand_pool_create(struct worker *w, const struct idm_message *m)
 	if (!err && D.cuMemPoolCreate) {
 		props.location = (CUmemLocation){ .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = worker_device(w, q->device) };
 		props.maxSize = q->max_size;
+		props.handleTypes = q->handle_types & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 		r = D.cuMemPoolCreate(&pool, &props);
 	}
 	if (!err && r == CUDA_SUCCESS)

@@ -141,6 +141,8 @@ static void remove_owner(struct range_map *m, struct range *t, uint64_t owner, s
 	remove_owner(m, left, owner, keep, charged);
 	if (t->owner == owner) {
 		*charged += t->charged;
+		if (t->shared && m->gone)
+			m->gone(t->shared);
 		m->count--;
 		free(t);
 	} else {

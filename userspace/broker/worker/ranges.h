@@ -11,11 +11,12 @@
 #include <stdint.h>
 
 enum range_kind { RANGE_ALLOC, RANGE_ASYNC, RANGE_GLOBAL, RANGE_MAPPED,
-		  RANGE_GRAPH /* a graph's memory */ };
+		  RANGE_GRAPH /* a graph's memory */, RANGE_IMPORT /* another session's */ };
 
 struct range {
 	uint64_t base, size;
 	uint64_t charged;	/* bytes of quota it holds */
+	uint64_t shared;	/* the broker's number of it if other sessions may have it, too, else 0 */
 	uint64_t owner;		/* handle of the context or module it ends with, 0: none */
 	enum range_kind kind;
 	uint32_t priority;
@@ -25,6 +26,7 @@ struct range {
 struct range_map {
 	struct range *root;
 	uint64_t seed;
+	void (*gone)(uint64_t shared);	/* told by range_remove_owner(); may be NULL */
 	uint32_t count;
 };
 

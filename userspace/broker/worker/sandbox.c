@@ -103,6 +103,7 @@ static int allow_soft(scmp_filter_ctx f)
 	/* No memory becomes code. */
 	ALLOW(mmap, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	ALLOW(mprotect, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	ALLOW(dup, 0);
 	ALLOW(ioctl, 1, SCMP_A1(SCMP_CMP_EQ, VGPU_BACK_IOC_INFO, 0));
 	ALLOW(ioctl, 1, SCMP_A1(SCMP_CMP_EQ, VGPU_BACK_IOC_KICK, 0));
 	ALLOW(ioctl, 1, SCMP_A1(SCMP_CMP_EQ, VGPU_BACK_IOC_WAIT, 0));
@@ -242,8 +243,8 @@ static int limit(int what, rlim_t value)
 
 int sandbox_drop(const struct sandbox *s, char *what, size_t len)
 {
-	/* stdin, stdout, stderr, control, session, life; NVIDIA's driver opens many more. */
-	if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_NOFILE, s->soft ? 32 : 4096) || limit(RLIMIT_FSIZE, 16 << 20)) {
+	/* NVIDIA's driver opens many; the software GPU gets one from the broker for whatever can be exported. */
+	if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_NOFILE, 4096) || limit(RLIMIT_FSIZE, 16 << 20)) {
 		snprintf(what, len, "setrlimit");
 		return -errno;
 	}

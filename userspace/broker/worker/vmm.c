@@ -14,13 +14,6 @@ struct reservation {
 	struct reservation *next;
 };
 
-/* struct physical - aux of a handle, and what mappings refer to. */
-struct physical {
-	CUmemGenericAllocationHandle real;
-	uint64_t size;
-	unsigned int refs;	/* handle and mappings */
-};
-
 struct mapping {
 	uint64_t base, size;
 	struct physical *physical;
@@ -31,18 +24,49 @@ static struct reservation *reservations;
 static struct mapping *mappings;
 static unsigned int nreservations;
 
+/* One handle or mapping less. */
 static void put(struct worker *w, struct physical *p)
 {
 	if (--p->refs)
 		return;
-	lease_uncharge(w, p->size);
+	if (p->shared)
+		ipc_forget(p->shared);
+	else
+		lease_uncharge(w, p->size);
 	free(p);
+}
+
+struct physical *physical_new(CUmemGenericAllocationHandle real, uint64_t size, uint64_t shared)
+{
+	struct physical *p = malloc(sizeof(*p));
+
+	if (p)
+		*p = (struct physical){ .real = real, .size = size, .shared = shared };
+	return p;
+}
+
+int physical_enter(struct worker *w, uint64_t h, struct physical *p)
+{
+	int err = worker_handle_add(w, h, VGPU_H_MEMALLOC, p);
+
+	if (!err)
+		object_find(w, h, VGPU_H_MEMALLOC)->ctx = 0;	/* it belongs to the session, not to a context */
+	if (!err) {
+		p->refs++;
+		p->handles++;
+	} else if (!p->refs) {
+		D.cuMemRelease(p->real);
+		p->refs = 1;
+		put(w, p);
+	}
+	return err;
 }
 
 static CUmemAllocationProp prop_of(struct worker *w, const struct vgpu_vmm *q)
 {
 	return (CUmemAllocationProp){
 		.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+		.requestedHandleTypes = q->handle_types & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
 		.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = worker_device(w, q->device) },
 	};
 }
@@ -131,7 +155,6 @@ void worker_hand_vmm_create(struct worker *w, const struct idm_message *m)
 	struct physical *p = NULL;
 	CUmemAllocationProp prop;
 	CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
-	struct handle *e;
 	int err;
 
 	if (!q)
@@ -145,28 +168,19 @@ void worker_hand_vmm_create(struct worker *w, const struct idm_message *m)
 	}
 	if (!memory_charge(w, q->size))
 		goto out;
-	p = malloc(sizeof(*p));
+	p = physical_new(0, q->size, 0);
 	if (p) {
-		*p = (struct physical){ .size = q->size, .refs = 1 };
 		prop = prop_of(w, q);
 		prop.allocFlags.compressionType = 0;
 		r = D.cuMemCreate(&p->real, q->size, &prop, 0);
 	}
-	if (r != CUDA_SUCCESS) {
-		lease_uncharge(w, q->size);
-		goto out;
-	}
-	err = worker_handle_add(w, q->handle, VGPU_H_MEMALLOC, p);
-	e = err ? NULL : object_find(w, q->handle, VGPU_H_MEMALLOC);
-	if (e) {
-		e->ctx = 0;	/* it belongs to the session, not to a context */
-		p = NULL;
+	if (r == CUDA_SUCCESS) {
+		err = physical_enter(w, q->handle, p);
 	} else {
-		D.cuMemRelease(p->real);
 		lease_uncharge(w, q->size);
+		free(p);
 	}
 out:
-	free(p);
 	done(w, m, err, r, 0);
 }
 
@@ -182,8 +196,10 @@ void worker_hand_vmm_release(struct worker *w, const struct idm_message *m)
 	e = object_find(w, q->handle, VGPU_H_MEMALLOC);
 	if (e) {
 		p = e->object;
-		r = D.cuMemRelease(p->real);
+		if (p->handles == 1)
+			r = D.cuMemRelease(p->real);
 		if (r == CUDA_SUCCESS) {
+			p->handles--;
 			handle_remove(&w->handles, e);
 			put(w, p);
 		}

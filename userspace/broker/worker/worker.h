@@ -13,6 +13,7 @@
  *	memory.c	allocations, memset
  *	vmm.c		reserved addresses, physical memory, mappings
  *	pool.c		memory pools
+ *	ipc.c ipc_calls.c	what sessions share with one another
  *	array.c		arrays
  *	texture.c	textures, surfaces, tensor maps
  *	copy.c		copies
@@ -90,6 +91,7 @@ struct wctx {
 struct wevent {
 	CUevent real;
 	int refs;			/* atomic: the handle, and each wait */
+	uint64_t shared;		/* the broker's number of it, 0: nobody else has it */
 };
 
 /** struct image - aux of a module or library: the driver may go on reading the image. */
@@ -167,6 +169,10 @@ int control_wait_assign(struct worker *w, int *fd, int *life);
 int control_start(struct worker *w);
 void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text);
 bool lease_charge(struct worker *w, uint64_t bytes);
+/** @bytes that were charged will be the broker's to account for. @return how many of them were leased */
+uint64_t lease_hand_over(struct worker *w, uint64_t bytes);
+/** It would not have them. */
+void lease_take_back(struct worker *w, uint64_t bytes, uint64_t leased);
 void lease_uncharge(struct worker *w, uint64_t bytes);
 /** The device's quota, 0 for none. It may change at any time. */
 static inline uint64_t lease_quota(struct worker *w)
@@ -204,6 +210,12 @@ int arena_mapped(void *opaque, void *addr, uint64_t size);
 /** Ask the broker about an image. @return BROKER_IMAGE's a, with its descriptor in *@fd (-1: none) */
 uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *digest, int *fd);
 
+/**
+ * Ask the broker about what sessions share: WORKER_IPC_…, @fd with it (-1: nothing). *@m becomes its answer, with what came
+ * along in *@answer_fd. @return false if it refuses, or there is none
+ */
+bool control_ipc(struct worker_msg *m, int fd, int *answer_fd);
+
 /* stored.c: all return NULL if it cannot be had */
 struct image *image_stored(const uint8_t digest[32], uint64_t size);
 struct image *image_store(const void *src, uint64_t size, uint64_t guess);
@@ -236,6 +248,33 @@ void pool_settle(struct worker *w);
 bool pool_release(struct worker *w);
 void pool_forget(struct worker *w, CUmemoryPool pool);
 
+/* vmm.c */
+/** struct physical - aux of a handle, and what mappings refer to. @shared: as in struct wevent; then the broker charges it */
+struct physical {
+	CUmemGenericAllocationHandle real;
+	uint64_t size, shared;
+	unsigned int refs;	/* handles and mappings */
+	unsigned int handles;
+};
+/** Memory of another session. @return NULL without memory */
+struct physical *physical_new(CUmemGenericAllocationHandle real, uint64_t size, uint64_t shared);
+/** One more handle to @p, which goes if that fails and it has no other. @return 0 or IDM_ERROR_* */
+int physical_enter(struct worker *w, uint64_t h, struct physical *p);
+
+/* ipc.c; the numbers are the broker's, and 0 is none */
+void ipc_init(void *dl);
+/** The client cannot name it any more. Dispatching thread only. */
+void ipc_unlist(uint64_t id);
+/** The session has it once less. In any thread; may be the last word about it. */
+void ipc_drop(uint64_t id);
+void ipc_forget(uint64_t id);	/* both */
+/** A pool is gone. */
+void ipc_object_gone(const void *object);
+/** Is it another session's? */
+bool ipc_imported(uint64_t id);
+/** Memory that is open more than once is now open once less. @return false if it is not */
+bool ipc_one_of_many(uint64_t id);
+
 /* array.c: the table lets go of an array or mipmap */
 void array_release(struct handle *e);
 
@@ -249,7 +288,8 @@ CUresult link_release(struct handle *e, bool driver);
  * @hdr, @call: whom to reply to, if @reply
  * @user:	the event waited for is the client's own
  * @buffer:	@size bytes, freed afterwards; sent as the results if @send
- * @free_addr:	device memory to free then; @uncharge: bytes of quota to return
+ * @free_addr:	device memory to free then (@close: another session's); @uncharge: bytes of quota to return, @shared: for
+ *		ipc_drop()
  */
 struct wait {
 	struct wait *next;
@@ -260,8 +300,8 @@ struct wait {
 	struct wevent *user;
 	void *buffer;
 	size_t size;
-	uint64_t free_addr, uncharge;
-	bool deferred_free;
+	uint64_t free_addr, uncharge, shared;
+	bool deferred_free, close;
 	uint64_t since_ns;
 	unsigned int done, nevents;
 	CUevent events[];
