@@ -65,6 +65,35 @@ const char *idm_server_program(const struct idm_server *s, uint32_t *pid)
 	return "fuzz";
 }
 
+/* --- in place of the broker, as far as sessions share --- */
+
+#define FOREIGN	1000u	/* numbers from here on are another session's, of whatever kind is asked for */
+
+static uint64_t given_out;
+
+bool control_ipc(struct worker_msg *m, int fd, int *answer_fd)
+{
+	struct worker_ipc what = m->u.ipc;
+	uint64_t id = 0;
+
+	*answer_fd = -1;
+	if (m->type == WORKER_IPC_EXPORT && given_out < FOREIGN - 1) {
+		id = ++given_out;
+		memset(what.token, 0, sizeof(what.token));
+		memcpy(what.token, &id, sizeof(id));
+	} else if (m->type == WORKER_IPC_IMPORT) {
+		memcpy(&id, what.token, sizeof(id));
+		if (id < FOREIGN && id > given_out)
+			id = 0;
+		what.size = id << 12;
+		what.device = id & 1 ? 0 : id % 3;
+		if (what.kind == IPC_PHYSICAL || what.kind == IPC_POOL)
+			*answer_fd = id % 5 ? dup(WORKER_FD_CONTROL) : -1;
+	}
+	*m = (struct worker_msg){ .a = id, .b = id < FOREIGN ? IPC_OWN : 0, .u.ipc = what };
+	return id;
+}
+
 /* --- */
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -83,6 +112,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	worker.stats = calloc(1, sizeof(*worker.stats));
 	worker.ndevices = 1;
 	worker.soft = true;
+	worker.ranges.gone = ipc_forget;
 	latch_init(&worker.latches);
 	control_start(&worker);
 	for (unsigned int t = 0; t <= 0xffff && ntypes < sizeof(types) / sizeof(types[0]); t++)
@@ -111,8 +141,10 @@ static void begin_again(void)
 	handle_table_free(&worker.handles);
 	range_map_free(&worker.ranges);
 	memset(&worker.ranges, 0, sizeof(worker.ranges));
+	worker.ranges.gone = ipc_forget;
 	context_set_none(&worker);
 	worker.violation[0] = '\0';
+	given_out = 0;
 	worker.image_bytes = 0;
 	latch_init(&worker.latches);
 }

@@ -64,6 +64,10 @@ static const struct shape {
 	T(cuTexObjectDestroy, vgpu_tex_destroy), T(cuModuleGetTexRef, vgpu_get_texref), T(cuTensorMapEncodeTiled, vgpu_tensor_map),
 	T(cuModuleLoadData, vgpu_load), T(cuModuleGetFunction, vgpu_get_kernel), T(cuModuleGetGlobal_v2, vgpu_get_global),
 	T(cuLibraryGetManaged, vgpu_get_global), T(cuLaunchKernel, vgpu_launch),
+	S(cuIpcGetMemHandle), S(cuIpcCloseMemHandle), S(cuIpcGetEventHandle), S(cuMemPoolExportPointer),
+	T(cuIpcOpenMemHandle_v2, vgpu_ipc), T(cuIpcOpenEventHandle, vgpu_ipc), T(cuMemExportToShareableHandle, vgpu_ipc),
+	T(cuMemImportFromShareableHandle, vgpu_ipc), T(cuMemPoolImportPointer, vgpu_ipc), T(cuMemCreate, vgpu_vmm),
+	T(cuMemRelease, vgpu_vmm), T(cuMemPoolCreate, vgpu_pool_create),
 	{ IDM_GPU_GET_INFO, sizeof(struct vgpu_call) }, { IDM_GPU_GET_PROPS, sizeof(struct vgpu_props_request) },
 	{ IDM_GPU_GET_ZONE, sizeof(struct vgpu_zone_request) },
 };
@@ -77,10 +81,39 @@ static uint64_t some_memory(struct raw *r)
 	return raw_call(r, VGPU_MSG_cuMemAlloc_v2, &q, sizeof(q), &rs, &rp, sizeof(rp)) == 1 ? rp.dptr : 0;
 }
 
+/* The shape of a token, with what comes. */
+static void token(uint64_t *args)
+{
+	memcpy(args, "vgpu-ipc", 8);
+	args[1] = rand() % 6;
+	if (rand() % 4)
+		args[6] = args[7] = 0;
+}
+
 /* Names for new objects and lengths that are fine, else no session would live long. */
 static void name_it(uint16_t type, uint64_t *args, uint32_t index)
 {
 	switch (type) {
+	case VGPU_MSG_cuIpcOpenEventHandle:
+		args[0] = VGPU_HANDLE(1, VGPU_H_EVENT, index);
+		token(args + 2);
+		break;
+	case VGPU_MSG_cuMemImportFromShareableHandle:
+		args[0] = VGPU_HANDLE(1, index % 2 ? VGPU_H_MEMALLOC : VGPU_H_MEMPOOL, index);
+		/* fall through */
+	case VGPU_MSG_cuIpcOpenMemHandle_v2:
+	case VGPU_MSG_cuMemPoolImportPointer:
+		token(args + 2);
+		break;
+	case VGPU_MSG_cuMemCreate:
+		args[0] = VGPU_HANDLE(1, VGPU_H_MEMALLOC, index);
+		args[2] = rand() % 4 << 21;
+		args[5] = (uint64_t)(rand() % 3) << 32;
+		break;
+	case VGPU_MSG_cuMemPoolCreate:
+		args[0] = VGPU_HANDLE(1, VGPU_H_MEMPOOL, index);
+		args[2] = (uint64_t)(rand() % 3) << 32;
+		break;
 	case VGPU_MSG_cuStreamCreate:
 	case VGPU_MSG_cuStreamCreateWithPriority:
 		args[0] = VGPU_HANDLE(1, VGPU_H_STREAM, index);

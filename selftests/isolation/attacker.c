@@ -219,13 +219,16 @@ static void residue(uint64_t bytes)
 	idm_arena_free(client, window);
 }
 
-int attacker(void)
+int attacker(bool neighbour)
 {
 	uint64_t victims[KINDS] = { 0 }, list[ADDRESSES_MAX], value;
+	struct token tokens[TOKENS] = { 0 };
 	int naddresses = 0;
-	char line[128], name[32];
+	char line[256], name[32];
 
 	while (fgets(line, sizeof(line), stdin) && strcmp(line, "ready\n")) {
+		if (token_heard(line, tokens))
+			continue;
 		if (sscanf(line, "handle %31s %" SCNx64, name, &value) == 2) {
 			for (int k = 0; k < KINDS; k++)
 				if (!strcmp(name, kinds[k].name))
@@ -246,6 +249,7 @@ int attacker(void)
 	addresses(list, naddresses);
 	own_create(&own, ATTACKER_GEN, 1 << 20);
 	controls(false);
+	tokens_try(tokens, neighbour);
 	for (int k = 0; k < KINDS && !died; k++)
 		handles(k, victims[k]);
 	addresses(list, naddresses);

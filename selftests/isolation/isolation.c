@@ -37,6 +37,7 @@ static int victim(void)
 
 	for (int k = 0; k < KINDS; k++)
 		printf("handle %s %#" PRIx64 "\n", kinds[k].name, own.handle[k]);
+	tokens_tell(own.memory, VICTIM_GEN);
 	printf("address %#" PRIx64 "\naddress %#" PRIx64 "\narena %#" PRIx64 "\nready\n", own.memory, own.counter,
 	       (uint64_t)(uintptr_t)arena);
 	fflush(stdout);
@@ -69,10 +70,10 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "victim"))
 		return victim();
-	if (argc == 2 && !strcmp(argv[1], "attacker"))
-		return attacker();
+	if (argc >= 2 && !strcmp(argv[1], "attacker"))
+		return attacker(argc == 3 && !strcmp(argv[2], "neighbour"));
 	if (argc == 2 && !strcmp(argv[1], "scavenger"))
 		return scavenger();
-	fprintf(stderr, "usage: isolation victim | attacker | scavenger\n");
+	fprintf(stderr, "usage: isolation victim | attacker [neighbour] | scavenger\n");
 	return 2;
 }

@@ -5,7 +5,8 @@
  *
  *	isolation victim	owns one object of every kind, tells their handles and addresses on stdout, and when a
  *				line comes on stdin checks that all of it is unharmed
- *	isolation attacker	reads the victim's list on stdin and tries everything with it
+ *	isolation attacker	reads the victim's list on stdin and tries everything with it; `isolation attacker neighbour`
+ *				is in the victim's own zone, where its tokens are good
  *	isolation scavenger	looks for what the victim left behind in device memory and arena
  */
 #ifndef ISOLATION_H
@@ -57,8 +58,24 @@ int copy_in(uint64_t dst, const void *data, size_t size);
 int copy_out(void *data, uint64_t src, size_t size);
 int get_named(uint16_t type, uint64_t parent, uint64_t handle, const char *name, void *reply, size_t reply_size);
 
+/* token.c */
+#define TOKENS 5
+struct token {
+	bool there;
+	uint8_t bytes[VGPU_IPC_BYTES];
+};
+
+/** Export one of each kind, @memory among them, and print their tokens. */
+void tokens_tell(uint64_t memory, uint32_t gen);
+
+/** A line of the victim's with a token? @t: TOKENS of them */
+bool token_heard(const char *line, struct token *t);
+
+/** @neighbour: in the victim's zone */
+void tokens_try(const struct token *t, bool neighbour);
+
 /* attacker.c */
-int attacker(void);
+int attacker(bool neighbour);
 int scavenger(void);
 
 #endif /* ISOLATION_H */

@@ -24,13 +24,17 @@ ended_well() {
 section_isolation() {
 	check "the victim in pod 1 has its objects" background 1 victim /lab/bin/isolation victim
 	check "from pod 2 none of them can be reached" attack 2
-	check "from another session of pod 1 neither" attack 1
+	check "from another session of pod 1 neither, but what it shares" attack 1 neighbour
 	tell victim
 	check "the victim is unharmed" ended_well victim
 	check "what it left cannot be found by pod 1's next session" pod_run 1 /lab/bin/isolation scavenger </dev/null
 	check "nor by pod 2" pod_run 2 /lab/bin/isolation scavenger </dev/null
 }
-attack() { timeout 240 podexec run "pod$1" /lab/bin/isolation attacker </run/t/victim; }
+attack() {
+	attack_pod=$1
+	shift
+	timeout 240 podexec run "pod$attack_pod" /lab/bin/isolation attacker "$@" </run/t/victim
+}
 
 section_hostile() {
 	check "a neighbour works in pod 1" background 1 neighbour /lab/bin/busy 20
