@@ -179,8 +179,10 @@ CUresult come_by(const void *token, enum ipc_kind kind, struct found *f)
 		if (t->zero[i])
 			return CUDA_ERROR_INVALID_VALUE;
 	memcpy(m.u.ipc.token, t->bytes, sizeof(m.u.ipc.token));
-	if (!control_ipc(&m, -1, &f->fd))
+	if (!control_ipc(&m, -1, &f->fd)) {
+		worker_complain(&worker, "a token of what no process of this device has, or has any more");
 		return CUDA_ERROR_INVALID_VALUE;
+	}
 	f->id = m.a;
 	f->own = m.b & IPC_OWN;
 	f->what = m.u.ipc;
