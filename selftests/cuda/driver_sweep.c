@@ -205,6 +205,44 @@ static void sweep(const struct entry *e)
 		ok(wrongs == before, "%s refuses what is wrong", e->name);
 }
 
+static void each(void (*fn)(const struct entry *e))
+{
+	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
+		fn(&entries[i]);
+}
+
+/* --- before cuInit --------------------------------------------------------------------------------------------------- */
+
+/* What works without it, or needs nothing of the driver. */
+static bool needs_no_init(const char *name)
+{
+	static const char *const names[] = { "cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString", "cuGetProcAddress",
+					     "cuGetProcAddress_v2", "cuGetExportTable", "cuModuleGetLoadingMode" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
+static void uninitialised(const struct entry *e)
+{
+	uint64_t a[MOST];
+	CUresult r;
+
+	if (needs_no_init(e->name))
+		return;
+	arguments(e, a);
+	now = e->name;
+	alarm(60);
+	r = e->call(a);
+	alarm(0);
+	if (r != CUDA_ERROR_NOT_INITIALIZED) {
+		printf("# %s, before cuInit: %s\n", e->name, cu_name(r));
+		wrongs++;
+	}
+}
+
 /* --- what a context takes with it ----------------------------------------------------------------------------------- */
 
 #define ENDED	"SEMFAITUXYJ"	/* the objects that end with their context; others belong to the device or the process */
@@ -239,12 +277,6 @@ static void with_another(const struct entry *e, const char *what)
 	for (unsigned int i = 0; i < e->n; i++)
 		if (strchr(ENDED, e->kinds[i]))
 			wrong(e, i, (uintptr_t)gone.of[(int)e->kinds[i]], what, false);
-}
-
-static void each(void (*fn)(const struct entry *e))
-{
-	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
-		fn(&entries[i]);
 }
 
 static void after_reset(const struct entry *e) { with_another(e, "of before the reset"); }
@@ -287,14 +319,16 @@ int main(int argc, char **argv)
 	signal(SIGBUS, died);
 	signal(SIGABRT, died);
 	signal(SIGALRM, died);
+	for (unsigned int i = 0; i < MOST; i++)
+		buffers[i] = malloc(BUFFER);
+	each(uninitialised);
+	ok(!wrongs, "nothing works before cuInit");
 	CU(cuInit(0));
 	CU(cuDeviceGet(&dev, 0));
 	CU(cuDevicePrimaryCtxRetain(&context, dev));
 	CU(cuCtxSetCurrent(context));
 	CU(cuMemAlloc_v2(&memory, OBJECT_BYTES));
 	CU(cuMemAlloc_v2(&freed, OBJECT_BYTES));
-	for (unsigned int i = 0; i < MOST; i++)
-		buffers[i] = malloc(BUFFER);
 	objects_make(&good, dev);
 	gone = good;
 	for (const char *k = KINDS; *k; k++)

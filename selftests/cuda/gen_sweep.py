@@ -54,7 +54,7 @@ def main():
     rows = []
     for e in entries:
         params = prototypes.get(e.name, [])
-        if e.internal or names[e.base or e.name].klass == "refused" or not params:
+        if e.internal or names[e.base or e.name].klass in ("refused", "foreign") or not params:
             continue
         out.append(f"static CUresult CALL_{e.name}(const uint64_t *a)\n{{")
         for i, p in enumerate(params):
