@@ -399,9 +399,11 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdevic
 static CUresult copy_any(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream s, bool async)
 {
 	bool to = copy_is_device(dst), from = copy_is_device(src);
+	CUresult r = session_check();
 	uint64_t stream;
-	CUresult r;
 
+	if (r != CUDA_SUCCESS)
+		return r;
 	if (!stream_handle(s, &stream))
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (to && from)
@@ -428,21 +430,27 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, siz
 	return copy_any(dst, src, ByteCount, hStream, true);
 }
 
-static bool peers(CUcontext dst, CUcontext src)
+static CUresult peers(CUcontext dst, CUcontext src)
 {
-	return object_get(dst, VGPU_H_CTX) && object_get(src, VGPU_H_CTX);
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	return object_get(dst, VGPU_H_CTX) && object_get(src, VGPU_H_CTX) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
 					  CUcontext srcContext, size_t ByteCount)
 {
-	return peers(dstContext, srcContext) ? copy_on_device(dstDevice, srcDevice, ByteCount, NULL, false) :
-		CUDA_ERROR_INVALID_CONTEXT;
+	CUresult r = peers(dstContext, srcContext);
+
+	return r == CUDA_SUCCESS ? copy_on_device(dstDevice, srcDevice, ByteCount, NULL, false) : r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
 					       CUcontext srcContext, size_t ByteCount, CUstream hStream)
 {
-	return peers(dstContext, srcContext) ? copy_on_device(dstDevice, srcDevice, ByteCount, hStream, true) :
-		CUDA_ERROR_INVALID_CONTEXT;
+	CUresult r = peers(dstContext, srcContext);
+
+	return r == CUDA_SUCCESS ? copy_on_device(dstDevice, srcDevice, ByteCount, hStream, true) : r;
 }

@@ -63,12 +63,18 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 static CUresult load_file(enum vgpu_handle_type type, const char *path, unsigned int n, const CUjit_option *options,
 			  void **values, struct object **out)
 {
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	CUresult r = CUDA_ERROR_FILE_NOT_FOUND;
+	CUresult r = session_check();
 	struct stat st;
 	ssize_t got = 0;
 	char *data;
+	int fd;
 
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!out || !path)
+		return CUDA_ERROR_INVALID_VALUE;
+	r = CUDA_ERROR_FILE_NOT_FOUND;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return r;
 	if (!fstat(fd, &st) && st.st_size > 0 && (uint64_t)st.st_size < IMAGE_MAX) {

@@ -130,6 +130,9 @@ def main():
     for name, version, suffix in pfns:
         if resolve(name, version, 2 if suffix else 0)[:2] != (0, address(by_key[name, version, suffix])):
             wrong.append((name, version, suffix))
+        # CU_GET_PROC_ADDRESS_LEGACY_STREAM
+        if not suffix and resolve(name, version, 1)[:2] != (0, address(by_key[name, version, suffix])):
+            wrong.append((name, version, "legacy"))
     ok(not wrong, "cuGetProcAddress_v2 gives every form at its own version", wrong)
 
     finds("cuMemAlloc", "cuMemAlloc", 2000)
