@@ -273,9 +273,12 @@ CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 	int err;
 
 	/* While streams capture, what is wrong with a call may be wrong with the capture: said at once. */
-	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback &&
-	    (shim.sync || !capture_may_post(thread_self()->touched, type)))
-		return call_replyv(type, iov, n, NULL, 0, NULL);
+	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback) {
+		bool may = !__atomic_load_n(&captures, __ATOMIC_RELAXED) || capture_may_post(thread_self()->touched, type);
+
+		if (shim.sync || !may)
+			return call_replyv(type, iov, n, NULL, 0, NULL);
+	}
 	err = idm_post(shim.client, type, iov, n);
 	if (__builtin_expect(err, 0))
 		return session_failed(err);

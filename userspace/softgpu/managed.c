@@ -185,8 +185,16 @@ CUresult cuMemRangeGetAttributes(void **data, size_t *sizes, CUmem_range_attribu
 BOTH(cuStreamAttachMemAsync, (CUstream stream, CUdeviceptr ptr, size_t n, unsigned int flags),
      (stream, ptr, n, flags, ptds))
 {
+	struct sg_allocation a;
 	struct sg_stream *s;
 	CUresult e = sg_stream_of(stream, ptds, &s);
 
-	return e ? e : managed(ptr, n ? n : 1);
+	if (!e)
+		e = managed(ptr, n ? n : 1);
+	if (e)
+		return e;
+	if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST && flags != CU_MEM_ATTACH_SINGLE)
+		return CUDA_ERROR_INVALID_VALUE;
+	/* All of an allocation, or (0) what the address says. */
+	return sg_heap_info(ptr, &a) && a.base == ptr && (!n || n == a.size) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
