@@ -20,7 +20,7 @@ nothing_held() {
 	for name in devices sessions sessions_accepted pages_lent pages_returning grants event_channels events_queued; do
 		until [ "$(gauge $name)" = 0 ]; do
 			tries=$((tries + 1))
-			[ $tries -lt 100 ] || { echo "# $name is $(gauge $name)"; return 1; }
+			[ $tries -lt 600 ] || { echo "# $name is $(gauge $name)"; return 1; }
 			sleep 0.1
 		done
 	done
@@ -73,7 +73,7 @@ pod_run 1 dmesg </dev/null | complaints && result 1 "the pod's kernel has compla
 # Destroyed while it has sessions with their memory mapped and talks through them.
 pod_run 1 busy_sessions </dev/null &
 tries=0
-until [ "$(gauge sessions_accepted)" -ge 4 ] || [ $tries -gt 300 ]; do
+until [ "$(gauge sessions_accepted)" -ge 4 ] || [ $tries -gt 1200 ]; do
 	tries=$((tries + 1))
 	sleep 0.1
 done
