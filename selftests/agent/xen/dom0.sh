@@ -40,7 +40,7 @@ start_pod() {
 		type = "pvh"
 		kernel = "$LAB_POD_KERNEL"
 		ramdisk = "/run/agent.cpio"
-		extra = "console=hvc0 quiet loglevel=4 panic=-1 mitigations=off vgpu.hostname=agent-pod $*"
+		extra = "console=hvc0 quiet loglevel=4 panic=-1 mitigations=off vgpu.hostname=agent-pod $LAB_POD_WORDS $*"
 		memory = 192
 		vcpus = 2
 		tsc_mode = "native"
