@@ -81,8 +81,84 @@ static int child(unsigned int seed)
 	return !good;
 }
 
+static void begin(void)
+{
+	CUcontext ctx;
+	CUdevice dev;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+}
+
+static void wait_for_line(void)
+{
+	char line[64];
+
+	printf("ready\n");
+	fflush(stdout);
+	if (!fgets(line, sizeof(line), stdin))
+		printf("# nobody said go on\n");
+}
+
+/* Four images, each once; two and two of them share what is guessed at (digest_guess()). */
+static int hold(unsigned int seed)
+{
+	begin();
+	for (unsigned int value = seed; value < seed + 4; value++) {
+		char *text = source(value);
+		CUfunction f;
+		CUmodule m;
+
+		CU(cuModuleLoadData(&m, text));
+		free(text);
+		CU(cuModuleGetFunction(&f, m, "store"));
+		ok(stores(f, value), "image %u is itself", value);
+	}
+	wait_for_line();
+	return tap_done();
+}
+
+/* One image after the other, no two the same, until the worker dies: mostly it does so in the middle of one. */
+static int endless(void)
+{
+	struct {
+		uint32_t magic;
+		uint16_t version, header;
+		uint64_t size;
+		uint16_t kind, a;
+		uint32_t entry_header;
+		uint64_t entry_size, rest[6];
+	} *head;
+	size_t size = 64u << 20;
+	CUresult r = CUDA_ERROR_NO_BINARY_FOR_GPU;
+	CUmodule m;
+
+	head = calloc(1, size);
+	if (!head)
+		bail("out of memory");
+	*head = (__typeof__(*head)){ .magic = 0xba55ed50, .version = 1, .header = 16, .size = size - 16, .kind = 0x4000,
+				     .a = 0x101, .entry_header = 64, .entry_size = size - 16 - 64 };
+	begin();
+	printf("ready\n");
+	fflush(stdout);
+	while (r == CUDA_ERROR_NO_BINARY_FOR_GPU) {
+		head->rest[5]++;
+		r = cuModuleLoadData(&m, head);
+	}
+	printf("# %llu images\n", (unsigned long long)head->rest[5]);
+	ok(r == CUDA_ERROR_UNKNOWN, "the load says that the session is over");
+	return tap_done();
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 2 && !strcmp(argv[1], "hold"))
+		return hold(atoi(argv[2]));
+	if (argc > 1 && !strcmp(argv[1], "endless"))
+		return endless();
+
 	unsigned int seed = argc > 1 ? atoi(argv[1]) : 1000;
 
 	for (int i = 0; i < 3; i++) {

@@ -145,6 +145,7 @@ static void begin_again(void)
 	context_set_none(&worker);
 	worker.violation[0] = '\0';
 	given_out = 0;
+	image_uploads_forget();
 	worker.image_bytes = 0;
 	latch_init(&worker.latches);
 }

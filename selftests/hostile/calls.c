@@ -474,6 +474,40 @@ static void lying_images(void)
 	report(!wrong, "images longer than what came, and wrappers with addresses, are refused");
 }
 
+/* Images in parts that are no image: gaps, ends beyond the end, loads of what has not come, more than may be under way. */
+static void lying_parts(void)
+{
+	struct vgpu_image_part p = { .call = RAW_CALL, .handle = MINE(MODULE, 22), .size = 1 << 20, .data = { 0, 4096 } };
+	struct vgpu_load l = { .call = RAW_CALL, .handle = MINE(MODULE, 22), .image = { VGPU_DATA_UPLOADED, 1 << 20 } };
+	int wrong = 0;
+
+#define PART(...) ({ struct vgpu_image_part p_ = p; __VA_ARGS__; result(VGPU_MSG_image_part, &p_, sizeof(p_)); })
+	wrong += PART(p_.at = 4096) != CUDA_ERROR_INVALID_VALUE;	/* nothing has begun */
+	wrong += PART() != 0;
+	wrong += PART(p_.at = 8192) != CUDA_ERROR_INVALID_VALUE;
+	wrong += PART(p_.at = UINT64_MAX - 4095) != CUDA_ERROR_INVALID_VALUE;
+	wrong += PART(p_.at = 4096; p_.size = 1 << 21) != CUDA_ERROR_INVALID_VALUE;
+	wrong += PART(p_.at = 4096; p_.data.size = UINT64_MAX) != CUDA_ERROR_INVALID_VALUE;
+	wrong += PART(p_.at = 4096; p_.data.offset = UINT64_MAX - 2048) != CUDA_ERROR_INVALID_VALUE;
+	wrong += PART(p_.size = 2048) != CUDA_ERROR_INVALID_VALUE;
+	wrong += PART(p_.size = UINT64_MAX) != CUDA_ERROR_INVALID_VALUE;
+	wrong += PART(p_.size = 0; p_.data.size = 0) != CUDA_ERROR_INVALID_VALUE;
+	report(!wrong, "parts of an image out of order, or beyond its end or the arena, are refused");
+
+	wrong = !PART(p_.at = 4096; p_.size = 1) + (PART() != 0);
+	wrong += !result(VGPU_MSG_cuModuleLoadData, &l, sizeof(l));	/* 4096 bytes of a MiB have come */
+	wrong += !result(VGPU_MSG_cuModuleLoadData, &l, sizeof(l));	/* and now none */
+	for (unsigned int i = 0; i < 3 * VGPU_UPLOADS; i++)
+		wrong += PART(p_.handle += (uint64_t)i << 40; p_.size = 1 << 30) != 0;
+	p.handle = MINE(MODULE, 23);
+	l.handle = p.handle;
+	l.image.size = 4096;
+	wrong += PART(p_.size = 4096) != 0;
+	wrong += !result(VGPU_MSG_cuModuleLoadData, &l, sizeof(l));	/* it is no image */
+	report(!wrong, "what has not all come is not loaded, and begun uploads without end take nothing");
+#undef PART
+}
+
 static void launches(void)
 {
 	struct { struct vgpu_launch l; CUlaunchAttribute a[1]; } q = {
@@ -537,6 +571,7 @@ void attack_calls(void)
 	refused_free();
 	greedy_limits();
 	lying_images();
+	lying_parts();
 	ends_during_waits();
 	stale_handles();
 	report(!ASK(cuCtxSynchronize), "after all that the attacker's session still serves honest calls");

@@ -96,6 +96,7 @@ struct session {
 	char reason[IDM_REASON_MAX];	/* why it ended, once known */
 	bool client_gone;		/* no reason needs telling any more */
 	bool foreign;			/* Xen: a worker of an earlier broker serves it */
+	bool news;			/* it is told of new images */
 };
 
 enum worker_state { WORKER_STARTING, WORKER_IDLE, WORKER_BUSY, WORKER_GONE };

@@ -11,6 +11,8 @@
 #include "images.h"
 #include "wire.h"
 
+#define NEWS_MAX	1800u		/* guesses told to a session at first: what its socket holds */
+#define ALIKE_MAX	4u		/* images with the same guess */
 #define SLICE		(256u << 10)	/* bytes of digest per turn of the event loop: a sixth of a millisecond */
 
 enum entry_state { ENTRY_FILLING, ENTRY_DIGEST, ENTRY_READY, ENTRY_DROPPED };
@@ -19,7 +21,8 @@ struct image_entry {
 	struct image_entry *next;
 	enum entry_state state;
 	int fd;
-	uint64_t guess, size, room;		/* room: bytes of the file */
+	uint64_t guess, size, sum;		/* as its worker says */
+	uint64_t room;				/* bytes of the file */
 	uint8_t digest[DIGEST_BYTES];
 	struct session *filler;			/* ENTRY_FILLING */
 	struct session **users;			/* sessions that have it, each once */
@@ -112,14 +115,45 @@ static bool make_room(struct device *d, uint64_t bytes)
 	return true;
 }
 
-bool images_maybe(struct device *d, uint64_t guess, uint64_t size)
+static void tell(struct session *s, struct worker_msg *m)
 {
+	if (m->u.news.count && s->worker)
+		worker_send(s->worker, m, NULL, 0);
+	m->u.news.count = 0;
+}
+
+void images_tell(struct device *d, struct session *s)
+{
+	struct worker_msg m = { .type = BROKER_NEWS };
+	unsigned int most = NEWS_MAX;
 	const struct image_entry *e;
 
-	for (e = d->images.entries; e; e = e->next)
-		if (e->state == ENTRY_READY && e->guess == guess && e->size == size)
-			return true;
-	return false;
+	if (s->news)
+		return;
+	s->news = true;
+	for (e = d->images.entries; e && most; e = e->next) {
+		if (e->state != ENTRY_READY)
+			continue;
+		most--;
+		m.u.news.guess[m.u.news.count++] = e->guess;
+		if (m.u.news.count == VGPU_IMAGE_NEWS)
+			tell(s, &m);
+	}
+	tell(s, &m);
+}
+
+static void tell_all(const struct device *d, const struct image_entry *e)
+{
+	struct worker_msg m = { .type = BROKER_NEWS };
+	struct session *s;
+
+	for (s = broker.sessions; s; s = s->next) {
+		if (s->device != d || !s->news || s->state != SESSION_RUNNING)
+			continue;
+		m.u.news.count = 1;
+		m.u.news.guess[0] = e->guess;
+		tell(s, &m);
+	}
 }
 
 int images_get(struct device *d, struct session *s, const uint8_t digest[DIGEST_BYTES], uint64_t size)
@@ -138,23 +172,30 @@ int images_get(struct device *d, struct session *s, const uint8_t digest[DIGEST_
 	return -1;
 }
 
-int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t size)
+int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t size, uint64_t sum)
 {
 	struct image_entry *e, *next;
+	unsigned int alike = 0;
 	uint64_t room;
 
 	if (size < VGPU_STORED_LEAST || size > IMAGES_BYTES / 2)
 		return -1;
 	room = image_room(size);
-	/* What was asked for and not filled is given up. Two processes that load the same at once: one is enough. */
+	/*
+	 * What was asked for and not filled is given up. Two processes that load the same at once: one is enough. Who
+	 * lies about the sum keeps an image of its own zone out, or has the digest find it out (is_there()).
+	 */
 	for (e = d->images.entries; e; e = next) {
 		next = e->next;
-		if (e->state != ENTRY_DROPPED && e->guess == guess && e->size == size && e->filler != s)
-			return -1;
+		if (e->state != ENTRY_DROPPED && e->guess == guess && e->size == size && e->filler != s) {
+			if (e->sum == sum)
+				return -1;
+			alike++;
+		}
 		if (e->state == ENTRY_FILLING && e->filler == s)
 			drop(d, e);
 	}
-	if (!make_room(d, room))
+	if (alike >= ALIKE_MAX || !make_room(d, room))
 		return -1;
 	e = calloc(1, sizeof(*e));
 	if (!e)
@@ -170,6 +211,7 @@ int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t siz
 	e->filler = s;
 	e->guess = guess;
 	e->size = size;
+	e->sum = sum;
 	e->room = room;
 	e->next = d->images.entries;
 	d->images.entries = e;
@@ -203,6 +245,16 @@ void images_filled(struct device *d, struct session *s)
 		drop(d, e);
 }
 
+static bool is_there(const struct device *d, const struct image_entry *new)
+{
+	const struct image_entry *e;
+
+	for (e = d->images.entries; e; e = e->next)
+		if (e->state == ENTRY_READY && e->size == new->size && !memcmp(e->digest, new->digest, DIGEST_BYTES))
+			return true;
+	return false;
+}
+
 /* @return true if @e needs more turns */
 static bool digest_some(struct device *d, struct image_entry *e)
 {
@@ -218,12 +270,13 @@ static bool digest_some(struct device *d, struct image_entry *e)
 	digest_finish(e->running, e->digest);
 	e->running = NULL;
 	stop_digest(e);
-	if (!padded) {
+	if (!padded || is_there(d, e)) {
 		drop(d, e);
 		return false;
 	}
 	e->state = ENTRY_READY;
 	d->images.stored++;
+	tell_all(d, e);
 	return false;
 }
 

@@ -34,14 +34,15 @@ struct image_cache {
 	uint64_t hits, stored;		/* images given out, images taken in */
 };
 
-/** Might an image with this guess and size be there? */
-bool images_maybe(struct device *d, uint64_t guess, uint64_t size);
+/** Tell @s's worker the guesses at all images that are there, once; from now on it hears of each that comes. */
+void images_tell(struct device *d, struct session *s);
 
 /** @return the descriptor of a memfd with the image of this digest, -1 if there is none. It stays the cache's. */
 int images_get(struct device *d, struct session *s, const uint8_t digest[32], uint64_t size);
 
-/** @return the descriptor of an empty memfd for @s to fill, -1 if it may not. One at a time for each session. */
-int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t size);
+/** @return the descriptor of an empty memfd for @s to fill, -1 if it may not. One at a time for each session. @sum: of all its bytes, by
+ * which the worker says that it is not another one with the same guess. */
+int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t size, uint64_t sum);
 
 /** @s has filled the one it got last. */
 void images_filled(struct device *d, struct session *s);

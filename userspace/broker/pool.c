@@ -114,14 +114,16 @@ static void release(struct worker *w)
 static void answer_image(struct worker *w, struct session *s, const struct worker_msg *m)
 {
 	struct worker_msg r = { .type = BROKER_IMAGE };
+	uint64_t sum;
 	int fd = -1;
 
-	if (m->type == WORKER_IMAGE_MAYBE)
-		r.a = images_maybe(s->device, m->b, m->a);
+	memcpy(&sum, m->u.digest, sizeof(sum));
+	if (m->type == WORKER_IMAGE_KNOWN)
+		images_tell(s->device, s);
 	else if (m->type == WORKER_IMAGE_GET)
 		fd = images_get(s->device, s, m->u.digest, m->a);
 	else
-		fd = images_new(s->device, s, m->b, m->a);
+		fd = images_new(s->device, s, m->b, m->a, sum);
 	if (fd >= 0)
 		r.a = 1;
 	worker_send(w, &r, &fd, fd >= 0);
@@ -216,7 +218,7 @@ static void handle(struct worker *w, struct worker_msg *m, int fd)
 		device_describe(s->device, s, m->a, &r.u.zone);
 		worker_send(w, &r, NULL, 0);
 		return;
-	case WORKER_IMAGE_MAYBE:
+	case WORKER_IMAGE_KNOWN:
 	case WORKER_IMAGE_GET:
 	case WORKER_IMAGE_NEW:
 		if (s)

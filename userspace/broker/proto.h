@@ -35,9 +35,9 @@ enum worker_msg_type {
 
 	/* broker -> worker */
 	/* images.h; all but the last are answered by BROKER_IMAGE */
-	WORKER_IMAGE_MAYBE,	/* a: bytes, b: a guess at what it is */
+	WORKER_IMAGE_KNOWN,	/* the answer follows BROKER_NEWS of all that there is; later ones come unasked */
 	WORKER_IMAGE_GET,	/* a: bytes; u.digest */
-	WORKER_IMAGE_NEW,	/* a: bytes, b: a guess at what it is; the memfd that comes is to be filled */
+	WORKER_IMAGE_NEW,	/* a: bytes, b: a guess at what it is, u.digest: a sum; the memfd that comes is to be filled */
 	WORKER_IMAGE_FILLED,	/* it is, and not mapped for writing any more */
 	/* ipc.h; all but the last are answered by BROKER_IPC */
 	WORKER_IPC_EXPORT,	/* a: bytes charged, b: of them from the lease, both the worker's no longer; u.ipc; fd */
@@ -50,6 +50,7 @@ enum worker_msg_type {
 	BROKER_RECLAIM,		/* give back what is leased and not used */
 	BROKER_MEMINFO,		/* a: bytes of the quota not used by any session of the device */
 	BROKER_IMAGE,		/* a: 1 yes, 0 no; fd: the image, or where it goes */
+	BROKER_NEWS,		/* u.news: guesses at images that are there */
 	BROKER_END,		/* text: end the session for this reason */
 	BROKER_ZONE,		/* u.zone */
 	BROKER_IPC,		/* a: number, 0: refused; b: IPC_OWN; u.ipc; fd: what the driver made of it */
@@ -91,6 +92,9 @@ struct worker_msg {
 		struct worker_assign assign;
 		struct vgpu_zone_reply zone;
 		struct worker_ipc ipc;
+		struct {
+			uint64_t count, guess[VGPU_IMAGE_NEWS];
+		} news;
 	} u;
 };
 

@@ -52,6 +52,7 @@ struct vgpu_call {
 /* Where bulk data is: in the message, behind the fixed part, or in the arena. */
 #define VGPU_DATA_INLINE	UINT64_MAX	/* struct vgpu_data.offset */
 #define VGPU_DATA_STORED	(UINT64_MAX - 4)	/* of an image: the broker has it, see digest */
+#define VGPU_DATA_UPLOADED	(UINT64_MAX - 8)	/* of an image: it has come in parts, see struct vgpu_image_part */
 struct vgpu_data {
 	uint64_t offset;	/* arena offset or VGPU_DATA_INLINE */
 	uint64_t size;		/* bytes */
@@ -234,23 +235,41 @@ struct vgpu_load {
 	uint64_t handle;	/* VGPU_H_MODULE or VGPU_H_LIBRARY: which of the two calls it is */
 	struct vgpu_data image;	/* wrapper stripped: fatbin, ELF, or PTX text including its NUL */
 	uint32_t log_size;	/* bytes of JIT error log wanted, at most 16 KiB */
-	uint32_t max_registers, opt_level, reserved;	/* JIT options, 0: not given */
+	uint32_t max_registers, opt_level;	/* JIT options, 0: not given */
+	uint32_t known;		/* so many guesses the client has heard of, see struct vgpu_image_news */
 	uint64_t guess;		/* at what it is (digest_guess()); 0: it is not to be stored */
 	uint8_t digest[32];	/* SHA-256 of an image that is stored; none such: CUDA_ERROR_FILE_NOT_FOUND */
+};
+/*
+ * Guesses at images that the zone has sent, in the order in which the worker heard of them. What is not among them is
+ * sent; what is gets a digest, since a guess proves nothing.
+ */
+#define VGPU_IMAGE_NEWS		60
+struct vgpu_image_news {
+	uint32_t heard;		/* with these the client has heard of so many */
+	uint32_t count;
+	uint64_t guess[VGPU_IMAGE_NEWS];
 };
 /* reply: struct vgpu_load_reply, then error_len bytes of error log, then info_len of info log */
 struct vgpu_load_reply {
 	uint32_t error_len, info_len;
+	struct vgpu_image_news news;
 };
 
-/* Has the zone sent this image before? A guess; only its digest tells. */
-#define VGPU_STORED_LEAST	(64u << 10)	/* smaller images are not stored */
-struct vgpu_image_maybe {
+/* What has the zone sent? Answered with struct vgpu_image_news; later news come with the answers to loads. */
+struct vgpu_image_known {
 	struct vgpu_call call;
-	uint64_t guess, size;
+	uint32_t known, reserved;
 };
-struct vgpu_image_maybe_reply {
-	uint32_t maybe, reserved;
+
+/* Images of this size and more come in parts, in order, each through a chunk of arena, and are stored. */
+#define VGPU_STORED_LEAST	(64u << 10)
+#define VGPU_UPLOADS		64u	/* under way at once in a session; the oldest is forgotten for one more */
+struct vgpu_image_part {
+	struct vgpu_call call;
+	uint64_t handle;	/* of the load that will follow */
+	uint64_t size, at;	/* of the image; where this part belongs. 0 begins anew */
+	struct vgpu_data data;	/* arena */
 };
 
 /* cuLinkCreate */

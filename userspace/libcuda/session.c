@@ -10,6 +10,7 @@
 #include "logs.h"
 #include "shim.h"
 #include "staging.h"
+#include "upload.h"
 
 struct shim shim;
 __thread struct thread *thread_current __attribute__((tls_model("initial-exec")));
@@ -154,6 +155,7 @@ static CUresult open_locked(void)
 		return r;
 	}
 	staging_init();
+	upload_init();
 	object_gone = event_gone;
 	fork_init();
 	__atomic_store_n(&shim.state, SHIM_READY, __ATOMIC_RELEASE);

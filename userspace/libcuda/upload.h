@@ -6,6 +6,9 @@
 #include "jit.h"
 #include "shim.h"
 
+/** When the session opens: ask what the zone has sent. Nobody waits for the answer until it is needed. */
+void upload_init(void);
+
 /** Have the worker load @image as @rq says; by name, if the broker has it already. The JIT's logs go to @j. */
 CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j);
 

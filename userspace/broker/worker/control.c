@@ -172,6 +172,9 @@ static void *listen_to_broker(void *arg)
 			lease.ipc_answer = true;
 			pthread_cond_broadcast(&lease.answer);
 			break;
+		case BROKER_NEWS:
+			image_news(m.u.news.guess, m.u.news.count < VGPU_IMAGE_NEWS ? m.u.news.count : VGPU_IMAGE_NEWS);
+			break;
 		case BROKER_END:
 			m.u.text[sizeof(m.u.text) - 1] = '\0';
 			idm_server_end(w->server, m.u.text);
@@ -307,15 +310,17 @@ bool lease_zone(uint64_t first, struct vgpu_zone_reply *out)
 	return ok;
 }
 
-/* Asked by the dispatching thread alone, so that there is one question at a time. */
+/* The dispatching thread asks, and the one that stores: one question at a time. */
 uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *digest, int *fd)
 {
+	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 	struct worker_msg m = { .type = type, .a = a, .b = b };
 	uint64_t answer = 0;
 
 	*fd = -1;
 	if (digest)
 		memcpy(m.u.digest, digest, sizeof(m.u.digest));
+	pthread_mutex_lock(&turn);
 	pthread_mutex_lock(&lease.lock);
 	if (!lease.gone) {
 		lease.image_answer = false;
@@ -328,6 +333,7 @@ uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *dig
 		}
 	}
 	pthread_mutex_unlock(&lease.lock);
+	pthread_mutex_unlock(&turn);
 	return answer;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Modules and libraries. The image is copied out of the arena once (stored.c), its own idea of its length is compared with what
- * came, since the driver is given an address and believes the image, and the copy stays until it is unloaded.
+ * Modules and libraries. The image is copied out of the arena once (upload.c, stored.c), and its own idea of its length is
+ * compared with what came, since the driver is given an address and believes the image.
  */
 #include <elf.h>
 #include <stdlib.h>
@@ -9,8 +9,6 @@
 
 #include "worker.h"
 
-#define IMAGE_MAX	(1ull << 30)
-#define IMAGES_MAX	(2ull << 30)	/* of all that are loaded */
 #define LOG_MAX		(16u * 1024)
 #define NAME_MAX_	4096u
 
@@ -111,7 +109,7 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 	struct image *image = NULL;
 	enum vgpu_handle_type type;
 	struct handle *e;
-	bool in_message, stored;
+	bool in_message, elsewhere;
 	const void *src;
 	void *object = NULL;
 	uint64_t before, after;
@@ -133,22 +131,22 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 		err = worker_handle_free(w, q->handle, type);
 	if (err)
 		goto out;
-	stored = q->image.offset == VGPU_DATA_STORED;
-	src = stored ? NULL : in_message ? (const void *)(q + 1) : idm_server_arena(w->server, q->image.offset, q->image.size);
+	elsewhere = q->image.offset == VGPU_DATA_STORED || q->image.offset == VGPU_DATA_UPLOADED;
+	src = elsewhere ? NULL : in_message ? (const void *)(q + 1) : idm_server_arena(w->server, q->image.offset, q->image.size);
 	r = CUDA_ERROR_INVALID_IMAGE;
-	if ((!src && !stored) || q->image.size > IMAGE_MAX)
+	if ((!src && !elsewhere) || q->image.size > IMAGE_MAX)
 		goto out;
 
 	r = CUDA_ERROR_OUT_OF_MEMORY;
 	if (w->image_bytes + q->image.size > IMAGES_MAX)
 		goto out;
-	if (stored) {
+	if (q->image.offset == VGPU_DATA_STORED) {
 		image = image_stored(q->digest, q->image.size);
 		r = CUDA_ERROR_FILE_NOT_FOUND;
+	} else if (elsewhere) {
+		image = image_uploaded(q->handle, q->image.size);
 	} else {
-		image = image_store(src, q->image.size, q->guess);
-		if (!image)
-			image = image_private(src, q->image.size);
+		image = image_private(src, q->image.size);
 	}
 	if (!image)
 		goto out;
@@ -176,6 +174,7 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 		r = D.cuLibraryLoadData((CUlibrary *)&object, image->data, o.ids, o.values, o.n, NULL, NULL, 0);
 	else
 		r = D.cuModuleLoadDataEx((CUmodule *)&object, image->data, o.n, o.ids, o.values);
+	image_loaded(image, q->guess);
 	if (r == CUDA_SUCCESS) {
 		after = free_memory(w);
 		image->charged = after < before ? before - after : 0;
@@ -202,6 +201,7 @@ out:
 		rp.error_len = text_len(logs, log);
 		rp.info_len = text_len(logs + log, log);
 	}
+	image_news_since(q->known, &rp.news);
 	reply = malloc(sizeof(rp) + rp.error_len + rp.info_len);
 	if (reply) {
 		memcpy(reply, &rp, sizeof(rp));

@@ -70,6 +70,9 @@ static int allow_common(scmp_filter_ctx f)
 	ALLOW(restart_syscall, 0);
 	ALLOW(sched_yield, 0);
 	ALLOW(sched_getaffinity, 0);
+	/* A thread's own, and never up. */
+	ALLOW(sched_setscheduler, 2, SCMP_A0(SCMP_CMP_EQ, 0, 0), SCMP_A1(SCMP_CMP_EQ, SCHED_BATCH, 0));
+	ALLOW(setpriority, 2, SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS, 0), SCMP_A1(SCMP_CMP_EQ, 0, 0));
 	ALLOW(getcpu, 0);
 	ALLOW(getpid, 0);
 	ALLOW(gettid, 0);

@@ -41,37 +41,36 @@ struct image *image_stored(const uint8_t digest[32], uint64_t size)
 	return image;
 }
 
-bool image_maybe_stored(uint64_t guess, uint64_t size)
+/* Quick, and no more than that: the broker makes a digest. */
+static uint64_t sum_of(const unsigned char *p, uint64_t size)
 {
-	int fd;
+	uint64_t sum = size, i, v;
 
-	return control_image(WORKER_IMAGE_MAYBE, size, guess, NULL, &fd) == 1;
+	for (i = 0; i + 8 <= size; i += 8) {
+		memcpy(&v, p + i, sizeof(v));
+		sum = (sum ^ v) * 0x9e3779b97f4a7c15ull;
+		sum ^= sum >> 32;
+	}
+	for (; i < size; i++)
+		sum = (sum ^ p[i]) * 0x9e3779b97f4a7c15ull;
+	return sum;
 }
 
-struct image *image_store(const void *src, uint64_t size, uint64_t guess)
+void image_store(const void *src, uint64_t size, uint64_t guess)
 {
-	struct image *image;
+	uint64_t sum[4] = { sum_of(src, size) };
 	void *to;
 	int fd;
 
-	if (!guess || size < VGPU_STORED_LEAST || control_image(WORKER_IMAGE_NEW, size, guess, NULL, &fd) != 1 || fd < 0)
-		return NULL;
-	image = calloc(1, sizeof(*image));
-	to = image ? mmap(NULL, image_room(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0) : MAP_FAILED;
-	if (to != MAP_FAILED) {
-		memcpy(to, src, size);
-		munmap(to, image_room(size));
-		image->data = map_readable(fd, size);
-	}
+	if (size < VGPU_STORED_LEAST || control_image(WORKER_IMAGE_NEW, size, guess, (uint8_t *)sum, &fd) != 1 || fd < 0)
+		return;
+	to = mmap(NULL, image_room(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	close(fd);
-	if (!image || !image->data) {
-		free(image);
-		return NULL;
-	}
-	image->size = size;
-	image->mapped = image_room(size);
+	if (to == MAP_FAILED)
+		return;
+	memcpy(to, src, size);
+	munmap(to, image_room(size));
 	control_tell(WORKER_IMAGE_FILLED, 0, 0, NULL);
-	return image;
 }
 
 struct image *image_private(const void *src, uint64_t size)
@@ -95,20 +94,68 @@ void image_free(struct image *image)
 {
 	if (!image)
 		return;
-	if (image->mapped)
+	if (image->buffer)
+		image_buffer_put(image->buffer);
+	else if (image->mapped)
 		munmap(image->data, image->mapped);
 	else
 		free(image->data);
 	free(image);
 }
 
-void worker_hand_image_maybe(struct worker *w, const struct idm_message *m)
+/* --- what the zone has sent ---------------------------------------------------------------------------------------- */
+
+/* In the order in which the broker told. When it is full the first half goes, and with it goes only the saving. */
+#define NEWS_MAX	4096u
+static struct {
+	pthread_mutex_t lock;
+	uint64_t guess[NEWS_MAX];
+	uint32_t n, gone;
+} news = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void image_news(const uint64_t *guess, uint64_t count)
 {
-	const struct vgpu_image_maybe *q = m->payload;
-	struct vgpu_image_maybe_reply rp = { 0 };
+	uint64_t i;
+
+	pthread_mutex_lock(&news.lock);
+	for (i = 0; i < count; i++) {
+		if (news.n == NEWS_MAX) {
+			memmove(news.guess, news.guess + NEWS_MAX / 2, NEWS_MAX / 2 * sizeof(news.guess[0]));
+			news.n -= NEWS_MAX / 2;
+			news.gone += NEWS_MAX / 2;
+		}
+		news.guess[news.n++] = guess[i];
+	}
+	pthread_mutex_unlock(&news.lock);
+}
+
+void image_news_since(uint32_t known, struct vgpu_image_news *out)
+{
+	uint32_t from;
+
+	memset(out, 0, sizeof(*out));
+	pthread_mutex_lock(&news.lock);
+	from = known > news.gone ? known - news.gone : 0;
+	from = from < news.n ? from : news.n;
+	out->count = news.n - from < VGPU_IMAGE_NEWS ? news.n - from : VGPU_IMAGE_NEWS;
+	memcpy(out->guess, news.guess + from, out->count * sizeof(out->guess[0]));
+	out->heard = news.gone + from + out->count;
+	pthread_mutex_unlock(&news.lock);
+}
+
+void worker_hand_image_known(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_image_known *q = m->payload;
+	struct vgpu_image_news rp;
+	static bool told;
+	int fd;
 
 	if (!payload_is(w, m, sizeof(*q)))
 		return;
-	rp.maybe = image_maybe_stored(q->guess, q->size);
+	/* The broker's answer follows all that it knows; from then on it tells of itself. */
+	if (!told)
+		control_image(WORKER_IMAGE_KNOWN, 0, 0, NULL, &fd);
+	told = true;
+	image_news_since(q->known, &rp);
 	worker_reply(w, &m->header, &q->call, 0, 0, &rp, sizeof(rp));
 }

@@ -18,6 +18,7 @@
  *	texture.c	textures, surfaces, tensor maps
  *	copy.c		copies
  *	image.c		modules, libraries, their kernels and variables
+ *	upload.c	images that come in parts
  *	stored.c	images that the broker keeps
  *	enumerate.c	what kernels there are in one
  *	link.c		the linker
@@ -94,9 +95,15 @@ struct wevent {
 	uint64_t shared;		/* the broker's number of it, 0: nobody else has it */
 };
 
-/** struct image - aux of a module or library: the driver may go on reading the image. */
+#define IMAGE_MAX	(1ull << 30)
+#define IMAGES_MAX	(2ull << 30)	/* of all that are loaded or come in */
+
+struct image_buffer;
+
+/** struct image - aux of a module or library. */
 struct image {
-	void *data;
+	void *data;		/* NULL once the driver has made its copy, if it came in parts */
+	struct image_buffer *buffer;	/* upload.c */
 	uint64_t size;
 	uint64_t mapped;	/* bytes, if it is no private copy: stored.c */
 	uint64_t charged;		/* device memory that it takes */
@@ -217,10 +224,23 @@ uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *dig
 bool control_ipc(struct worker_msg *m, int fd, int *answer_fd);
 
 /* stored.c: all return NULL if it cannot be had */
+/** The broker names images that the zone has sent. */
+void image_news(const uint64_t *guess, uint64_t count);
+/** What came after the first @known, for the client. */
+void image_news_since(uint32_t known, struct vgpu_image_news *out);
+
+/* upload.c */
+struct image *image_uploaded(uint64_t handle, uint64_t size);	/* NULL: it has not all come, or there is no memory */
+/** The driver has seen @image: what came in parts goes to the broker, if @guess is not 0, and is the image's no more. */
+void image_loaded(struct image *image, uint64_t guess);
+void image_buffer_put(struct image_buffer *b);
+void image_uploads_forget(void);
+
+/* stored.c: NULL if it cannot be had */
 struct image *image_stored(const uint8_t digest[32], uint64_t size);
-struct image *image_store(const void *src, uint64_t size, uint64_t guess);
+/** Copy an image to the broker. Any thread; one at a time. */
+void image_store(const void *src, uint64_t size, uint64_t guess);
 struct image *image_private(const void *src, uint64_t size);
-bool image_maybe_stored(uint64_t guess, uint64_t size);
 void image_free(struct image *image);
 
 /* graph.c */
