@@ -223,7 +223,7 @@ uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *dig
  */
 bool control_ipc(struct worker_msg *m, int fd, int *answer_fd);
 
-/* stored.c: all return NULL if it cannot be had */
+/* stored.c */
 /** The broker names images that the zone has sent. */
 void image_news(const uint64_t *guess, uint64_t count);
 /** What came after the first @known, for the client. */
