@@ -99,7 +99,7 @@ section_programs() {
 soak() {
 	agent-soak $sock "$@" && return
 	ctl list
-	ctl run sh -c 'for p in /proc/[0-9]*; do echo "$(cat $p/comm $p/wchan $p/syscall $p/stat | tr "\n" " ")"; done | grep -v "^k"'
+	ctl run sh -c 'for p in /proc/[0-9]*; do [ -z "$(cat $p/cmdline)" ] || cat $p/stat $p/wchan $p/syscall; done'
 	return 1
 }
 
