@@ -27,4 +27,6 @@ pod_run 1 grep MemTotal /proc/meminfo </dev/null | sed 's/^/before /'
 pod_run 1 sh -c 'cat >/tmp/program && chmod 755 /tmp/program' </lab/script/program
 pod_run 1 sh -c '/tmp/program; echo "status $?"' </dev/null | sed 's/^/program /'
 pod_run 1 grep MemTotal /proc/meminfo </dev/null | sed 's/^/after /'
+pod_run 1 sh -c 'cat >/tmp/nvml && chmod 755 /tmp/nvml' </lab/script/nvml
+pod_run 1 /tmp/nvml </dev/null 2>&1 | sed 's/^/nvml /'
 pod_shutdown 1 && echo "shutdown well"

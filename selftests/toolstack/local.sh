@@ -60,6 +60,7 @@ section_toolstack() {
 		echo "# weights of zones: only root may give a worker's processes more: not tested"
 	fi
 	check "top shows what works" top_shows
+	check "on a terminal it has a screen of its own, and leaves with q" live_top
 	check "show tells of one zone" shows
 	check "each command speaks JSON" all_json
 	order holder end ok >/dev/null || true
@@ -173,6 +174,13 @@ top_counts() {
 	awk '$2 == "a" && $4 >= 1 { calls = $6; launches = $7 }
 		$5 == "hold" && $6 > 0 && $7 > 0 && $8 >= 8 && $10 > 0 && $6 <= calls && $7 <= launches { seen = 1 }
 		END { exit !seen }' "$run_dir/top.log"
+}
+live_top() {
+	local screen=$'\033[?1049h\033[?25l' back=$'\033[?25h\033[?1049l' said
+	scripts/lab/typed.py -t 100 PROGRAM q -- "$VGPUCTL" top -d 0.2 >"$run_dir/live.log" || return 1
+	said=$(<"$run_dir/live.log")
+	cat -v "$run_dir/live.log"
+	[[ $said == "$screen"* && $said == *hold* && $said == *"$back" ]]
 }
 shows() {
 	ctl show local:a >"$run_dir/show.log" || return 1
