@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The machine the lab runs on: QEMU, emulating unless KVM was seen to run a guest."""
 
+import ctypes
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -88,6 +90,15 @@ def kvm_works(boot):
         return f.read() == "yes"
 
 
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    """In QEMU's process, before it is one: however this program ends, the machine does not stay behind."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 class Machine:
     """One run of QEMU with Xen and dom0 in it."""
 
@@ -109,7 +120,9 @@ class Machine:
         command += ["-device", "virtserialport,chardev=lab,name=lab"]
         self.errors = os.path.join(self.folder.name, "qemu.log")
         with open(self.errors, "wb") as errors:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, preexec_fn=die_with_parent
+            )
         deadline = time.monotonic() + 60
         while not os.path.exists(port):
             if self.process.poll() is not None or time.monotonic() > deadline:
