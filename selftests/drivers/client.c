@@ -23,14 +23,13 @@ double now(void)
 	return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
-void tests_begin(unsigned int plan)
+void tests_begin(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
 	ksft_print_header();
 	if (access("/dev/vgpu", F_OK))
 		ksft_exit_skip("no /dev/vgpu: run this in a pod with a vgpu device and vgpu-front loaded\n");
-	ksft_set_plan(plan);
 }
 
 int session_open(struct session *s, uint64_t arena, uint32_t timeout_ms)

@@ -32,8 +32,8 @@ struct gauges {
 	long back[NR_BACK_GAUGES];
 };
 
-/* TAP's head. Without a device the whole program is skipped. */
-void tests_begin(unsigned int plan);
+/* TAP's head. Without a device the whole program is skipped. The plan is for the caller to set: kselftest.h counts by source file. */
+void tests_begin(void);
 
 /* Seconds since whenever. */
 double now(void);

@@ -210,7 +210,8 @@ int main(int argc, char **argv)
 	struct gauges before;
 	struct session s;
 
-	tests_begin(module ? 10 : 9);
+	tests_begin();
+	ksft_set_plan(module ? 10 : 9);
 
 	if (session_open(&s, MIB, 30000) || gauges_settle(&s, &before))
 		ksft_exit_fail_msg("no session to read counters with\n");

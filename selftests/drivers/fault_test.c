@@ -217,7 +217,8 @@ static bool probing_the_device(void)
 
 int main(void)
 {
-	tests_begin(7);
+	tests_begin();
+	ksft_set_plan(7);
 	own_faults = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	if (faults_enable() || own_faults < 0)
 		ksft_exit_skip("this kernel can't make allocations fail\n");

@@ -173,7 +173,8 @@ int main(void)
 	struct gauges before;
 	struct session s;
 
-	tests_begin(6);
+	tests_begin();
+	ksft_set_plan(6);
 
 	/* What is held besides this one session must be the same after each of these. */
 	if (session_open(&s, MIB, 30000) || gauges_settle(&s, &before))

@@ -225,7 +225,8 @@ int main(void)
 {
 	struct session s;
 
-	tests_begin(14);
+	tests_begin();
+	ksft_set_plan(14);
 	RUN(query_names_both_domains());
 	RUN(impossible_sizes_are_refused());
 	RUN(nothing_works_without_a_session());
