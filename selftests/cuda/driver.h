@@ -29,4 +29,18 @@ static const char *cu_name(CUresult err)
 		printf("# %s:%d: %s gave %s\n", __FILE__, __LINE__, #call, cu_name(got_));	\
 } while (0)
 
+/* The kernel of tests that need one: add(where, value) adds to one word, by one thread. Behind a module's head. */
+#define PTX_ADD								\
+	".visible .entry add(.param .u64 where, .param .u32 value)\n"	\
+	"{\n"								\
+	"	.reg .b64 %rd<2>;\n"					\
+	"	.reg .b32 %r<3>;\n"					\
+	"	ld.param.u64 %rd1, [where];\n"				\
+	"	ld.param.u32 %r1, [value];\n"				\
+	"	ld.global.u32 %r2, [%rd1];\n"				\
+	"	add.u32 %r2, %r2, %r1;\n"				\
+	"	st.global.u32 [%rd1], %r2;\n"				\
+	"	ret;\n"							\
+	"}\n"
+
 #endif /* SELFTESTS_DRIVER_H */

@@ -11,17 +11,7 @@
 
 static const char ptx[] =
 	".version 7.0\n.target sm_75\n.address_size 64\n"
-	".visible .entry add(.param .u64 where, .param .u32 value)\n"
-	"{\n"
-	"	.reg .b64 %rd<2>;\n"
-	"	.reg .b32 %r<3>;\n"
-	"	ld.param.u64 %rd1, [where];\n"
-	"	ld.param.u32 %r1, [value];\n"
-	"	ld.global.u32 %r2, [%rd1];\n"
-	"	add.u32 %r2, %r2, %r1;\n"
-	"	st.global.u32 [%rd1], %r2;\n"
-	"	ret;\n"
-	"}\n";
+	PTX_ADD;
 
 static CUcontext ctx;
 static CUfunction add;

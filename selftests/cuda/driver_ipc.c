@@ -4,6 +4,7 @@
 
 #include "driver.h"
 #include "peer.h"
+#include "quota.h"
 
 /* add: word i of n at p gets i + by more; the value at @flag is not touched. */
 static const char ptx[] =
@@ -74,28 +75,6 @@ static bool is_soft(void)
 
 	CU(cuDeviceGetName(name, sizeof(name), 0));
 	return strstr(name, "software GPU");
-}
-
-static size_t free_memory(void)
-{
-	size_t unused, total;
-
-	CU(cuMemGetInfo(&unused, &total));
-	return unused;
-}
-
-static size_t baseline;		/* free when nobody shares anything */
-
-/* Other processes' memory comes back when they have ended, not before our eyes. */
-static bool free_again(void)
-{
-	for (int i = 0; i < 3000; i++) {
-		if (free_memory() == baseline)
-			return true;
-		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
-	}
-	printf("# %zu bytes are free, %zu were\n", free_memory(), baseline);
-	return false;
 }
 
 /* --- memory --------------------------------------------------------------------------------------------------------- */

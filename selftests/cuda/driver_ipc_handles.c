@@ -6,6 +6,7 @@
 
 #include "driver.h"
 #include "peer.h"
+#include "quota.h"
 
 static const char ptx[] =
 	".version 7.0\n.target sm_75\n.address_size 64\n"
@@ -31,7 +32,7 @@ static const char ptx[] =
 
 static CUcontext ctx;
 static CUfunction count;
-static size_t granule, baseline;
+static size_t granule;
 static CUmemAllocationProp prop = { .type = CU_MEM_ALLOCATION_TYPE_PINNED, .requestedHandleTypes = FD,
 				    .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 } };
 static CUmemAccessDesc both = { .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 },
@@ -84,25 +85,6 @@ static void unmap(CUdeviceptr va, size_t bytes)
 {
 	CU(cuMemUnmap(va, bytes));
 	CU(cuMemAddressFree(va, bytes));
-}
-
-static size_t free_memory(void)
-{
-	size_t unused, total;
-
-	CU(cuMemGetInfo(&unused, &total));
-	return unused;
-}
-
-static bool free_again(void)
-{
-	for (int i = 0; i < 3000; i++) {
-		if (free_memory() == baseline)
-			return true;
-		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
-	}
-	printf("# %zu bytes are free, %zu were\n", free_memory(), baseline);
-	return false;
 }
 
 /* --- physical memory ------------------------------------------------------------------------------------------------- */

@@ -101,19 +101,40 @@ static CUresult opened(struct worker *w, const struct found *f, uint64_t at, enu
 	return CUDA_SUCCESS;
 }
 
-static CUresult open_memory(struct worker *w, const struct vgpu_ipc *q, struct vgpu_ipc_memory_reply *rp)
+/* How the driver maps what another session has given out, and lets go of it. */
+struct mapping {
+	enum ipc_kind kind;
+	enum range_kind range;
+	CUresult (*map)(CUdeviceptr *at, const void *handle, const struct vgpu_ipc *q, CUmemoryPool pool);
+	CUresult (*unmap)(CUdeviceptr at);
+};
+
+static CUresult map_memory(CUdeviceptr *at, const void *data, const struct vgpu_ipc *q, CUmemoryPool pool)
 {
-	CUipcMemHandle handle = { 0 };
+	CUipcMemHandle handle;
+
+	memcpy(&handle, data, sizeof(handle));
+	return D.cuIpcOpenMemHandle_v2(at, handle, (unsigned int)q->flags);
+}
+
+static CUresult map_pointer(CUdeviceptr *at, const void *data, const struct vgpu_ipc *q, CUmemoryPool pool)
+{
+	CUmemPoolPtrExportData handle;
+
+	memcpy(&handle, data, sizeof(handle));
+	return D.cuMemPoolImportPointer(at, pool, &handle);
+}
+
+/* @owner: the context it is opened in, 0 for a pool's memory; @pool: NULL for a context's */
+static CUresult bring_in(struct worker *w, const struct vgpu_ipc *q, const struct mapping *how, uint64_t owner, CUmemoryPool pool,
+			 struct vgpu_ipc_memory_reply *rp)
+{
 	CUdeviceptr at = 0;
 	struct found f;
 	struct share *s;
 	CUresult r;
 
-	if (!w->current)
-		return CUDA_ERROR_INVALID_CONTEXT;
-	if (!D.cuIpcOpenMemHandle_v2 || !D.cuIpcCloseMemHandle)
-		return CUDA_ERROR_NOT_SUPPORTED;
-	r = come_by(q->token, IPC_MEMORY, &f);
+	r = come_by(q->token, how->kind, &f);
 	if (r != CUDA_SUCCESS)
 		return r;
 	rp->device = f.what.device;
@@ -122,21 +143,30 @@ static CUresult open_memory(struct worker *w, const struct vgpu_ipc *q, struct v
 	if (s || f.own) {
 		no_more(f.fd);
 		lost(&f);
-		return open_again(w, s, w->current_handle, rp);
+		return open_again(w, s, owner, rp);
 	}
-	memcpy(&handle, f.what.handle, sizeof(handle));
-	offer(&handle, f.fd);
-	r = f.what.size && f.what.device < w->ndevices ? D.cuIpcOpenMemHandle_v2(&at, handle, (unsigned int)q->flags) :
-							 CUDA_ERROR_INVALID_VALUE;
+	offer(f.what.handle, f.fd);
+	r = f.what.size && f.what.device < w->ndevices ? how->map(&at, f.what.handle, q, pool) : CUDA_ERROR_INVALID_VALUE;
 	if (r == CUDA_SUCCESS) {
-		r = opened(w, &f, at, RANGE_IMPORT, w->current_handle);
+		r = opened(w, &f, at, how->range, owner);
 		if (r != CUDA_SUCCESS)
-			D.cuIpcCloseMemHandle(at);
+			how->unmap(at);
 	}
 	if (r != CUDA_SUCCESS)
 		lost(&f);
 	rp->address = at;
 	return r;
+}
+
+static CUresult open_memory(struct worker *w, const struct vgpu_ipc *q, struct vgpu_ipc_memory_reply *rp)
+{
+	const struct mapping how = { IPC_MEMORY, RANGE_IMPORT, map_memory, D.cuIpcCloseMemHandle };
+
+	if (!w->current)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	if (!D.cuIpcOpenMemHandle_v2 || !D.cuIpcCloseMemHandle)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	return bring_in(w, q, &how, w->current_handle, NULL, rp);
 }
 
 void worker_hand_ipc_open_memory(struct worker *w, const struct idm_message *m)
@@ -156,37 +186,11 @@ void worker_hand_ipc_open_memory(struct worker *w, const struct idm_message *m)
 
 static CUresult import_pointer(struct worker *w, const struct vgpu_ipc *q, CUmemoryPool pool, struct vgpu_ipc_memory_reply *rp)
 {
-	CUmemPoolPtrExportData data;
-	CUdeviceptr at = 0;
-	struct found f;
-	struct share *s;
-	CUresult r;
+	const struct mapping how = { IPC_POINTER, RANGE_ASYNC, map_pointer, D.cuMemFree_v2 };
 
 	if (!D.cuMemPoolImportPointer)
 		return CUDA_ERROR_NOT_SUPPORTED;
-	r = come_by(q->token, IPC_POINTER, &f);
-	if (r != CUDA_SUCCESS)
-		return r;
-	rp->device = f.what.device;
-	rp->size = f.what.size;
-	s = share_find(f.id);
-	if (s || f.own) {
-		no_more(f.fd);
-		lost(&f);
-		return open_again(w, s, 0, rp);
-	}
-	memcpy(&data, f.what.handle, sizeof(data));
-	offer(&data, f.fd);
-	r = f.what.size && f.what.device < w->ndevices ? D.cuMemPoolImportPointer(&at, pool, &data) : CUDA_ERROR_INVALID_VALUE;
-	if (r == CUDA_SUCCESS) {
-		r = opened(w, &f, at, RANGE_ASYNC, 0);
-		if (r != CUDA_SUCCESS)
-			D.cuMemFree_v2(at);
-	}
-	if (r != CUDA_SUCCESS)
-		lost(&f);
-	rp->address = at;
-	return r;
+	return bring_in(w, q, &how, 0, pool, rp);
 }
 
 void worker_hand_ipc_import_pointer(struct worker *w, const struct idm_message *m)
