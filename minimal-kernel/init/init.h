@@ -307,6 +307,7 @@ void boot_mounts(struct config *c);
 void boot_root(struct config *c);
 void boot_modules(struct config *c);
 void boot_network(struct config *c);
+void boot_pulse(const struct config *c);
 void phase_done(const char *label);
 void trouble(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void boot_put_report(void);

@@ -72,6 +72,7 @@ static void __attribute__((noreturn)) pod(void)
 	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
 	phase_done("init");
 	boot_mounts(&config);
+	boot_pulse(&config);
 	reboot(RB_DISABLE_CAD);
 	boot_root(&config);
 	boot_modules(&config);

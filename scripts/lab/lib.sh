@@ -26,8 +26,8 @@ LAB_POD_CPUS=${LAB_POD_CPUS:-2}
 LAB_POD_KERNEL=${LAB_POD_KERNEL:-/lab/pod/kernel}
 LAB_POD_IMAGE=${LAB_POD_IMAGE:-/lab/pod/root.squashfs}
 LAB_POD_TYPE=${LAB_POD_TYPE:-pvh}
-LAB_POD_WORDS=${LAB_POD_WORDS:-}	# for its kernel's command line
-LAB_BOOT_SECONDS=${LAB_BOOT_SECONDS:-300}
+LAB_POD_WORDS=${LAB_POD_WORDS:-}	# for its kernel's command line, where the machine is emulated
+LAB_BOOT_SECONDS=${LAB_BOOT_SECONDS:-120}
 LAB_CREATE=${LAB_CREATE:-vgpuctl create}	# makes a domain of the file that is added to it
 
 lab_say() { echo "lab: $*" >&2; }
@@ -146,9 +146,12 @@ pod_create() {
 	while :; do
 		lab_faults=$(lab_triple_faults)
 		pod_start "$@" || return 1
-		pod_ready "$1" && return 0
+		lab_status=0
+		pod_ready "$1" || lab_status=$?
+		[ $lab_status -gt 0 ] || return 0
 		lab_attempt=$((lab_attempt + 1))
-		if ! lab_emulator_fault "$1" "$lab_faults" || [ $lab_attempt -gt 2 ]; then
+		# An emulated pod that does not come up may stand still in its kernel, before vgpu-init's pulse.
+		if [ $lab_attempt -gt 2 ] || ! { [ $lab_status = 2 ] && [ -n "$LAB_POD_WORDS" ] || lab_emulator_fault "$1" "$lab_faults"; }; then
 			lab_say "the end of pod$1's console:"
 			pod_console "$1" | tail -n 25 >&2
 			return 1

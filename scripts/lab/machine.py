@@ -18,8 +18,8 @@ QEMU = "qemu-system-x86_64"
 # QEMU 7.2 gets wrong below Xen. Documentation/lab.rst has the details, above all why one processor.
 EMULATED = ["-accel", "tcg,thread=single", "-cpu", "max,-smap,-rdtscp,-xsave"]
 HARDWARE = ["-accel", "kvm", "-cpu", "host"]
-# For the kernels of pods: one that idles with need_resched set goes on at the next tick. Documentation/lab.rst says why it may.
-EMULATED_POD = "nohz=off"
+# For pods: a processor that sleeps although a task is ready on it is interrupted soon. Documentation/lab.rst says why it may.
+EMULATED_POD = "vgpu.pulse=50"
 TRIPLE_FAULT = re.compile(r"\(XEN\).*[Tt]riple fault")
 
 
