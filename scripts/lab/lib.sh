@@ -130,7 +130,7 @@ pod_ready() {
 			return 1
 		fi
 		if [ $lab_wait -ge $((LAB_BOOT_SECONDS * 5)) ]; then
-			lab_say "pod$1 did not come up within $LAB_BOOT_SECONDS s"
+			lab_say "pod$1 did not come up within $LAB_BOOT_SECONDS s; its hub says: $(tail -n 2 /var/log/lab-hub.log)"
 			return 2
 		fi
 		sleep 0.2

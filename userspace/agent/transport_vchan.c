@@ -79,7 +79,7 @@ static void vchan_acknowledge(struct transport *t)
 		libxenvchan_wait(of(t)->chan);
 }
 
-/* A domain that was destroyed has not closed its end. */
+/* A domain that was destroyed has not closed its end. It has its name from its beginning; domid, once it is built. */
 static bool vchan_alive(struct transport *t)
 {
 	struct vchan *v = of(t);
@@ -88,7 +88,7 @@ static bool vchan_alive(struct transport *t)
 
 	if (!v->xs)
 		return true;
-	snprintf(path, sizeof(path), "/local/domain/%d/domid", v->domid);
+	snprintf(path, sizeof(path), "/local/domain/%d/name", v->domid);
 	value = xs_read(v->xs, XBT_NULL, path, &len);
 	free(value);
 	return value;

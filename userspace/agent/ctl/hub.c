@@ -230,7 +230,35 @@ static void say_hello(void)
 	wire_end(&to_pod, begun);
 }
 
-static int serve(int listener, const char *ready)
+/*
+ * A pod that reboots gets a hub of its own at the same names, perhaps before the old pod's hub has noticed the end: a name
+ * is taken away only by the hub that made it.
+ */
+struct name {
+	const char *path;
+	dev_t dev;
+	ino_t ino;	/* 0: not made */
+};
+
+static void name_made(struct name *n)
+{
+	struct stat st;
+
+	if (!lstat(n->path, &st)) {
+		n->dev = st.st_dev;
+		n->ino = st.st_ino;
+	}
+}
+
+static void name_remove(const struct name *n)
+{
+	struct stat st;
+
+	if (n->ino && !lstat(n->path, &st) && st.st_dev == n->dev && st.st_ino == n->ino)
+		unlink(n->path);
+}
+
+static int serve(int listener, struct name *ready)
 {
 	time_t started = time(NULL), checked = started;
 	bool said = false;
@@ -247,8 +275,10 @@ static int serve(int listener, const char *ready)
 			return 0;
 		if (pod_answered && !said) {
 			said = true;
-			if (ready)
-				close(open(ready, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+			if (ready->path) {
+				close(open(ready->path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+				name_made(ready);
+			}
 		}
 		pfd[0] = (struct pollfd){ .fd = pod->fd, .events = pod->ops->events(pod, true, to_pod.len) };
 		pfd[1] = (struct pollfd){ .fd = listener, .events = POLLIN };
@@ -294,14 +324,14 @@ static int listen_at(const char *path)
 
 int command_hub(int argc, char **argv)
 {
-	const char *ready = NULL;
+	struct name ready = { 0 }, listens_at = { 0 };
 	int listener, status;
 
 	if (argc == 5 && !strcmp(argv[1], "--ready")) {
-		ready = argv[2];
+		ready.path = argv[2];
 		argv += 2;
 		argc -= 2;
-		unlink(ready);
+		unlink(ready.path);
 	}
 	if (argc != 3)
 		return usage_of("hub");
@@ -322,11 +352,12 @@ int command_hub(int argc, char **argv)
 		transport_close(pod);
 		return EXIT_FAILED;
 	}
-	status = serve(listener, ready);
+	listens_at.path = argv[2];
+	name_made(&listens_at);
+	status = serve(listener, &ready);
 	/* Clients see their connection end, and say that the pod is gone. */
-	unlink(argv[2]);
-	if (ready)
-		unlink(ready);
+	name_remove(&listens_at);
+	name_remove(&ready);
 	transport_close(pod);
 	return status;
 }
