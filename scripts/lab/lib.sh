@@ -13,7 +13,7 @@
 #	pod_destroy N			xl destroy;  pod_shutdown N  lets its init end it
 #	pod_gone N [SECONDS]		wait until podN's domain is gone
 #	pod_hub N			connect to podN's agent (pod_start did; again when it has rebooted)
-#	pod_domid N, pod_console N	its domain id, its console so far
+#	pod_domid N, pod_console N	its domain id, its console so far;  pod_another N DOMID	it is another domain than DOMID
 #	broker_start [ARGS…]		vgpu-broker --xen with the software GPU;  broker_stop, broker_restart [ARGS…]
 #	broker_log			what it has said so far
 #	stats_back, stats_front N	the counters of the modules (debugfs)
@@ -33,6 +33,8 @@ LAB_CREATE=${LAB_CREATE:-vgpuctl create}	# makes a domain of the file that is ad
 lab_say() { echo "lab: $*" >&2; }
 
 pod_domid() { xl domid "pod$1" 2>/dev/null; }
+# Asked once: between two questions the old domain may go.
+pod_another() { case $(pod_domid "$1") in "" | "$2") false ;; esac }
 pod_console() { cat "/var/log/xen/console/guest-pod$1.log" 2>/dev/null; }
 
 lab_triple_faults() { xl dmesg | grep -ci 'triple fault'; }

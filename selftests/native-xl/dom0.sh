@@ -97,7 +97,7 @@ overtaken_attach() {
 	wait $attaching
 }
 
-rebooted() { [ -n "$(pod_domid 1)" ] && [ "$(pod_domid 1)" != "$1" ] && [ -n "$(xl vgpu-list pod1 | awk '$1 == 0')" ]; }
+rebooted() { pod_another 1 "$1" && [ -n "$(xl vgpu-list pod1 | awk '$1 == 0')" ]; }
 reboot_pod() {
 	old=$(pod_domid 1)
 	rm -f /run/lab/pod1.up

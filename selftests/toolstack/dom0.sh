@@ -34,7 +34,6 @@ zone_of() { xl domid "pod$1"; }
 text_at() { pod_run "$1" awk '$3 == "_text" { print $1 }' /proc/kallsyms </dev/null; }
 linked_at=ffffffff81000000
 moved() { echo "at $1 and $2"; [ "$1" != $linked_at ] || [ "$2" != $linked_at ]; }
-other_domid() { [ -n "$(pod_domid "$1")" ] && [ "$(pod_domid "$1")" != "$2" ]; }
 field() { vgpuctl show --json "pod$1" | tr ',{}' '\n' | sed -n "s/^ *\"$2\": *\"*\([^\"]*\)\"* *\$/\1/p" | sed -n "${3:-1}p"; }
 field_is() { [ "$(field "$1" "$2" "${4:-1}")" = "$3" ] || { vgpuctl show "pod$1"; return 1; }; }
 events() { grep -q -e "$1" /run/t/events; }
@@ -153,7 +152,7 @@ section_vgpuctl() {
 	done
 	old=$(zone_of 1)
 	check "the pod is asked to reboot" json "domain asked_to" shutdown -r pod1
-	check "it comes back as another domain" wait_for 60 other_domid 1 "$old"
+	check "it comes back as another domain" wait_for 60 pod_another 1 "$old"
 	check "and answers" reached 1
 	check "with the device it had" vectoradd 1
 	check "its kernel is where chance put it, and not where it is linked for" moved "$first_text" "$(text_at 1)"
@@ -164,7 +163,7 @@ section_vgpuctl() {
 	check "a device is removed" json "zone device result" detach pod1 1
 	old=$(zone_of 1)
 	check "it reboots again" vgpuctl_reboot 1
-	check "comes back" wait_for 60 other_domid 1 "$old"
+	check "comes back" wait_for 60 pod_another 1 "$old"
 	check "and answers" reached 1
 	check "without the removed device" pod_run 1 test ! -e /dev/vgpu1
 	check "and with the other" vectoradd 1
@@ -199,7 +198,7 @@ section_vgpuctl() {
 	pod_crash 1
 	wait $waiter
 	check "its end is told with the reason" grep -qx crash /run/t/wait
-	check "on_crash brings another domain" wait_for 60 other_domid 1 "$old"
+	check "on_crash brings another domain" wait_for 60 pod_another 1 "$old"
 	check "which answers" reached 1
 	check "and has the device" vectoradd 1
 	json "domain reason" wait --timeout 60 pod1 >/run/t/wait 2>&1 &
@@ -291,7 +290,7 @@ section_front() {
 	check "xl vgpu-attach" xl vgpu-attach pod1 gpu=0 memory=48
 	old=$(zone_of 1)
 	check "the pod reboots" vgpuctl_reboot 1
-	check "it comes back as another domain" wait_for 60 other_domid 1 "$old"
+	check "it comes back as another domain" wait_for 60 pod_another 1 "$old"
 	check "and answers" reached 1
 	check "with its device" vectoradd 1
 	check "and with the other" field_is 1 memory_quota 50331648 2

@@ -325,6 +325,7 @@ static int listen_at(const char *path)
 int command_hub(int argc, char **argv)
 {
 	struct name ready = { 0 }, listens_at = { 0 };
+	const char *number;
 	int listener, status;
 
 	if (argc == 5 && !strcmp(argv[1], "--ready")) {
@@ -338,8 +339,11 @@ int command_hub(int argc, char **argv)
 	address = argv[1];
 	for (int i = 0; i < CLIENTS_MAX; i++)
 		clients[i].fd = -1;
-	if (!strncmp(address, "vchan:", 6) || strspn(address, "0123456789") == strlen(address))
-		pod = transport_vchan_serve(atoi(address + (address[0] == 'v' ? 6 : 0)), NULL);
+	number = strncmp(address, "vchan:", 6) ? address : address + 6;
+	if (atoi(number) > 0 && strspn(number, "0123456789") == strlen(number))
+		pod = transport_vchan_serve(atoi(number), NULL);
+	else if (number != address)
+		errno = EINVAL;
 	else
 		pod = transport_unix_connect(address);
 	if (!pod) {
