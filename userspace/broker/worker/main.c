@@ -122,9 +122,10 @@ static void __attribute__((noreturn)) end(struct worker *w, const char *reason, 
 	/* libidm begins with the zone, which the broker says anyway. */
 	if (!strncmp(reason, "zone ", 5) && strstr(reason, ": "))
 		reason = strstr(reason, ": ") + 2;
+	/* The broker first: it kills this process as soon as the client, which is told next, has closed the session. */
+	control_tell(WORKER_ENDED, violation, 0, reason);
 	if (*reason)
 		idm_server_end(w->server, reason);
-	control_tell(WORKER_ENDED, violation, 0, reason);
 	/* Whatever the driver holds goes with the process; tidying up could only take time. */
 	_exit(0);
 }
