@@ -8,6 +8,7 @@
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xen-vgpu
 CUDA  ?= $(CACHE)/cuda
