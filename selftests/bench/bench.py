@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Performance of this machine, as ratios within one run.
 
-    D  the program on the software GPU directly
+    D  the program on the software GPU directly (with --driver on NVIDIA's library)
     O  the same program through shim, rings and worker (local transport), placed by the scheduler
     O1 the same, with client and worker held on one CPU: what the futex floor is to be compared with
     L  what the machine can do at all: futex and spin ping-pong, memcpy
@@ -206,6 +206,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="systems: L,T,D,O,O1,ptx,contended,cost")
+    parser.add_argument("--driver", metavar="FILE", help="NVIDIA's libcuda.so.1, in place of the software GPU (no B9: its images hold no code)")
     parser.add_argument("--no-copies", action="store_true", help="leave B4 out")
     parser.add_argument("--realtime", action="store_true",
                         help="every program under SCHED_FIFO: a busy machine measures as a quiet one (root; no B5)")
@@ -213,7 +214,7 @@ def main():
     args = parser.parse_args()
     build = pathlib.Path(args.build).resolve()
     only = set(args.only.split(",")) if args.only else {"L", "T", "D", "O", "O1", "ptx", "contended", "cost"}
-    what = ["sync", "alloc", "launch"] + ([] if args.no_copies else ["copy", "images"])
+    what = ["sync", "alloc", "launch"] + ([] if args.no_copies else ["copy"] + ([] if args.driver else ["images"]))
     table, info = Table(), fingerprint()
     info["scheduling"] = "SCHED_FIFO" if args.realtime else "normal"
     if args.realtime:
@@ -224,9 +225,9 @@ def main():
     one_cpu = ["taskset", "-c", "0"]
     try:
         if only & {"O", "contended", "cost"}:
-            broker = system.Broker(build)
+            broker = system.Broker(build, driver=args.driver)
         if "O1" in only:
-            shared = system.Broker(build, one_cpu)
+            shared = system.Broker(build, one_cpu, args.driver)
         for number in range(args.rounds):
             print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
             if "L" in only:
@@ -234,7 +235,7 @@ def main():
             if "T" in only:
                 table.add("T", system.run([f"{build}/bench/transport"]))
             if "D" in only:
-                table.add("D", system.run([f"{build}/bench/bench", *what], system.direct_environment(build)))
+                table.add("D", system.run([f"{build}/bench/bench", *what], system.direct_environment(build, args.driver)))
             if "O" in only:
                 environment = {**broker.environment(), "BENCH_IMAGES": str(time.time_ns())}
                 table.add("O", system.run([f"{build}/bench/bench", *what], environment))

@@ -19,9 +19,9 @@ class Broken(Exception):
 
 
 class Broker:
-    """A broker of our own with the software GPU, on a socket of its own."""
+    """A broker of our own on a socket of its own. @driver: the driver library of its workers, None: the software GPU."""
 
-    def __init__(self, build, prefix=None):
+    def __init__(self, build, prefix=None, driver=None):
         self.build = pathlib.Path(build).resolve()
         self.dir = tempfile.mkdtemp(prefix="vgpu-bench-")
         os.chmod(self.dir, 0o755)
@@ -29,7 +29,7 @@ class Broker:
         command = [
             str(self.build / "bin/vgpu-broker"),
             "--run-dir", self.dir,
-            "--driver", str(self.build / "softgpu/libsoftgpu.so"),
+            "--driver", driver or str(self.build / "softgpu/libsoftgpu.so"),
             "--worker", str(self.build / "bin/vgpu-worker"),
             "--local", "default:memory=4096",
             "--foreground",
@@ -93,8 +93,8 @@ class Broker:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def direct_environment(build):
-    return {"LD_LIBRARY_PATH": str(pathlib.Path(build).resolve() / "softgpu")}
+def direct_environment(build, driver=None):
+    return {"LD_LIBRARY_PATH": os.path.dirname(driver) if driver else str(pathlib.Path(build).resolve() / "softgpu")}
 
 
 def run(command, environment=None, on_mark=None, timeout=120):

@@ -50,7 +50,7 @@ def measure(unit, repeat, results, warm=5, count=20):
     after = stats()
     digest = hashlib.sha256()
     for t in results() if callable(results) else results:
-        digest.update(t.detach().to("cpu").contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(t.detach().to("cpu").contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return {"unit": unit, "ms": [statistics.median(times), min(times), max(times)], "checksum": digest.hexdigest()[:16],
             "round_trips": (after.called - before.called) / count if before else None,
             "posted": (after.posted - before.posted) / count if before else None}
