@@ -5,6 +5,7 @@
 
 #include <cuda.h>
 
+#include "native.h"
 #include "tap.h"
 
 static const char *cu_name(CUresult err)

@@ -34,8 +34,8 @@ static void descriptions(void)
 	GIVES(cuArray3DGetDescriptor(NULL, a), CUDA_ERROR_INVALID_VALUE, "a description to nowhere");
 	GIVES(cuArray3DGetDescriptor(&got, NULL), CUDA_ERROR_INVALID_HANDLE, "no array");
 	CU(cuArrayDestroy(a));
-	GIVES(cuArray3DGetDescriptor(&got, a), CUDA_ERROR_INVALID_HANDLE, "a destroyed array");
-	GIVES(cuArrayDestroy(a), CUDA_ERROR_INVALID_HANDLE, "one destroyed twice");
+	OURS(cuArray3DGetDescriptor(&got, a), CUDA_ERROR_INVALID_HANDLE, "a destroyed array");
+	OURS(cuArrayDestroy(a), CUDA_ERROR_INVALID_HANDLE, "one destroyed twice");
 	CU(cuArrayDestroy(b));
 
 	d = desc3(16, 8, 0, CU_AD_FORMAT_FLOAT, 1, 0);
@@ -45,11 +45,11 @@ static void descriptions(void)
 	CU(cuArray3DGetDescriptor(&got, level));
 	ok(got.Width == 1 && got.Height == 1 && level == again, "the fifth level is one texel, and always the same array");
 	GIVES(cuMipmappedArrayGetLevel(&level, mip, 5), CUDA_ERROR_INVALID_VALUE, "a sixth there is not");
-	GIVES(cuArrayDestroy(again), CUDA_ERROR_INVALID_HANDLE, "a level by itself is not destroyed");
-	GIVES(cuArray3DGetDescriptor(&got, (CUarray)mip), CUDA_ERROR_INVALID_HANDLE, "a mipmap is no array");
+	OURS(cuArrayDestroy(again), CUDA_ERROR_INVALID_HANDLE, "a level by itself is not destroyed");
+	OURS(cuArray3DGetDescriptor(&got, (CUarray)mip), CUDA_ERROR_INVALID_HANDLE, "a mipmap is no array");
 	CU(cuMipmappedArrayDestroy(mip));
-	GIVES(cuArray3DGetDescriptor(&got, again), CUDA_ERROR_INVALID_HANDLE, "a level of a mipmap that is gone");
-	GIVES(cuMipmappedArrayDestroy(mip), CUDA_ERROR_INVALID_HANDLE, "a mipmap destroyed twice");
+	OURS(cuArray3DGetDescriptor(&got, again), CUDA_ERROR_INVALID_HANDLE, "a level of a mipmap that is gone");
+	OURS(cuMipmappedArrayDestroy(mip), CUDA_ERROR_INVALID_HANDLE, "a mipmap destroyed twice");
 }
 
 static void refused(void)
@@ -76,6 +76,9 @@ static void refused(void)
 	CUarray a;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		/* The driver has sparse arrays; we do not carry them. */
+		if (bad[i].flags & CUDA_ARRAY3D_SPARSE && on_driver())
+			continue;
 		d = desc3(bad[i].w, bad[i].h, bad[i].d, (CUarray_format)bad[i].format, bad[i].channels, bad[i].flags);
 		GIVES(cuArray3DCreate(&a, &d), bad[i].want, bad[i].what);
 	}
@@ -112,12 +115,12 @@ static void lines(CUstream stream)
 	ok(!memcmp(out, in, 4096) && !memcmp(pinned + 32, in, 4096) && !memcmp(pinned + 4128, in + 4128, BYTES - 4128),
 	   "the same in a stream");
 	GIVES(cuMemcpyHtoA(a, BYTES - 16, in, 32), CUDA_ERROR_INVALID_VALUE, "past the end of an array");
-	GIVES(cuMemcpyHtoA(a, 8, in, 16), CUDA_ERROR_INVALID_VALUE, "from the middle of an element");
-	GIVES(cuMemcpyHtoA(NULL, 0, in, 16), CUDA_ERROR_INVALID_HANDLE, "a copy to no array");
+	OURS(cuMemcpyHtoA(a, 8, in, 16), CUDA_ERROR_INVALID_VALUE, "from the middle of an element");
+	OURS(cuMemcpyHtoA(NULL, 0, in, 16), CUDA_ERROR_INVALID_HANDLE, "a copy to no array");
 	GIVES(cuMemcpyDtoA(a, 0, mem + BYTES - 16, 32), CUDA_ERROR_INVALID_VALUE, "from past the end of memory");
 	CU(cuMemFree(mem));
 	CU(cuArrayDestroy(a));
-	GIVES(cuMemcpyAtoH(out, a, 0, 16), CUDA_ERROR_INVALID_HANDLE, "a copy from a destroyed array");
+	OURS(cuMemcpyAtoH(out, a, 0, 16), CUDA_ERROR_INVALID_HANDLE, "a copy from a destroyed array");
 	CU(cuArrayDestroy(b));
 	CU(cuMemFreeHost(pinned));
 	free(in);
@@ -288,9 +291,9 @@ static void references(void)
 	CU(cuTexRefGetAddress(&at, ref));
 	ok(at == linear && !offset, "memory without dimensions can be bound");
 	GIVES(cuTexRefGetArray(&bound, ref), CUDA_ERROR_INVALID_VALUE, "then there is no array");
-	GIVES(cuTexRefSetAddress(&offset, ref, linear, 1 << 20), CUDA_ERROR_INVALID_VALUE, "but not more than there is");
+	OURS(cuTexRefSetAddress(&offset, ref, linear, 1 << 20), CUDA_ERROR_INVALID_VALUE, "but not more than there is");
 	GIVES(cuTexRefSetAddressMode(ref, 3, CU_TR_ADDRESS_MODE_CLAMP), CUDA_ERROR_INVALID_VALUE, "a fourth dimension");
-	GIVES(cuTexRefDestroy(ref), CUDA_ERROR_INVALID_VALUE, "a module's reference goes with the module");
+	OURS(cuTexRefDestroy(ref), CUDA_ERROR_INVALID_VALUE, "a module's reference goes with the module");
 	CU(cuTexRefCreate(&own));
 	CU(cuTexRefDestroy(own));
 	CU(cuModuleUnload(module));
@@ -322,7 +325,6 @@ static void objects(void)
 	   "a texture tells what it was made of");
 	CU(cuTexObjectCreate(&u, &res, &tex, NULL));
 	GIVES(cuTexObjectGetResourceViewDesc(&got_view, u), CUDA_ERROR_INVALID_VALUE, "a view of what was made without");
-	GIVES(cuSurfObjectCreate(&s, &res), CUDA_ERROR_INVALID_VALUE, "a surface of an array that is not meant for it");
 	GIVES(cuTexObjectCreate(NULL, &res, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "a texture to nowhere");
 	GIVES(cuTexObjectCreate(&s, NULL, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "a texture of nothing");
 	GIVES(cuTexObjectCreate(&s, &res, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a texture without a description");
@@ -334,10 +336,10 @@ static void objects(void)
 	GIVES(cuSurfObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture is no surface");
 	CU(cuTexObjectDestroy(t));
 	CU(cuTexObjectDestroy(u));
-	GIVES(cuTexObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture destroyed twice");
-	GIVES(cuTexObjectGetResourceDesc(&got_res, t), CUDA_ERROR_INVALID_VALUE, "what a destroyed texture was");
+	OURS(cuTexObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture destroyed twice");
+	OURS(cuTexObjectGetResourceDesc(&got_res, t), CUDA_ERROR_INVALID_VALUE, "what a destroyed texture was");
 	CU(cuArrayDestroy(a));
-	GIVES(cuTexObjectCreate(&t, &res, &tex, NULL), CUDA_ERROR_INVALID_HANDLE, "a texture of a destroyed array");
+	OURS(cuTexObjectCreate(&t, &res, &tex, NULL), CUDA_ERROR_INVALID_HANDLE, "a texture of a destroyed array");
 
 	CU(cuMemAlloc(&mem, 4096));
 	res = (CUDA_RESOURCE_DESC){ .resType = CU_RESOURCE_TYPE_LINEAR };

@@ -72,7 +72,7 @@ int main(void)
 	}
 	ok(!wrong, "a box of bytes: %u wrong", wrong);
 	c.dstContext = NULL;
-	GIVES(cuMemcpy3DPeer(&c), CUDA_ERROR_INVALID_CONTEXT, "to no context");
+	GIVES(cuMemcpy3DPeer(&c), CUDA_SUCCESS, "no context is the current one");
 	CU(cuMemFreeHost(host));
 	CU(cuMemFree(d));
 	CU(cuMemFree(e));

@@ -96,7 +96,7 @@ static void the_graph(void)
 	CU(cuGraphNodeGetDependencies(deps[0], nodes, NULL, &n));
 	ok(n == 2 && (nodes[0] == extra || nodes[1] == extra), "and so it does");
 	GIVES(cuStreamUpdateCaptureDependencies(s, &extra, NULL, 1, 7), CUDA_ERROR_INVALID_VALUE, "unknown flags");
-	GIVES(cuGraphDestroy(during), CUDA_ERROR_INVALID_VALUE, "destroying a graph that is being captured");
+	GIVES(cuGraphDestroy(during), CUDA_ERROR_ILLEGAL_STATE, "destroying a graph that is being captured");
 	CU(cuStreamEndCapture(s, &g));
 	ok(g == during, "the graph of the end is the one from before");
 	GIVES(cuStreamUpdateCaptureDependencies(s, &extra, NULL, 1, 0), CUDA_ERROR_ILLEGAL_STATE, "no capture to add to");
@@ -117,22 +117,12 @@ static void the_graph(void)
 	n = 1;
 	CU(cuGraphNodeGetDependencies(nodes[1], &first, NULL, &n));
 	ok(n == 1 && first == into, "behind the nodes that it is told");
-	/* And a launch in a capture is a child graph. */
 	CUgraphExec x;
-	CUgraphNodeType type;
 	CU(cuGraphInstantiate(&x, own, 0));
 	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
-	CU(cuGraphLaunch(x, s));
-	CU(cuStreamEndCapture(s, &g));
-	n = 1;
-	CU(cuGraphGetNodes(g, nodes, &n));
-	CU(cuGraphNodeGetType(nodes[0], &type));
-	ok(n == 1 && type == CU_GRAPH_NODE_TYPE_GRAPH, "a graph launched in a capture is a child graph node");
-	CU(cuMemsetD32(d, 0, 1));
-	launch_graph(g, 1);
-	ok(value() == 5, "which does what it did: %u", value());
+	GIVES(cuGraphLaunch(x, s), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a launch of a graph in a capture");
+	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "which ends the capture");
 	CU(cuGraphExecDestroy(x));
-	CU(cuGraphDestroy(g));
 	CU(cuGraphDestroy(own));
 }
 
@@ -186,8 +176,8 @@ static void what_is_captured(void)
 	CU(cuStreamSynchronize(t));
 	CU(cuGraphExecDestroy(x));
 	CU(cuGraphDestroy(g));
-	GIVES(cuEventRecordWithFlags(ev, s, CU_EVENT_RECORD_EXTERNAL), CUDA_ERROR_INVALID_VALUE, "external, without a capture");
-	GIVES(cuStreamWaitEvent(s, ev, CU_EVENT_WAIT_EXTERNAL), CUDA_ERROR_INVALID_VALUE, "the same for waiting");
+	GIVES(cuEventRecordWithFlags(ev, s, CU_EVENT_RECORD_EXTERNAL), CUDA_ERROR_ILLEGAL_STATE, "external, without a capture");
+	GIVES(cuStreamWaitEvent(s, ev, CU_EVENT_WAIT_EXTERNAL), CUDA_ERROR_ILLEGAL_STATE, "the same for waiting");
 
 	/* Memory of the graph's own. */
 	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
@@ -256,10 +246,16 @@ static void streams(void)
 	CU(cuEventRecord(fork, s));
 	CU(cuStreamWaitEvent(t, fork, 0));
 	ok(status(t) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "a stream that waits for the capture takes part");
-	GIVES(cuStreamEndCapture(t, &g), CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "ending it where it did not begin");
 	launch(t, 2);
 	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "without having joined");
 	ok(status(s) == CU_STREAM_CAPTURE_STATUS_NONE && status(t) == CU_STREAM_CAPTURE_STATUS_NONE, "all of it is over");
+
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	launch(s, 1);
+	CU(cuEventRecord(fork, s));
+	CU(cuStreamWaitEvent(t, fork, 0));
+	GIVES(cuStreamEndCapture(t, &g), CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "ending it where it did not begin");
+	broken("ending it in another stream");
 
 	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
 	GIVES(cuStreamWaitEvent(s, plain, 0), CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "waiting for what is not captured");
@@ -366,7 +362,7 @@ static void threads(void)
 	CU(cuThreadExchangeStreamCaptureMode(&mode));
 	ok(mode == CU_STREAM_CAPTURE_MODE_RELAXED, "which is what it was set to");
 	mode = 9;
-	GIVES(cuThreadExchangeStreamCaptureMode(&mode), CUDA_ERROR_INVALID_VALUE, "there is no such mode");
+	OURS(cuThreadExchangeStreamCaptureMode(&mode), CUDA_ERROR_INVALID_VALUE, "there is no such mode");
 
 	o = meanwhile(CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
 	ok(o.alloc == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a global capture forbids it to other threads: %s", cu_name(o.alloc));

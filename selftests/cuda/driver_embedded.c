@@ -178,7 +178,7 @@ static void copies(void)
 	field("the memory they are copied to", copy_2d_async, &out, &out.dstDevice, 'd', false);
 	field("a box's array", copy_3d, &box, &box.srcArray, 'A', false);
 	field("a box's memory", copy_3d, &box, &box.dstDevice, 'd', false);
-	field("the context that a box is copied from", copy_peer, &peer, &peer.srcContext, 'C', false);
+	field("the context that a box is copied from", copy_peer, &peer, &peer.srcContext, 'C', true);
 	field("the memory it is copied to", copy_peer, &peer, &peer.dstDevice, 'd', false);
 	field("the array in a list of boxes", batch_3d, &op, &op.src.op.array.array, 'A', false);
 	field("a copying node's array", copy_node, &box, &box.srcArray, 'A', false);

@@ -2,6 +2,7 @@
 /* Images from memory and from files, what is in them, what can be asked of functions and kernels and set; occupancy. */
 #define __CUDA_API_VERSION_INTERNAL
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#include <stddef.h>
 #include <unistd.h>
 
 #include "driver.h"
@@ -49,8 +50,9 @@ static void *fatbin(void)
 			uint16_t kind, version;
 			uint32_t header;
 			uint64_t size;
-			uint32_t compressed, unused[2], arch, name[2];
+			uint32_t compressed, options, ptx_version, arch, name[2];
 			uint64_t flags, unused2, uncompressed;
+			uint32_t option[4];
 		} entry;
 		char text[sizeof(ptx) + 8];
 	} *f = calloc(1, sizeof(*f));
@@ -64,6 +66,9 @@ static void *fatbin(void)
 	f->entry.version = 0x101;
 	f->entry.header = sizeof(f->entry);
 	f->entry.size = padded;
+	f->entry.options = offsetof(__typeof__(f->entry), option);
+	f->entry.option[0] = sizeof(f->entry) - 8;
+	f->entry.ptx_version = 7 << 16;
 	f->entry.arch = 75;
 	f->entry.flags = 0x11;
 	memcpy(f->text, ptx, sizeof(ptx));
@@ -199,7 +204,7 @@ static void functions(void)
 	CU(cuLaunch(second));
 	CU(cuCtxSynchronize());
 	ok(true, "a launch of a single block, as in the beginning");
-	GIVES(cuLaunchKernel(second, 1, 1, 1, 65, 1, 1, 0, NULL, NULL, NULL), CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "a block that is too large for it");
+	GIVES(cuLaunchKernel(second, 1, 1, 1, 65, 1, 1, 0, NULL, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a block that is too large for it");
 	GIVES(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a launch without its parameters");
 	CU(cuModuleUnload(m));
 	GIVES(cuFuncGetAttribute(&value, CU_FUNC_ATTRIBUTE_NUM_REGS, f), CUDA_ERROR_INVALID_HANDLE, "a function ends with its module");
@@ -234,7 +239,7 @@ static void kernels(void)
 	ok(!strcmp(name, "add"), "its function is of the same name");
 	CU(cuLibraryGetModule(&m, l));
 	ok(sum(m, 20, 1) == 21, "a library's module");
-	GIVES(cuModuleUnload(m), CUDA_ERROR_INVALID_HANDLE, "which ends with the library");
+	GIVES(cuModuleUnload(m), CUDA_ERROR_NOT_PERMITTED, "which ends with the library");
 	CU(cuKernelSetCacheConfig(k, CU_FUNC_CACHE_PREFER_L1, dev));
 	CU(cuKernelSetAttribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 30000, k, dev));
 	CU(cuKernelGetAttribute(&value, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, k, dev));

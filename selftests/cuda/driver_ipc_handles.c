@@ -295,13 +295,19 @@ static void pool_owner(int sock)
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	CU(cuMemPoolCreate(&pool, &pool_props));
 	CU(cuMemPoolCreate(&other, &pool_props));
+	CU(cuMemAllocFromPoolAsync(&p[0], POOL_BYTES, pool, stream));
+	if (cuMemPoolExportPointer(&data[0], p[0]) != CUDA_ERROR_INVALID_VALUE)
+		bail("a pointer of a pool that was not handed on can be");
+	CU(cuMemFreeAsync(p[0], stream));
+	CU(cuMemPoolExportToShareableHandle(&fd, other, FD, 0));
+	close(fd);
+	CU(cuMemPoolExportToShareableHandle(&fd, pool, FD, 0));
 	for (int i = 0; i < 2; i++) {
 		CU(cuMemAllocFromPoolAsync(&p[i], POOL_BYTES, pool, stream));
 		fill(p[i], POOL_BYTES, 100 * i, stream);
 		CU(cuMemPoolExportPointer(&data[i], p[i]));
 	}
 	CU(cuStreamSynchronize(stream));
-	CU(cuMemPoolExportToShareableHandle(&fd, pool, FD, 0));
 	tell_fd(sock, fd, data, sizeof(data));
 	close(fd);
 	CU(cuMemAllocFromPoolAsync(&third, POOL_BYTES, other, stream));

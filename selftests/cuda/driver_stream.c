@@ -82,7 +82,7 @@ static void values(CUstream s, CUstream other)
 	CU(cuCtxSynchronize());
 
 	CU(cuStreamWriteValue32(s, d, 5, CU_STREAM_WRITE_VALUE_DEFAULT));
-	CU(cuStreamWriteValue64(s, d + 8, 0x123456789abcdefull, CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER));
+	CU(cuStreamWriteValue64(s, d + 8, 0x123456789abcdefull, CU_STREAM_WRITE_VALUE_DEFAULT));
 	CU(cuStreamWaitValue32(s, d, 5, CU_STREAM_WAIT_VALUE_EQ));
 	CU(cuStreamWaitValue64(s, d + 8, 0x123456789abcdeeull, CU_STREAM_WAIT_VALUE_GEQ));
 	CU(cuStreamWaitValue64(s, d + 8, 0xff, CU_STREAM_WAIT_VALUE_AND));
@@ -251,7 +251,7 @@ static void events(CUstream s)
 	ok(ms >= 0 && ms < 60000, "between two events: %g ms", ms);
 	CU(cuEventSynchronize(untimed));
 	GIVES(cuEventElapsedTime(&ms, a, untimed), CUDA_ERROR_INVALID_HANDLE, "time of an event without");
-	GIVES(cuEventRecordWithFlags(a, s, CU_EVENT_RECORD_EXTERNAL), CUDA_ERROR_INVALID_VALUE, "external, and no capture");
+	GIVES(cuEventRecordWithFlags(a, s, CU_EVENT_RECORD_EXTERNAL), CUDA_ERROR_ILLEGAL_STATE, "external, and no capture");
 	GIVES(cuStreamWaitEvent(s, a, 0x10), CUDA_ERROR_INVALID_VALUE, "flags for a wait");
 	CU(cuStreamWaitEvent(s, a, 0));
 	CU(cuStreamSynchronize(s));

@@ -32,15 +32,15 @@ static void goes_on(const char *after)
 static void launches(void)
 {
 	step<<<1, 2048>>>(counter);
-	GIVES(cudaGetLastError(), cudaErrorInvalidConfiguration, "2048 threads in a block, at once");
+	GIVES(cudaGetLastError(), cudaErrorInvalidValue, "2048 threads in a block, at once");
 	step<<<0, 32>>>(counter);
-	GIVES(cudaGetLastError(), cudaErrorInvalidConfiguration, "no blocks, at once");
+	GIVES(cudaGetLastError(), cudaErrorInvalidValue, "no blocks, at once");
 	step<<<1, 0>>>(counter);
-	GIVES(cudaGetLastError(), cudaErrorInvalidConfiguration, "no threads, at once");
+	GIVES(cudaGetLastError(), cudaErrorInvalidValue, "no threads, at once");
 	step<<<dim3(1, 70000), 32>>>(counter);
-	GIVES(cudaGetLastError(), cudaErrorInvalidConfiguration, "70000 blocks in y, at once");
+	GIVES(cudaGetLastError(), cudaErrorInvalidValue, "70000 blocks in y, at once");
 	step<<<1, dim3(1, 1, 65)>>>(counter);
-	GIVES(cudaGetLastError(), cudaErrorInvalidConfiguration, "65 threads in z, at once");
+	GIVES(cudaGetLastError(), cudaErrorInvalidValue, "65 threads in z, at once");
 	step<<<1, 1, 1 << 24>>>(counter);
 	GIVES(cudaGetLastError(), cudaErrorInvalidValue, "16 MiB of shared memory, at once");
 	goes_on("bad launch configurations");

@@ -55,8 +55,8 @@ static void owner(int sock)
 	CUDA(cudaEventRecord(done, stream));
 	CUDA(cudaIpcGetMemHandle(&m.memory, plain));
 	CUDA(cudaIpcGetEventHandle(&m.done, done));
-	CUDA(cudaMemPoolExportPointer(&m.pointer, pooled));
 	CUDA(cudaMemPoolExportToShareableHandle(&fd, pool, cudaMemHandleTypePosixFileDescriptor, 0));
+	CUDA(cudaMemPoolExportPointer(&m.pointer, pooled));
 	tell_fd(sock, fd, &m, sizeof(m));
 	close(fd);
 	await(sock);

@@ -4,7 +4,7 @@
 
 __managed__ int counter = 41;
 __managed__ double table[1000];
-__managed__ int *link;
+__managed__ int *linked;
 __device__ int plain;
 
 __global__ void step(int n)
@@ -15,8 +15,8 @@ __global__ void step(int n)
 		table[i] = table[i] * 2 + 1;
 	if (i == 0) {
 		counter++;
-		if (link)
-			*link = counter;
+		if (linked)
+			*linked = counter;
 	}
 }
 
@@ -37,7 +37,7 @@ int main(void)
 	ok(counter == 100 && !wrong, "kernel and program see each other's values: %d, %d wrong", counter, wrong);
 
 	CUDA(cudaMallocManaged(&shared, sizeof(int)));
-	link = shared;
+	linked = shared;
 	counter += 5;
 	CUDA(cudaStreamCreate(&stream));
 	step<<<4, 256, 0, stream>>>(n);

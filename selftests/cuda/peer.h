@@ -6,37 +6,16 @@
 #ifndef SELFTESTS_PEER_H
 #define SELFTESTS_PEER_H
 
-#include <dlfcn.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "native.h"
 #include "tap.h"
 
 typedef void (*peer_fn)(int sock);
-
-/*
- * Is it our software GPU without a broker, by itself? Then each process counts its memory alone. Else, is it NVIDIA's driver
- * without us? What that says to nonsense is its own business.
- */
-static bool counts_apart(void) __attribute__((unused));
-static bool counts_apart(void)
-{
-	void *dl = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-
-	return dl && dlsym(dl, "softgpu_share_host");
-}
-
-static bool native(const char *what) __attribute__((unused));
-static bool native(const char *what)
-{
-	if (counts_apart() || getenv("VGPU_TRANSPORT") || !access("/dev/vgpu", F_OK))
-		return false;
-	printf("# %s: not tested on the driver itself\n", what);
-	return true;
-}
 
 static int nursery = -1;
 

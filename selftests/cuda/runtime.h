@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include "native.h"
 #include "tap.h"
 
 /* A call that the test needs to succeed, but that it is not about. */

@@ -27,8 +27,9 @@ static const struct probe {
 	{ STREAM, VGPU_MSG_cuEventRecord, false, 2, { E, H } },
 	{ STREAM, VGPU_MSG_cuStreamWaitEvent, false, 3, { H, E, 0 } },
 	{ STREAM, VGPU_MSG_cuMemsetD8Async, false, 4, { M, 0x11, 16, H } },
-	{ EVENT, VGPU_MSG_cuEventQuery, false, 1, { H } },
+	/* In this order: what the event stands for may be under way. */
 	{ EVENT, VGPU_MSG_cuEventSynchronize, false, 1, { H } },
+	{ EVENT, VGPU_MSG_cuEventQuery, false, 1, { H } },
 	{ EVENT, VGPU_MSG_cuEventRecord, false, 2, { H, S } },
 	{ EVENT, VGPU_MSG_cuStreamWaitEvent, false, 3, { S, H, 0 } },
 	{ MODULE, VGPU_MSG_cuModuleGetFunctionCount, false, 1, { H } },

@@ -4,7 +4,8 @@
  * records are private: a treap of blocks ordered by offset, each node knowing the largest free block below it.
  *
  * Pages (sizes of 4096 and up) come from the lowest place that fits, smaller pieces from the highest, so that
- * the pieces do not sit between the pages. Neighbouring free blocks are always merged.
+ * the pieces do not sit between the pages. Neighbouring free blocks are always merged, but not with what the arena had
+ * before it grew: the worker pins each part by itself, and NVIDIA's driver takes no box that lies in two of them.
  */
 #include <stdlib.h>
 
@@ -18,6 +19,7 @@ struct block {
 	struct block *left, *right;
 	uint32_t priority;
 	bool used;
+	bool first;		/* of a part that came at once */
 };
 
 struct idm_heap {
@@ -275,11 +277,11 @@ uint64_t idm_heap_free(struct idm_heap *h, uint64_t offset)
 	h->room += size;
 	b->used = false;
 	other = floor_block(h, offset + size);
-	if (other && other->offset == offset + size && !other->used) {
+	if (other && other->offset == offset + size && !other->used && !other->first) {
 		b->size += other->size;
 		drop(h, other);
 	}
-	other = offset ? floor_block(h, offset - 1) : NULL;
+	other = b->first ? NULL : floor_block(h, offset - 1);
 	if (other && !other->used) {
 		other->size += b->size;
 		drop(h, b);
@@ -302,25 +304,17 @@ bool idm_heap_lookup(const struct idm_heap *h, uint64_t offset, uint64_t *start,
 
 bool idm_heap_grow(struct idm_heap *h, uint64_t size)
 {
-	struct block *last;
-	uint64_t more;
+	struct block *b;
 
 	if (size <= h->size)
 		return size == h->size;
-	more = size - h->size;
-	last = floor_block(h, UINT64_MAX);
-	if (last && !last->used) {
-		last->size += more;
-		refresh(h->root, last);
-	} else {
-		struct block *b = node(h, h->size, more, false);
-
-		if (!b)
-			return false;
-		h->root = insert(h->root, b);
-	}
+	b = node(h, h->size, size - h->size, false);
+	if (!b)
+		return false;
+	b->first = true;
+	h->root = insert(h->root, b);
+	h->room += size - h->size;
 	h->size = size;
-	h->room += more;
 	return true;
 }
 
@@ -375,7 +369,7 @@ static void check_tree(const struct block *b, struct check *c)
 	if (!b)
 		return;
 	check_tree(b->left, c);
-	if (b->offset != c->at || !b->size || b->size % GRAIN || (!b->used && c->last_free))
+	if (b->offset != c->at || !b->size || b->size % GRAIN || (!b->used && c->last_free && !b->first))
 		c->ok = false;
 	c->at = b->offset + b->size;
 	c->last_free = !b->used;

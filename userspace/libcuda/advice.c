@@ -30,6 +30,11 @@ CUmemLocation advice_device(CUdevice device)
 	return (CUmemLocation){ .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device };
 }
 
+CUresult advice_old_error(CUresult r, CUdevice device, int devices)
+{
+	return r == CUDA_ERROR_INVALID_VALUE && (device < CU_DEVICE_CPU || device >= devices) ? CUDA_ERROR_INVALID_DEVICE : r;
+}
+
 CUresult advice_location(CUmemLocation where, int devices)
 {
 	switch (where.type) {
@@ -127,7 +132,7 @@ CUresult advice_set(uint64_t base, uint64_t n, CUmem_advise advice, CUmemLocatio
 	if (advice == CU_MEM_ADVISE_SET_PREFERRED_LOCATION || advice >= CU_MEM_ADVISE_SET_ACCESSED_BY)
 		r = advice_location(where, devices);
 	if (r != CUDA_SUCCESS)
-		return r;
+		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
 	if (!cover(base, base + n))
 		r = CUDA_ERROR_OUT_OF_MEMORY;
@@ -254,11 +259,11 @@ CUresult advice_get(void *data, size_t size, CUmem_range_attribute attribute, ui
 		*out = a.last.id;
 		break;
 	case CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY:
-		if (a.accessed_host)
-			out[i++] = CU_DEVICE_CPU;
 		for (int d = 0; d < 32 && i < size / sizeof(int); d++)
 			if (a.accessed >> d & 1)
 				out[i++] = d;
+		if (a.accessed_host && i < size / sizeof(int))
+			out[i++] = CU_DEVICE_CPU;
 		while (i < size / sizeof(int))
 			out[i++] = CU_DEVICE_INVALID;
 		break;

@@ -25,6 +25,9 @@ CUresult advice_location(CUmemLocation where, int devices);
 /** The place that the calls of old name by a device, or by CU_DEVICE_CPU. */
 CUmemLocation advice_device(CUdevice device);
 
+/** What those calls say of a device that there is not, which is another thing than the newer ones do; else @r. */
+CUresult advice_old_error(CUresult r, CUdevice device, int devices);
+
 /** cuMemRangeGetAttribute */
 CUresult advice_get(void *data, size_t size, CUmem_range_attribute attribute, uint64_t base, uint64_t n);
 

@@ -55,12 +55,10 @@ static CUresult peer(const CUDA_MEMCPY3D_PEER *p, CUDA_MEMCPY3D *c)
 {
 	CUresult r = session_check();
 
+	if (r == CUDA_SUCCESS)
+		r = p ? copy_peers(p->dstContext, p->srcContext) : CUDA_ERROR_INVALID_VALUE;
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!p)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (!object_get(p->srcContext, VGPU_H_CTX) || !object_get(p->dstContext, VGPU_H_CTX))
-		return CUDA_ERROR_INVALID_CONTEXT;
 	*c = (CUDA_MEMCPY3D){
 		.srcXInBytes = p->srcXInBytes, .srcY = p->srcY, .srcZ = p->srcZ, .srcLOD = p->srcLOD,
 		.srcMemoryType = p->srcMemoryType, .srcHost = p->srcHost, .srcDevice = p->srcDevice,

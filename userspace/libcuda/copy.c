@@ -430,19 +430,21 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, siz
 	return copy_any(dst, src, ByteCount, hStream, true);
 }
 
-static CUresult peers(CUcontext dst, CUcontext src)
+/* The contexts of a copy between peers, each NULL for the current one. */
+CUresult copy_peers(CUcontext dst, CUcontext src)
 {
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	return object_get(dst, VGPU_H_CTX) && object_get(src, VGPU_H_CTX) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+	return (!dst || object_get(dst, VGPU_H_CTX)) && (!src || object_get(src, VGPU_H_CTX)) ? CUDA_SUCCESS :
+											     CUDA_ERROR_INVALID_CONTEXT;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
 					  CUcontext srcContext, size_t ByteCount)
 {
-	CUresult r = peers(dstContext, srcContext);
+	CUresult r = copy_peers(dstContext, srcContext);
 
 	return r == CUDA_SUCCESS ? copy_on_device(dstDevice, srcDevice, ByteCount, NULL, false) : r;
 }
@@ -450,7 +452,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstCo
 VGPU_EXPORT CUresult CUDAAPI cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
 					       CUcontext srcContext, size_t ByteCount, CUstream hStream)
 {
-	CUresult r = peers(dstContext, srcContext);
+	CUresult r = copy_peers(dstContext, srcContext);
 
 	return r == CUDA_SUCCESS ? copy_on_device(dstDevice, srcDevice, ByteCount, hStream, true) : r;
 }

@@ -10,6 +10,8 @@ CUresult copy_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bo
 /* The same for managed.c itself: to the device in the stream's order, from the device at once. */
 CUresult copy_to_plain(uint64_t dst, const void *src, size_t n, uint64_t stream);
 CUresult copy_from_plain(void *dst, uint64_t src, size_t n, uint64_t stream);
+/* Are these contexts, each NULL for the current one? */
+CUresult copy_peers(CUcontext dst, CUcontext src);
 CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async);
 
 /** The program's handle of a stream. */

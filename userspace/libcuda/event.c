@@ -72,14 +72,14 @@ VGPU_EXPORT CUresult CUDAAPI cuEventRecord(CUevent hEvent, CUstream hStream)
 }
 
 /* What is external is so to a graph: without one there is no such thing. */
-static bool capturing(CUstream s, CUresult *r)
+static bool capturing(CUstream s, CUevent e, CUresult *r)
 {
 	uint64_t wire = 0;
 
 	*r = session_check();
 	if (*r == CUDA_SUCCESS)
-		*r = stream_handle(s, &wire) ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
-	return *r == CUDA_ERROR_INVALID_VALUE && capture_active(wire);
+		*r = object_get(e, VGPU_H_EVENT) && stream_handle(s, &wire) ? CUDA_ERROR_ILLEGAL_STATE : CUDA_ERROR_INVALID_HANDLE;
+	return *r == CUDA_ERROR_ILLEGAL_STATE && capture_active(wire);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags)
@@ -88,7 +88,7 @@ VGPU_EXPORT CUresult CUDAAPI cuEventRecordWithFlags(CUevent hEvent, CUstream hSt
 
 	if (flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (flags && !capturing(hStream, &r))
+	if (flags && !capturing(hStream, hEvent, &r))
 		return r;
 	r = call_cuEventRecordWithFlags(hEvent, hStream, flags);
 	if (r == CUDA_SUCCESS && flags)
@@ -104,7 +104,7 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamWaitEvent(CUstream hStream, CUevent hEvent,
 
 	if (Flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL)
 		return CUDA_ERROR_INVALID_VALUE;
-	return Flags && !capturing(hStream, &r) ? r : call_cuStreamWaitEvent(hStream, hEvent, Flags);
+	return Flags && !capturing(hStream, hEvent, &r) ? r : call_cuStreamWaitEvent(hStream, hEvent, Flags);
 }
 
 static CUresult known_complete(struct object *o, uint32_t recorded)

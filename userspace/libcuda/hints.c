@@ -41,7 +41,9 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CU
 
 VGPU_EXPORT CUresult CUDAAPI cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise adv, CUdevice device)
 {
-	return cuMemAdvise_v2(devPtr, count, adv, advice_device(device));
+	CUresult r = cuMemAdvise_v2(devPtr, count, adv, advice_device(device));
+
+	return advice_old_error(r, device, shim.ndevices);
 }
 
 /* Whoever it is attached to, every stream and the program see the same bytes. */

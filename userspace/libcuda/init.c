@@ -50,14 +50,24 @@ VGPU_EXPORT CUresult CUDAAPI cuGetProcAddress(const char *symbol, void **pfn, in
 }
 
 /* A profiler has nothing to attach to on this side; that it is not collecting is true. */
+/* There is none to start, but who may ask is checked as the driver does. */
+static CUresult profiler(void)
+{
+	CUresult r = session_check();
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	return context_current(thread_self()) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuProfilerStart(void);
 VGPU_EXPORT CUresult CUDAAPI cuProfilerStart(void)
 {
-	return session_check();
+	return profiler();
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuProfilerStop(void);
 VGPU_EXPORT CUresult CUDAAPI cuProfilerStop(void)
 {
-	return session_check();
+	return profiler();
 }

@@ -11,23 +11,29 @@
 
 #define ON_STACK	1024	/* bytes of attributes and parameters; more goes through the thread's scratch */
 
-/*
- * What is wrong with the shape of a launch is said at once, as CUDA does. @bad: impossible dimensions are
- * CUDA_ERROR_INVALID_VALUE to the driver API's users; to the runtime, which launches a CUkernel and hands on what it
- * is told, they are 9, cudaErrorInvalidConfiguration, a number that the driver API has no name for.
- */
-static CUresult check_shape(const struct launch *l, const struct kernel *k, const int *limits, CUresult bad)
+#define REGISTER_UNIT	256	/* a warp's registers are handed out in so many */
+
+/* A block of @threads needs more registers than a block may have. */
+static bool too_many_registers(const struct kernel *k, const int *limits, uint64_t threads)
+{
+	uint64_t warp = ((uint64_t)k->attributes[CU_FUNC_ATTRIBUTE_NUM_REGS] * 32 + REGISTER_UNIT - 1) / REGISTER_UNIT * REGISTER_UNIT;
+
+	return (threads + 31) / 32 * warp > (uint64_t)limits[CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK];
+}
+
+/* What is wrong with the shape of a launch is said at once, as NVIDIA's driver 580 does: to the runtime as to others. */
+static CUresult check_shape(const struct launch *l, const struct kernel *k, const int *limits)
 {
 	uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
 
 	for (int i = 0; i < 3; i++)
 		if (!l->grid[i] || l->grid[i] > (uint32_t)limits[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X + i] ||
 		    !l->block[i] || l->block[i] > (uint32_t)limits[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X + i])
-			return bad;
+			return CUDA_ERROR_INVALID_VALUE;
 	if (threads > (uint32_t)limits[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK])
-		return bad;
+		return CUDA_ERROR_INVALID_VALUE;
 	if (threads > (uint32_t)k->attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK])
-		return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+		return too_many_registers(k, limits, threads) ? CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES : CUDA_ERROR_INVALID_VALUE;
 	if (l->shared > (uint32_t)k->attributes[CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES])
 		return CUDA_ERROR_INVALID_VALUE;
 	return CUDA_SUCCESS;
@@ -56,7 +62,7 @@ static CUresult check_attributes(const struct launch *l, bool *cooperative)
 			return CUDA_ERROR_INVALID_HANDLE;
 		/* Such an event is no point in a stream that could have a time. */
 		if (event && !(o->event.flags & CU_EVENT_DISABLE_TIMING))
-			return CUDA_ERROR_INVALID_VALUE;
+			return CUDA_ERROR_NOT_SUPPORTED;
 		if (a.id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
 			return REFUSE("graph nodes that kernels update", "the device's handle of a node has no meaning here");
 	}
@@ -129,8 +135,7 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	if (!o || !stream_handle(l->stream, &stream))
 		return CUDA_ERROR_INVALID_HANDLE;
 	k = o->kernel;
-	r = check_shape(l, k, shim.devices[context_device(context_current(thread_current))].props.attributes,
-			VGPU_HANDLE_TYPE(o->wire) == VGPU_H_KERNEL ? (CUresult)9 : CUDA_ERROR_INVALID_VALUE);
+	r = check_shape(l, k, shim.devices[context_device(context_current(thread_current))].props.attributes);
 	if (r == CUDA_SUCCESS && l->nattrs)
 		r = check_attributes(l, &cooperative);
 	if (r != CUDA_SUCCESS)
@@ -142,6 +147,8 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 		r = launch_extra(extra, &buffer, &bytes);
 		if (r != CUDA_SUCCESS)
 			return r;
+		if (bytes < k->param_bytes)
+			return CUDA_ERROR_INVALID_VALUE;	/* the driver would read on behind it */
 	} else if (!params && bytes) {
 		return CUDA_ERROR_INVALID_VALUE;
 	}

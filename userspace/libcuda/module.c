@@ -229,8 +229,10 @@ VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!o || o->parent)	/* a library's module ends with the library */
+	if (!o)
 		return CUDA_ERROR_INVALID_HANDLE;
+	if (o->parent)
+		return CUDA_ERROR_NOT_PERMITTED;	/* a library's module ends with the library */
 	forget_children(o);
 	return call_cuModuleUnload(hmod);
 }

@@ -128,7 +128,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemPoolCreate(CUmemoryPool *pool, const CUmemPool
 	if (poolProps->handleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return REFUSE("memory pools for sharing otherwise than by descriptor", "ipc");
 	if (poolProps->location.id < 0 || (uint32_t)poolProps->location.id >= shim.ndevices)
-		return CUDA_ERROR_INVALID_DEVICE;
+		return CUDA_ERROR_INVALID_VALUE;
 	o = object_new(VGPU_H_MEMPOOL);
 	if (!o)
 		return CUDA_ERROR_OUT_OF_MEMORY;

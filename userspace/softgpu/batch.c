@@ -52,7 +52,7 @@ BOTH_DS(cuMemcpy3DPeer, (const CUDA_MEMCPY3D_PEER *p), (p, ptds))
 
 	if (!p)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!sg_object_check(&sg_ctx_table, p->srcContext) || !sg_object_check(&sg_ctx_table, p->dstContext))
+	if (!sg_peers(p->dstContext, p->srcContext))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	c = plain(p);
 	return ptds ? cuMemcpy3D_v2_ptds(&c) : cuMemcpy3D_v2(&c);
@@ -64,7 +64,7 @@ BOTH(cuMemcpy3DPeerAsync, (const CUDA_MEMCPY3D_PEER *p, CUstream stream), (p, st
 
 	if (!p)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!sg_object_check(&sg_ctx_table, p->srcContext) || !sg_object_check(&sg_ctx_table, p->dstContext))
+	if (!sg_peers(p->dstContext, p->srcContext))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	c = plain(p);
 	return cuMemcpy3DAsync_v2(&c, of(stream, ptds));

@@ -203,22 +203,6 @@ CUresult sg_capture_node(struct sg_stream *s, struct sg_node *n)
 	return e;
 }
 
-CUresult sg_capture_graph(struct sg_stream *s, struct sg_graph *g)
-{
-	struct sg_node *n = sg_node_new(CU_GRAPH_NODE_TYPE_GRAPH);
-
-	if (!n)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	n->child = sg_graph_copy(g, true);
-	if (!n->child) {
-		sg_node_free(n);
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	n->child->owner = n;
-	n->params.graph.graph = (CUgraph)n->child;
-	return sg_capture_node(s, n);
-}
-
 CUresult sg_capture_event(struct sg_stream *s, struct sg_event *ev, bool record)
 {
 	struct sg_node *n = sg_node_new(record ? CU_GRAPH_NODE_TYPE_EVENT_RECORD : CU_GRAPH_NODE_TYPE_WAIT_EVENT);
@@ -572,6 +556,8 @@ BOTH(cuStreamEndCapture, (CUstream stream, CUgraph *out), (stream, out, ptds))
 		e = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
 	else if (!out && !c->into)
 		e = CUDA_ERROR_INVALID_VALUE;
+	if (e == CUDA_ERROR_STREAM_CAPTURE_UNMATCHED)
+		c->invalid = true;
 	if (e) {
 		pthread_mutex_unlock(&lock);
 		return e;

@@ -155,10 +155,16 @@ BOTH(cuMemcpyDtoDAsync_v2, (CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream
 	return linear(dst, true, src, true, n, stream, true, ptds);
 }
 
+/* Each is NULL for the current one. */
+bool sg_peers(CUcontext dst, CUcontext src)
+{
+	return (!dst || sg_object_check(&sg_ctx_table, dst)) && (!src || sg_object_check(&sg_ctx_table, src));
+}
+
 BOTH_DS(cuMemcpyPeer, (CUdeviceptr dst, CUcontext dst_ctx, CUdeviceptr src, CUcontext src_ctx, size_t n),
 	(dst, dst_ctx, src, src_ctx, n, ptds))
 {
-	if (!sg_object_check(&sg_ctx_table, dst_ctx) || !sg_object_check(&sg_ctx_table, src_ctx))
+	if (!sg_peers(dst_ctx, src_ctx))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	return linear(dst, true, src, true, n, NULL, true, ptds);
 }
@@ -167,7 +173,7 @@ BOTH(cuMemcpyPeerAsync,
      (CUdeviceptr dst, CUcontext dst_ctx, CUdeviceptr src, CUcontext src_ctx, size_t n, CUstream stream),
      (dst, dst_ctx, src, src_ctx, n, stream, ptds))
 {
-	if (!sg_object_check(&sg_ctx_table, dst_ctx) || !sg_object_check(&sg_ctx_table, src_ctx))
+	if (!sg_peers(dst_ctx, src_ctx))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	return linear(dst, true, src, true, n, stream, true, ptds);
 }

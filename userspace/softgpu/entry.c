@@ -57,10 +57,14 @@ __attribute__((visibility("default"))) CUresult cuProfilerStop(void);
 
 CUresult cuProfilerStart(void)
 {
-	return sg_devices ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+	struct sg_ctx *c;
+
+	return sg_enter(&c);
 }
 
 CUresult cuProfilerStop(void)
 {
-	return sg_devices ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+	struct sg_ctx *c;
+
+	return sg_enter(&c);
 }

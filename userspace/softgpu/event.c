@@ -187,8 +187,10 @@ BOTH(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned int flags
 	e = sg_stream_of(stream, ptds, &s);
 	if (e)
 		return e;
-	if (flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL || (flags && !sg_capturing(s)))
+	if (flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (flags && !sg_capturing(s))
+		return CUDA_ERROR_ILLEGAL_STATE;
 	if (s->ctx != ev->ctx)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (flags)
@@ -334,8 +336,10 @@ BOTH(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags), (s
 	e = sg_stream_of(stream, ptds, &s);
 	if (e)
 		return e;
-	if (flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL || (flags && !sg_capturing(s)))
+	if (flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (flags && !sg_capturing(s))
+		return CUDA_ERROR_ILLEGAL_STATE;
 	if (flags)
 		return sg_capture_event(s, ev, false);
 	if (ev->capture)
@@ -356,7 +360,7 @@ static CUresult whole(CUcontext ctx, CUevent event, struct sg_ctx **c, struct sg
 
 	if (e)
 		return e;
-	*c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.ctx;
+	*c = sg_object_check(&sg_ctx_table, ctx);
 	if (!*c)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if ((*ev)->ctx != *c)
@@ -433,7 +437,7 @@ CUresult cuCtxWaitEvent(CUcontext ctx, CUevent event)
 
 	if (e)
 		return e;
-	c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.ctx;
+	c = sg_object_check(&sg_ctx_table, ctx);
 	if (!c)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	e = sg_capture_legacy(c, true);

@@ -347,7 +347,9 @@ CUresult cuGraphDestroy(CUgraph graph)
 
 	if (e)
 		return e;
-	if (g->owner || g->capture)	/* its node's, or its capture's */
+	if (g->capture)
+		return CUDA_ERROR_ILLEGAL_STATE;
+	if (g->owner)	/* its node's */
 		return CUDA_ERROR_INVALID_VALUE;
 	sg_graph_free(g);
 	return CUDA_SUCCESS;

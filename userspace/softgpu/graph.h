@@ -167,7 +167,6 @@ void sg_users_drop(struct sg_graph *g);
 /* capture.c */
 /** @s captures: what it did so far becomes dependencies of @n, which @n then stands for. */
 CUresult sg_capture_node(struct sg_stream *s, struct sg_node *n);
-CUresult sg_capture_graph(struct sg_stream *s, struct sg_graph *g);
 
 /** A capture of exactly one operation, for nodes made from parameters. */
 struct sg_recording {

@@ -286,8 +286,10 @@ BOTH(cuGraphLaunch, (CUgraphExec exec, CUstream stream), (exec, stream, ptds))
 		e = sg_stream_of(stream, ptds, &s);
 	if (e)
 		return e;
-	if (sg_capturing(s))
-		return sg_capture_graph(s, x->graph);
+	if (sg_capturing(s)) {
+		sg_capture_invalidate(s);
+		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+	}
 	if (x->memory) {
 		e = memory(x->graph, x->order, x->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
 		if (e)

@@ -10,6 +10,48 @@
 
 /* --- parameters to node --------------------------------------------------------------------------------------------- */
 
+/* What a kernel was given as one buffer is told as one, as NVIDIA's driver does. */
+static bool point_buffer(struct sg_node *n)
+{
+	const struct sg_kernel *k = n->op->u.launch.handle;
+	size_t *size;
+
+	n->pointers = malloc(5 * sizeof(*n->pointers) + sizeof(*size));
+	if (!n->pointers)
+		return false;
+	size = (size_t *)(n->pointers + 5);
+	*size = k->info.param_bytes;
+	n->pointers[0] = CU_LAUNCH_PARAM_BUFFER_POINTER;
+	n->pointers[1] = n->op + 1;
+	n->pointers[2] = CU_LAUNCH_PARAM_BUFFER_SIZE;
+	n->pointers[3] = size;
+	n->pointers[4] = CU_LAUNCH_PARAM_END;
+	n->params.kernel.extra = n->pointers;
+	return true;
+}
+
+static bool point(struct sg_node *n, bool buffer)
+{
+	const struct sg_kernel *k = n->op->u.launch.handle;
+	CUDA_KERNEL_NODE_PARAMS_v3 *p = &n->params.kernel;
+
+	free(n->pointers);
+	n->pointers = NULL;
+	p->kernelParams = NULL;
+	p->extra = NULL;
+	if (!k->info.nparams)
+		return true;
+	if (buffer)
+		return point_buffer(n);
+	n->pointers = malloc(k->info.nparams * sizeof(*n->pointers));
+	if (!n->pointers)
+		return false;
+	for (size_t i = 0; i < k->info.nparams; i++)
+		n->pointers[i] = (char *)(n->op + 1) + k->info.params[i].offset;
+	p->kernelParams = n->pointers;
+	return true;
+}
+
 static bool own_op(struct sg_node *n, struct sg_node *recorded)
 {
 	if (!recorded)
@@ -243,6 +285,8 @@ CUresult sg_node_set(struct sg_node *n, CUgraphNodeParams *p, struct sg_graph *g
 		n->params = *p;
 	else
 		sg_node_describe(n);
+	if (n->type == CU_GRAPH_NODE_TYPE_KERNEL && p->kernel.extra && !point(n, true))
+		return CUDA_ERROR_OUT_OF_MEMORY;
 	if (n->type == CU_GRAPH_NODE_TYPE_KERNEL)
 		n->params.kernel.ctx = p->kernel.ctx ? p->kernel.ctx : (CUcontext)sg_tls.ctx;
 	if (n->type == CU_GRAPH_NODE_TYPE_KERNEL && !p->kernel.func) {
@@ -272,26 +316,6 @@ void sg_node_swap(struct sg_node *n, struct sg_node *from)
 }
 
 /* --- node to parameters --------------------------------------------------------------------------------------------- */
-
-static bool point(struct sg_node *n)
-{
-	const struct sg_kernel *k = n->op->u.launch.handle;
-	CUDA_KERNEL_NODE_PARAMS_v3 *p = &n->params.kernel;
-
-	free(n->pointers);
-	n->pointers = NULL;
-	p->kernelParams = NULL;
-	p->extra = NULL;
-	if (!k->info.nparams)
-		return true;
-	n->pointers = malloc(k->info.nparams * sizeof(*n->pointers));
-	if (!n->pointers)
-		return false;
-	for (size_t i = 0; i < k->info.nparams; i++)
-		n->pointers[i] = (char *)(n->op + 1) + k->info.params[i].offset;
-	p->kernelParams = n->pointers;
-	return true;
-}
 
 static void side(const void *at, size_t pitch, size_t slice, CUmemorytype *type, const void **host_at,
 		 CUdeviceptr *device, size_t *pitch_out, size_t *rows)
@@ -357,7 +381,7 @@ void sg_node_describe(struct sg_node *n)
 			.blockDimY = op->u.launch.block[1], .blockDimZ = op->u.launch.block[2],
 			.sharedMemBytes = op->u.launch.shared, .ctx = (CUcontext)sg_tls.ctx,
 		};
-		point(n);
+		point(n, false);
 		break;
 	case SG_OP_COPY:
 		describe_copy(n);
@@ -414,7 +438,7 @@ bool sg_node_clone_params(struct sg_node *to, const struct sg_node *from)
 			return false;
 		memcpy(descs, from->params.alloc.accessDescs, bytes);
 	}
-	return from->type != CU_GRAPH_NODE_TYPE_KERNEL || point(to);
+	return from->type != CU_GRAPH_NODE_TYPE_KERNEL || point(to, from->params.kernel.extra);
 }
 
 /* --- adding --------------------------------------------------------------------------------------------------------- */

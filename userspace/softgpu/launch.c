@@ -15,30 +15,22 @@ struct config {
 	struct sg_event *events[2];	/* recorded behind the launch */
 };
 
-/*
- * Dimensions that no kernel can have: CUDA_ERROR_INVALID_VALUE to users of the driver API. The runtime, which launches
- * kernels of libraries and hands on what it is told, hears its own cudaErrorInvalidConfiguration, a number that the
- * driver API has no name for.
- */
-#define RUNTIME_INVALID_CONFIGURATION ((CUresult)9)
-
 static CUresult check(const struct sg_kernel *k, const struct config *g)
 {
-	CUresult bad = k->library->module ? CUDA_ERROR_INVALID_VALUE : RUNTIME_INVALID_CONFIGURATION;
 	uint64_t threads = (uint64_t)g->block[0] * g->block[1] * g->block[2];
 	uint64_t blocks;
 
 	if (!g->grid[0] || !g->grid[1] || !g->grid[2] || g->grid[0] > 2147483647 || g->grid[1] > 65535 ||
 	    g->grid[2] > 65535)
-		return bad;
+		return CUDA_ERROR_INVALID_VALUE;
 	if (!threads || g->block[0] > 1024 || g->block[1] > 1024 || g->block[2] > 64 || threads > 1024)
-		return bad;
+		return CUDA_ERROR_INVALID_VALUE;
 	if (k->info.required[0] && (g->block[0] != k->info.required[0] ||
 				    (k->info.required[1] && g->block[1] != k->info.required[1]) ||
 				    (k->info.required[2] && g->block[2] != k->info.required[2])))
 		return CUDA_ERROR_INVALID_VALUE;
 	if (threads > k->info.max_threads)
-		return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+		return CUDA_ERROR_INVALID_VALUE;
 	if (g->shared > (uint32_t)k->max_dynamic)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (k->info.static_shared > SG_SHARED_OPTIN)
@@ -170,7 +162,7 @@ static CUresult read_event(CUevent h, struct sg_event **out)
 	if (!ev)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (!(ev->flags & CU_EVENT_DISABLE_TIMING))
-		return CUDA_ERROR_INVALID_VALUE;
+		return CUDA_ERROR_NOT_SUPPORTED;
 	*out = ev;
 	return CUDA_SUCCESS;
 }

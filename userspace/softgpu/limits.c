@@ -110,7 +110,7 @@ static struct sg_ctx *peer_check(struct sg_ctx *c, CUcontext peer, CUresult *e)
 {
 	struct sg_ctx *p = sg_object_check(&sg_ctx_table, peer);
 
-	*e = !p || p == c || atomic_load(&p->fault) == CUDA_ERROR_CONTEXT_IS_DESTROYED ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
+	*e = !p || atomic_load(&p->fault) == CUDA_ERROR_CONTEXT_IS_DESTROYED ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
 	if (!*e && p->device == c->device)
 		*e = CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
 	return p;

@@ -85,7 +85,7 @@ CUresult cuMemAdvise_v2(CUdeviceptr ptr, size_t n, CUmem_advise advice, CUmemLoc
 
 CUresult cuMemAdvise(CUdeviceptr ptr, size_t n, CUmem_advise advice, CUdevice device)
 {
-	return cuMemAdvise_v2(ptr, n, advice, advice_device(device));
+	return advice_old_error(cuMemAdvise_v2(ptr, n, advice, advice_device(device)), device, sg_devices);
 }
 
 static CUresult prefetch(CUdeviceptr ptr, size_t n, CUmemLocation location, unsigned int flags, CUstream stream, bool ptds)

@@ -18,7 +18,7 @@
 struct sg_pool {
 	struct sg_object object;
 	int device;
-	bool is_default, imported, shareable;
+	bool is_default, imported, shareable, exported;
 	uint8_t reuse[4], key[8];
 	int fd;
 	uint32_t access;
@@ -141,7 +141,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
 	    props->handleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	if (props->location.id < 0 || props->location.id >= sg_devices)
-		return CUDA_ERROR_INVALID_DEVICE;
+		return CUDA_ERROR_INVALID_VALUE;
 	p = pool_new(props->location.id);
 	if (!p)
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -300,7 +300,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 
 const uint8_t *sg_pool_key(const struct sg_pool *p)
 {
-	return p->shareable || p->imported ? p->key : NULL;
+	return p->exported || p->imported ? p->key : NULL;
 }
 
 bool sg_pool_imported(const struct sg_pool *p)
@@ -323,6 +323,7 @@ CUresult cuMemPoolExportToShareableHandle(void *handle, CUmemoryPool pool, CUmem
 	if (fd < 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	*(int *)handle = fd;
+	p->exported = true;
 	return CUDA_SUCCESS;
 }
 

@@ -300,7 +300,9 @@ CUresult cuModuleUnload(CUmodule module)
 
 	if (e)
 		return e;
-	return lib && lib->module ? unload(lib) : CUDA_ERROR_INVALID_HANDLE;
+	if (!lib)
+		return CUDA_ERROR_INVALID_HANDLE;
+	return lib->module ? unload(lib) : CUDA_ERROR_NOT_PERMITTED;	/* it ends with its library */
 }
 
 CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *options, void **values, unsigned int n,

@@ -169,6 +169,9 @@ unsigned long long sg_vmm_handle_types(uint64_t addr);
 /** Free everything @ctx allocated. */
 void sg_heap_free_ctx(struct sg_ctx *ctx);
 
+/** Contexts of a copy between peers, each NULL for the current one. */
+bool sg_peers(CUcontext dst, CUcontext src);
+
 static inline bool sg_in_heap(uint64_t addr)
 {
 	return addr - SG_HEAP_BASE < SG_HEAP_SIZE;

@@ -56,6 +56,7 @@ static void begun(CUstream s, bool into)
 static void ended(struct worker *w, CUstream s, bool well)
 {
 	struct capturing *c, **p;
+	uint64_t name;
 
 	if (captures)
 		captures--;
@@ -64,8 +65,9 @@ static void ended(struct worker *w, CUstream s, bool well)
 	if (!c)
 		return;
 	*p = c->next;
-	if (!well && !c->into && c->graph)
-		graph_forget(w, graph_known(c->graph));
+	name = !well && !c->into && c->graph ? graph_known(c->graph) : 0;
+	if (name)
+		graph_forget(w, name);
 	free(c);
 }
 

@@ -36,7 +36,28 @@ static uint64_t context_name(struct worker *w, CUcontext real)
 	return worker_handle_of(w, real, VGPU_H_CTX);
 }
 
-/* The parameters, packed as the kernel's layout says; the driver tells them one by one. */
+/* What a node was made with as one buffer is told as one: NVIDIA's driver does, and so does the software GPU. */
+static CUresult kernel_buffer(void *const *extra, unsigned char *more, uint32_t *bytes)
+{
+	const void *buffer = NULL;
+	size_t size = 0;
+
+	for (; *extra != CU_LAUNCH_PARAM_END; extra += 2) {
+		if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER)
+			buffer = extra[1];
+		else if (*extra == CU_LAUNCH_PARAM_BUFFER_SIZE)
+			size = *(const size_t *)extra[1];
+		else
+			return CUDA_ERROR_NOT_SUPPORTED;
+	}
+	if (!buffer || size > VGPU_PARAM_BYTES_MAX)
+		return CUDA_ERROR_INVALID_VALUE;
+	memcpy(more, buffer, size);
+	*bytes = size;
+	return CUDA_SUCCESS;
+}
+
+/* The parameters, packed as the kernel's layout says; the driver tells them one by one, or as they were handed over. */
 static CUresult kernel(struct worker *w, CUgraphNode node, CUgraphNodeParams *p, unsigned char *more, uint32_t *bytes)
 {
 	CUDA_KERNEL_NODE_PARAMS_v2 k = { 0 };
@@ -49,6 +70,11 @@ static CUresult kernel(struct worker *w, CUgraphNode node, CUgraphNodeParams *p,
 	h = function_name(w, &k);
 	if (!h)
 		return CUDA_ERROR_NOT_SUPPORTED;	/* launched by no function of the client's */
+	if (!k.kernelParams && k.extra) {
+		r = kernel_buffer(k.extra, more, bytes);
+		if (r != CUDA_SUCCESS)
+			return r;
+	}
 	for (size_t i = 0; k.kernelParams; i++) {
 		r = k.func ? D.cuFuncGetParamInfo(k.func, i, &offset, &size) : D.cuKernelGetParamInfo(k.kern, i, &offset, &size);
 		if (r != CUDA_SUCCESS)

@@ -11,9 +11,15 @@
 #define LINK_NAME_MAX	256u
 #define LINKS_MAX	256u
 
-/* struct link - aux of a link's handle. The driver writes into @logs until the link is destroyed. */
+#define OPTIONS_MAX	8
+
+/*
+ * struct link - aux of a link's handle. The driver writes into @logs, and how much it wrote into @values, until the link is
+ * destroyed.
+ */
 struct link {
 	CUlinkState state;
+	void *values[OPTIONS_MAX];
 	char *logs;		/* error log, info log */
 	uint32_t log_size;	/* of each */
 	const void *image;	/* the driver's, once complete */
@@ -71,8 +77,7 @@ static void answer(struct worker *w, const struct idm_message *m, const struct l
 void worker_hand_link_create(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_link_create *q = m->payload;
-	CUjit_option ids[8];
-	void *values[8];
+	CUjit_option ids[OPTIONS_MAX];
 	struct link *l = NULL;
 	struct handle *e;
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
@@ -96,23 +101,23 @@ void worker_hand_link_create(struct worker *w, const struct idm_message *m)
 		if (!l->logs)
 			goto out;
 		ids[n] = CU_JIT_ERROR_LOG_BUFFER;
-		values[n++] = l->logs;
+		l->values[n++] = l->logs;
 		ids[n] = CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES;
-		values[n++] = (void *)(uintptr_t)l->log_size;
+		l->values[n++] = (void *)(uintptr_t)l->log_size;
 		ids[n] = CU_JIT_INFO_LOG_BUFFER;
-		values[n++] = l->logs + l->log_size;
+		l->values[n++] = l->logs + l->log_size;
 		ids[n] = CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES;
-		values[n++] = (void *)(uintptr_t)l->log_size;
+		l->values[n++] = (void *)(uintptr_t)l->log_size;
 	}
 	if (q->max_registers) {
 		ids[n] = CU_JIT_MAX_REGISTERS;
-		values[n++] = (void *)(uintptr_t)q->max_registers;
+		l->values[n++] = (void *)(uintptr_t)q->max_registers;
 	}
 	if (q->opt_level) {
 		ids[n] = CU_JIT_OPTIMIZATION_LEVEL;
-		values[n++] = (void *)(uintptr_t)q->opt_level;
+		l->values[n++] = (void *)(uintptr_t)q->opt_level;
 	}
-	r = D.cuLinkCreate_v2(n, ids, values, &l->state);
+	r = D.cuLinkCreate_v2(n, ids, l->values, &l->state);
 	if (r == CUDA_SUCCESS) {
 		err = worker_handle_add(w, q->handle, VGPU_H_LINK, l->state);
 		e = err ? NULL : object_find(w, q->handle, VGPU_H_LINK);

@@ -8,6 +8,7 @@
 
 #define UNIT	64
 #define UNITS	(1 << 16)	/* 4 MiB */
+#define PART	((uint64_t)UNITS * UNIT)	/* what there is at first, and what comes later */
 #define LIVE	2000
 
 struct piece {
@@ -33,8 +34,8 @@ static uint64_t some_size(void)
 
 static void churn(unsigned int seed)
 {
-	struct idm_heap *h = idm_heap_new((uint64_t)UNITS * UNIT);
-	uint64_t room = idm_heap_room(h), size = (uint64_t)UNITS * UNIT;
+	struct idm_heap *h = idm_heap_new(PART);
+	uint64_t room = idm_heap_room(h), size = PART;
 	bool good = true, grown = false;
 	int n = 0, full = 0;
 
@@ -56,6 +57,7 @@ static void churn(unsigned int seed)
 			}
 			want = (want + 63) / 64 * 64;
 			good &= off % align == 0 && off + want <= size;
+			good &= off + want <= PART || off >= PART;
 			for (uint64_t u = off / UNIT; u < (off + want) / UNIT; u++) {
 				good &= !map[u];
 				map[u] = 1;
@@ -77,8 +79,9 @@ static void churn(unsigned int seed)
 	while (n)
 		good &= idm_heap_free(h, live[--n].off) > 0;
 	good &= idm_heap_check(h) && idm_heap_room(h) == room;
-	good &= idm_heap_alloc(h, size, 4096) == 0;
-	ok(good, "seed %u: 60000 random steps, %d of them refused, and all comes back as one block", seed, full);
+	good &= idm_heap_alloc(h, size, 4096) == IDM_HEAP_NONE;
+	good &= idm_heap_alloc(h, PART, 4096) == 0 && idm_heap_alloc(h, PART, 4096) == PART;
+	ok(good, "seed %u: 60000 random steps, %d of them refused, nothing in two parts, and all comes back", seed, full);
 	idm_heap_delete(h);
 }
 

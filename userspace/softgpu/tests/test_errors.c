@@ -112,7 +112,7 @@ static void launches(void)
 	   cuLaunchKernel(f, 1, 1, 1, 1, 1, 65, 0, NULL, params, NULL) == CUDA_ERROR_INVALID_VALUE &&
 	   cuLaunchKernel(f, 1, 1, 1, 0x80000000u, 2, 1, 0, NULL, params, NULL) == CUDA_ERROR_INVALID_VALUE,
 	   "bad launch dimensions, at once");
-	ok(cuLaunchKernel(bounded, 1, 1, 1, 65, 1, 1, 0, NULL, NULL, NULL) == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
+	ok(cuLaunchKernel(bounded, 1, 1, 1, 65, 1, 1, 0, NULL, NULL, NULL) == CUDA_ERROR_INVALID_VALUE,
 	   "more threads than the kernel is made for");
 	ok(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 49153, NULL, params, NULL) == CUDA_ERROR_INVALID_VALUE &&
 	   cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 101377) == CUDA_ERROR_INVALID_VALUE,
