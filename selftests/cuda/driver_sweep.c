@@ -191,9 +191,10 @@ static void sweep(const struct entry *e)
 		} else if (k == 'd') {
 			wrong(e, i, 0, "0", true);
 			/* What is nobody's may be host memory, which is read and written as the program says. */
-			if (!host_too(e->name))
+			if (!host_too(e->name)) {
 				wrong(e, i, 0x123456789000, "nobody's", false);
-			wrong(e, i, memory + OBJECT_BYTES, "past the end", false);
+				wrong(e, i, memory + OBJECT_BYTES, "past the end", false);
+			}
 			wrong(e, i, freed, "freed", false);
 			if (strstr(e->name, "D16") || strstr(e->name, "D32") || strstr(e->name, "Value"))
 				wrong(e, i, memory + 1, "misaligned", false);

@@ -33,6 +33,7 @@ static const struct {
 	{ "cuLaunchKernel", ARG(10) | ARG(11) },	/* the kernel has no parameters */
 	{ "cuLaunchCooperativeKernel", ARG(10) },
 	{ "cuLaunchHostFunc", ARG(3) },
+	{ "cuLinkComplete", ARG(3) },
 	{ "cuGraphGetNodes", ARG(2) },
 	{ "cuGraphGetRootNodes", ARG(2) },
 	{ "cuGraphGetEdges_v2", ARG(4) },

@@ -295,6 +295,11 @@ CUresult cuFuncGetParamInfo(CUfunction func, size_t i, size_t *offset, size_t *s
 
 CUresult cuKernelGetParamInfo(CUkernel kernel, size_t i, size_t *offset, size_t *size)
 {
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	if (e)
+		return e;
 	return param_info(kernel, i, offset, size);
 }
 

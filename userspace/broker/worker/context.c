@@ -125,6 +125,34 @@ void context_set_none(struct worker *w)
 	w->current_handle = 0;
 }
 
+CUresult context_borrow(struct worker *w, CUcontext *made)
+{
+	CUresult r;
+
+	*made = NULL;
+	if (w->current)
+		return CUDA_SUCCESS;
+	for (unsigned int i = 0; i < w->ndevices; i++)
+		if (w->primary[i])
+			return D.cuCtxSetCurrent(w->primary[i]->real);
+	r = D.cuDevicePrimaryCtxRetain(made, w->ordinals[0]);
+	if (r != CUDA_SUCCESS)
+		return r;
+	r = D.cuCtxSetCurrent(*made);
+	if (r != CUDA_SUCCESS)
+		D.cuDevicePrimaryCtxRelease(w->ordinals[0]);
+	return r;
+}
+
+void context_give_back(struct worker *w, CUcontext made)
+{
+	if (w->current)
+		return;
+	context_set_none(w);
+	if (made)
+		D.cuDevicePrimaryCtxRelease(w->ordinals[0]);
+}
+
 int worker_enter(struct worker *w, const struct vgpu_call *call)
 {
 	struct wctx *c;

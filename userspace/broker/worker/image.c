@@ -318,7 +318,7 @@ static CUresult param_info(bool kernel, void *object, size_t i, size_t *offset, 
 	return D.cuFuncGetParamInfo ? D.cuFuncGetParamInfo(object, i, offset, size) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
-static CUresult describe(struct worker *w, bool kernel, void *object, struct vgpu_kernel_reply *rp)
+static CUresult tell(struct worker *w, bool kernel, void *object, struct vgpu_kernel_reply *rp)
 {
 	int dev = w->ordinals[w->current ? w->current->device : 0];
 	size_t offset, size;
@@ -335,14 +335,30 @@ static CUresult describe(struct worker *w, bool kernel, void *object, struct vgp
 			rp->attributes[i] = 0;
 	}
 	while (rp->nparams < VGPU_PARAMS_MAX) {
-		if (param_info(kernel, object, rp->nparams, &offset, &size) != CUDA_SUCCESS)
-			break;
+		r = param_info(kernel, object, rp->nparams, &offset, &size);
+		if (r == CUDA_ERROR_INVALID_VALUE)
+			break;		/* that was the last */
+		if (r != CUDA_SUCCESS)
+			return r;
 		rp->params[rp->nparams].offset = offset;
 		rp->params[rp->nparams].size = size;
 		rp->nparams++;
 		rp->param_bytes = offset + size;
 	}
 	return CUDA_SUCCESS;
+}
+
+/* In a context: without one NVIDIA's driver tells a kernel's attributes, but not its parameters. */
+static CUresult describe(struct worker *w, bool kernel, void *object, struct vgpu_kernel_reply *rp)
+{
+	CUcontext made;
+	CUresult r = context_borrow(w, &made);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	r = tell(w, kernel, object, rp);
+	context_give_back(w, made);
+	return r;
 }
 
 void worker_hand_get_kernel(struct worker *w, const struct idm_message *m)

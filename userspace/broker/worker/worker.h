@@ -201,6 +201,12 @@ void context_settle(struct worker *w, struct wctx *c);
 /** The context is gone for the client: everything that ends with it leaves the tables. */
 void context_forget(struct worker *w, struct wctx *c);
 void context_set_none(struct worker *w);
+/*
+ * Some context is current for the driver until context_give_back(), also where the caller has none: one of the session's, or
+ * one *@made for it, else NULL.
+ */
+CUresult context_borrow(struct worker *w, CUcontext *made);
+void context_give_back(struct worker *w, CUcontext made);
 void stream_mark(struct wstream *s);
 void stream_unlist(struct wstream *s);
 /** The stream behind @h for hand-written decoders; marks nothing. @return 0 or IDM_ERROR_* */
