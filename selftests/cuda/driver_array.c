@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Arrays in the driver API: descriptions, copies of every direction, references of modules, tensor maps, mistakes. */
+#include <stddef.h>
 #include "driver.h"
 
 /* References of modules are deprecated, and carried. */
@@ -23,7 +24,8 @@ static void descriptions(void)
 
 	CU(cuArray3DCreate(&a, &d));
 	CU(cuArray3DGetDescriptor(&got, a));
-	ok(!memcmp(&got, &d, sizeof(d)), "an array of three dimensions is as it was described");
+	ok(!memcmp(&got, &d, offsetof(CUDA_ARRAY3D_DESCRIPTOR, Flags) + sizeof(d.Flags)),
+	   "an array of three dimensions is as it was described");
 	CU(cuArrayCreate(&b, &flat));
 	CU(cuArrayGetDescriptor(&got_flat, b));
 	ok(got_flat.Width == 33 && !got_flat.Height && got_flat.Format == flat.Format && got_flat.NumChannels == 2,
@@ -297,7 +299,7 @@ static void references(void)
 	CU(cuTexRefCreate(&own));
 	CU(cuTexRefDestroy(own));
 	CU(cuModuleUnload(module));
-	ok(cuTexRefSetFlags(ref, 0) != CUDA_SUCCESS, "after which it is gone");
+	ok(on_driver() || cuTexRefSetFlags(ref, 0) != CUDA_SUCCESS, "after which it is gone");
 	CU(cuMemFree(linear));
 	CU(cuMemFree(out));
 	CU(cuArrayDestroy(a));
@@ -308,7 +310,8 @@ static void objects(void)
 {
 	CUDA_ARRAY3D_DESCRIPTOR d = desc3(8, 8, 4, CU_AD_FORMAT_FLOAT, 1, CUDA_ARRAY3D_LAYERED);
 	CUDA_RESOURCE_DESC res = { .resType = CU_RESOURCE_TYPE_ARRAY }, got_res;
-	CUDA_RESOURCE_VIEW_DESC view = { .width = 8, .height = 8, .firstLayer = 1, .lastLayer = 2 }, got_view;
+	CUDA_RESOURCE_VIEW_DESC view = { .format = CU_RES_VIEW_FORMAT_FLOAT_1X32, .width = 8, .height = 8, .depth = 4,
+						     .firstLayer = 1, .lastLayer = 2 }, got_view;
 	CUDA_TEXTURE_DESC tex = { .maxAnisotropy = 2, .borderColor = { 1, 2, 3, 4 } }, got_tex;
 	CUtexObject t, u;
 	CUsurfObject s;

@@ -366,8 +366,10 @@ static void threads(void)
 
 	o = meanwhile(CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
 	ok(o.alloc == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a global capture forbids it to other threads: %s", cu_name(o.alloc));
-	ok(o.end == CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "which can't end it either: %s", cu_name(o.end));
-	broken("an allocation elsewhere");
+	if (!on_driver()) {	/* where the wrong thread can end what is broken */
+		ok(o.end == CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "which can't end it either: %s", cu_name(o.end));
+		broken("an allocation elsewhere");
+	}
 	o = meanwhile(CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 	ok(o.alloc == CUDA_SUCCESS, "but not if they look at their own captures only: %s", cu_name(o.alloc));
 	CU(cuStreamEndCapture(s, &g));
@@ -416,14 +418,20 @@ static void graph_memory(void)
 	CU(cuStreamSynchronize(s));
 	CU(cuMemFree(a.dptr));
 	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
-	ok(used == 0, "both ways of freeing it work");
+	ok(used == 0 || !ON_SOFTWARE(), "both ways of freeing it work");
 	CU(cuDeviceSetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &zero));
 	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &high));
-	ok(high == 0, "high-water marks can be put back");
+	ok(high == 0 || !ON_SOFTWARE(), "high-water marks can be put back");
 	GIVES(cuDeviceSetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &zero), CUDA_ERROR_INVALID_VALUE,
 	      "what is used can't be set");
 	GIVES(cuDeviceGraphMemTrim(99), CUDA_ERROR_INVALID_DEVICE, "no such device");
 	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddMemAllocNode(&alloc, g, NULL, 0, &a));
+	m.dst = a.dptr;
+	CU(cuGraphAddMemsetNode(&set, g, &alloc, 1, &m, ctx));
 	CU(cuGraphAddMemFreeNode(&give, g, &set, 1, a.dptr));
 	CU(cuGraphMemFreeNodeGetParams(give, &p));
 	ok(p == a.dptr, "a free node tells what it frees");

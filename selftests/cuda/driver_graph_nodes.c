@@ -457,9 +457,11 @@ static void user_objects(void)
 	CU(cuUserObjectCreate(&v, &by, end_of_object, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
 	CU(cuGraphCreate(&g, 0));
 	CU(cuGraphRetainUserObject(g, v, 2, 0));
-	OURS(cuGraphReleaseUserObject(g, v, 3), CUDA_ERROR_INVALID_VALUE, "more references than the graph has");
+	if (ON_SOFTWARE())
+		GIVES(cuGraphReleaseUserObject(g, v, 3), CUDA_ERROR_INVALID_VALUE, "more references than the graph has");
 	CU(cuGraphReleaseUserObject(g, v, 2));
-	OURS(cuUserObjectRelease(v, 2), CUDA_ERROR_INVALID_VALUE, "more than the program has");
+	if (ON_SOFTWARE())
+		GIVES(cuUserObjectRelease(v, 2), CUDA_ERROR_INVALID_VALUE, "more than the program has");
 	ok(ended == 1, "it is still there");
 	CU(cuUserObjectRelease(v, 1));
 	ok(ended_is(2), "until the last reference goes");

@@ -90,7 +90,7 @@ int main(void)
 	ok(out[0].a == 43 && out[1].a == 42, "also in a stream");
 	GIVES(cuFuncSetBlockShape(put, 0, 1, 1), CUDA_ERROR_INVALID_VALUE, "a block of nothing");
 	GIVES(cuParamSetSize(put, 1 << 20), CUDA_ERROR_INVALID_VALUE, "more parameters than there can be");
-	GIVES(cuParamSeti(put, -4, 0), CUDA_ERROR_INVALID_VALUE, "a parameter before the first");
+	OURS(cuParamSeti(put, -4, 0), CUDA_ERROR_INVALID_VALUE, "a parameter before the first");
 	GIVES(cuLaunchGrid(put, 0, 1), CUDA_ERROR_INVALID_VALUE, "a grid of nothing");
 	OURS(cuFuncSetSharedSize((CUfunction)stream, 0), CUDA_ERROR_INVALID_HANDLE, "no function");
 
@@ -103,7 +103,7 @@ int main(void)
 	ok(out[0].a == 7 && out[0].b == 0.5f, "a cooperative launch on a list of one device");
 	GIVES(cuLaunchCooperativeKernelMultiDevice(&list, 99, 0), CUDA_ERROR_INVALID_VALUE, "more devices than there are");
 	list.hStream = NULL;
-	GIVES(cuLaunchCooperativeKernelMultiDevice(&list, 1, 0), CUDA_ERROR_INVALID_VALUE, "a default stream");
+	OURS(cuLaunchCooperativeKernelMultiDevice(&list, 1, 0), CUDA_ERROR_INVALID_VALUE, "a default stream");
 
 	CU(cuCtxAttach(&attached, 0));
 	ok(attached == ctx, "attaching gives the current context");
@@ -132,12 +132,12 @@ int main(void)
 	size = sizeof(text);
 	CU(cuLogsDumpToMemory(&now, text, &size, 0));
 	ok(size == 0 && !text[0], "nothing new in the log");
-	GIVES(cuLogsCurrent(&now, 1), CUDA_ERROR_INVALID_VALUE, "flags for the log");
+	OURS(cuLogsCurrent(&now, 1), CUDA_ERROR_INVALID_VALUE, "flags for the log");
 	GIVES(cuLogsDumpToMemory(NULL, NULL, &size, 0), CUDA_ERROR_INVALID_VALUE, "a log to nowhere");
 	GIVES(cuLogsDumpToFile(NULL, "/no such folder/log", 0), CUDA_ERROR_INVALID_VALUE, "to a file that can't be");
 	CU(cuLogsUnregisterCallback(logs));
 	OURS(cuLogsUnregisterCallback(logs), CUDA_ERROR_INVALID_VALUE, "unregistering twice");
-	ok(messages == 0, "no message without an error");
+	ok(messages == 0 || on_driver(), "no message without an error");
 	CU(cuMemFree(d));
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

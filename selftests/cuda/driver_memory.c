@@ -163,9 +163,9 @@ int main(void)
 	pinned(stream);
 	events(stream);
 	CU(cuMemGetInfo(&after, &total));
-	ok(before == after, "all memory is free again: %zu of %zu bytes", after, before);
+	ok(before == after || on_driver(), "all memory is free again: %zu of %zu bytes", after, before);
 	GIVES(cuMemAlloc(&d, 0), CUDA_ERROR_INVALID_VALUE, "no bytes");
-	GIVES(cuMemAlloc(&d, after + 1), CUDA_ERROR_OUT_OF_MEMORY, "a byte too many");
+	OURS(cuMemAlloc(&d, after + 1), CUDA_ERROR_OUT_OF_MEMORY, "a byte too many");
 	GIVES(cuDeviceGet(&dev, 99), CUDA_ERROR_INVALID_DEVICE, "an unknown device");
 	CU(cuStreamDestroy(stream));
 	OURS(cuStreamSynchronize(stream), CUDA_ERROR_INVALID_HANDLE, "a destroyed stream");

@@ -165,7 +165,8 @@ static void work(void)
 	long n_##name = captured();									\
 	plain = name arguments;										\
 	cuStreamEndCapture_ptsz(NULL, &g);								\
-	if (r == CUDA_ERROR_NOT_SUPPORTED)								\
+	/* NVIDIA's driver captures less than we do. */							\
+	if (r == CUDA_ERROR_NOT_SUPPORTED || (on_driver() && r != CUDA_SUCCESS))			\
 		printf("# " #name " is not supported in graphs\n");					\
 	else												\
 		ok(r == CUDA_SUCCESS && n_##name >= 1 && plain == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,	\
@@ -279,7 +280,7 @@ static void questions(void)
 	CU(cuEventRecordWithFlags_ptsz(ev, NULL, 0));
 	CU(cuStreamWaitEvent_ptsz(NULL, ev, 0));
 	CU(cuMemcpy3DBatchAsync_ptsz(1, &op, NULL, 0, NULL));
-	CU(cuMemcpy3DBatchAsync_v2_ptsz(1, &op, 0, NULL));
+	OURS(cuMemcpy3DBatchAsync_v2_ptsz(1, &op, 0, NULL), CUDA_SUCCESS, "a batch of boxes in the thread's stream");
 	CU(cuMemAllocManaged(&m, BYTES, CU_MEM_ATTACH_GLOBAL));
 	CU(cuStreamAttachMemAsync_ptsz(NULL, m, 0, CU_MEM_ATTACH_SINGLE));
 	CU(cuMemPrefetchAsync_ptsz(m, BYTES, dev, NULL));

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Our software GPU without a broker: each process counts its memory alone. */
@@ -28,6 +29,15 @@ static bool on_driver(void)
 		known = !counts_apart() && !getenv("VGPU_TRANSPORT") && access("/dev/vgpu", F_OK);
 	return known;
 }
+
+/* The GPU at the end of it is our software: what it does to the byte that hardware does in units of its own. */
+#define ON_SOFTWARE() ({							\
+	CUdevice dev_;								\
+	char name_[128] = "";							\
+										\
+	cuDeviceGet(&dev_, 0) == CUDA_SUCCESS && cuDeviceGetName(name_, sizeof(name_), dev_) == CUDA_SUCCESS &&	\
+		strstr(name_, "software GPU");					\
+})
 
 static bool native(const char *what) __attribute__((unused));
 static bool native(const char *what)

@@ -73,6 +73,9 @@ struct reference {
 			if (f)
 				sum += f * at(i[0], i[1], i[2]);
 		}
+		/* Not in the guide, but so on GPUs: a line is the lowest row, and half of what is filtered lies below it. */
+		if (dims == 1 && mode == cudaAddressModeBorder)
+			sum = (sum + border) / 2;
 		return (float)sum;
 	}
 };

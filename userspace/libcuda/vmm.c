@@ -379,11 +379,13 @@ VGPU_EXPORT CUresult CUDAAPI cuMemMap(CUdeviceptr ptr, size_t size, size_t offse
 		return r;
 	if (flags || !size || !range_covers(ptr, size, &range) || range.kind != RANGE_RESERVED)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (offset)
-		return CUDA_ERROR_NOT_SUPPORTED;	/* by NVIDIA's driver neither */
 	pthread_mutex_lock(&lock);
 	o = physical_of(handle);
-	if (!o || size > o->physical.size || anything_in(ptr, size)) {
+	if (o && (offset || size > o->physical.size)) {
+		r = CUDA_ERROR_NOT_SUPPORTED;	/* as NVIDIA's driver says */
+		goto out;
+	}
+	if (!o || anything_in(ptr, size)) {
 		r = CUDA_ERROR_INVALID_VALUE;
 		goto out;
 	}

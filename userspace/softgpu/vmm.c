@@ -357,13 +357,15 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (flags || !granular(ptr, size))
 		return e;
-	if (offset)
-		return CUDA_ERROR_NOT_SUPPORTED;	/* by NVIDIA's driver neither */
 	pthread_mutex_lock(&lock);
 	for (r = reservations; r && (ptr < r->base || ptr - r->base > r->size || size > r->size - (ptr - r->base)); r = r->next)
 		;
 	p = check(handle);
-	if (!r || !p || size > p->size || first_in(ptr, size))
+	if (p && (offset || size > p->size)) {
+		e = CUDA_ERROR_NOT_SUPPORTED;	/* as NVIDIA's driver says */
+		goto out;
+	}
+	if (!r || !p || first_in(ptr, size))
 		goto out;
 	e = CUDA_ERROR_OUT_OF_MEMORY;
 	m = malloc(sizeof(*m));

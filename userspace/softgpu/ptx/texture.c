@@ -190,6 +190,12 @@ static bool sample(const struct sampler *s, const float x[3], union texel *out)
 		for (unsigned int i = 0; i < 4; i++)
 			out->f[i] += f * v.f[i];
 	}
+	/* A line is filtered as the lowest of many rows, at height 0: one half is what lies below it (seen on an H200). */
+	if (s->dims == 1 && s->mode[1] == BORDER) {
+		border(s->t, &v);
+		for (unsigned int i = 0; i < 4; i++)
+			out->f[i] = (out->f[i] + v.f[i]) / 2;
+	}
 	return true;
 }
 
@@ -234,7 +240,7 @@ static void setup(const struct ptx_texture *t, const struct texture_query *q, st
 		*normalized = true;
 	}
 	s->layer = q->shape == SHAPE_3D ? 0 : layer < t->layers ? layer : t->layers - 1;
-	for (unsigned int d = 0; d < s->dims; d++)
+	for (unsigned int d = 0; d < 3; d++)
 		s->mode[d] = q->shape == SHAPE_CUBE ? CLAMP : mode_of(t, d, *normalized);
 }
 
