@@ -210,6 +210,7 @@ def main():
     parser.add_argument("--no-copies", action="store_true", help="leave B4 out")
     parser.add_argument("--realtime", action="store_true",
                         help="every program under SCHED_FIFO: a busy machine measures as a quiet one (root; no B5)")
+    parser.add_argument("--json", metavar="FILE", help="where all values go (default bench.json in the build folder)")
     parser.add_argument("--gate", action="store_true", help="exit 1 if a judged target is missed")
     args = parser.parse_args()
     build = pathlib.Path(args.build).resolve()
@@ -264,10 +265,11 @@ def main():
     noisy = is_noisy(table)
     rows = judge(table, bool(noisy))
     report(table, rows, noisy, info, args.rounds)
-    with open(build / "bench.json", "w") as f:
+    values = args.json or build / "bench.json"
+    with open(values, "w") as f:
         json.dump({"machine": info, "rounds": args.rounds, "noisy": noisy, "targets": rows, "values": table.values},
                   f, indent=1)
-    print(f"\nall values: {build / 'bench.json'}")
+    print(f"\nall values: {values}")
     return 1 if args.gate and any(r["gate"] and not r["reached"] for r in rows) else 0
 
 

@@ -12,6 +12,8 @@ static const char ptx[] =
 	".address_size 64\n"
 	PTX_ADD;
 
+#define AGAIN	300
+
 static CUcontext ctx;
 static CUstream s, t;
 static CUfunction add;
@@ -383,6 +385,29 @@ static void threads(void)
 	CU(cuGraphDestroy(o.g));
 }
 
+/* What a graph had is given out again before word of its end is through. */
+static void given_out_again(void)
+{
+	CUDA_MEM_ALLOC_NODE_PARAMS a = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+				.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 } }, .bytesize = 1 << 16 };
+	CUdeviceptr plain;
+	CUgraphNode n;
+	int good = 0;
+	CUgraph g;
+
+	for (int i = 0; i < AGAIN; i++) {
+		CU(cuGraphCreate(&g, 0));
+		CU(cuGraphAddMemAllocNode(&n, g, NULL, 0, &a));
+		CU(cuGraphDestroy(g));
+		if (cuMemAlloc(&plain, 1 << 16) != CUDA_SUCCESS)
+			continue;
+		good += cuMemsetD8(plain, 1, 1 << 16) == CUDA_SUCCESS;
+		CU(cuMemFree(plain));
+	}
+	CU(cuCtxSynchronize());
+	ok(good == AGAIN, "memory that a graph had can be had at once: %d of %d times", good, AGAIN);
+}
+
 static void graph_memory(void)
 {
 	CUDA_MEM_ALLOC_NODE_PARAMS a = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -467,6 +492,7 @@ int main(void)
 	streams();
 	threads();
 	graph_memory();
+	given_out_again();
 	CU(cuMemFree(d));
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A client that always has work: launches kernels of about a millisecond, two ahead, for so many seconds, and says how many
 // were done. Two of them side by side show how a GPU is shared.
-//	share SECONDS
+//	share SECONDS [ROUNDS]		of such a size; found out if it is not given, which wants the GPU for itself
 #include <time.h>
 
 #include "runtime.h"
@@ -26,7 +26,7 @@ static double now(void)
 int main(int argc, char **argv)
 {
 	double seconds = argc > 1 ? atof(argv[1]) : 2, start;
-	int blocks, rounds = 64, done_ = 0, n = 0;
+	int blocks, rounds = argc > 2 ? atoi(argv[2]) : 64, done_ = 0, n = 0;
 	cudaEvent_t ahead[2];
 	float *p;
 
@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 	work<<<blocks, 1024>>>(p, rounds);
 	CUDA(cudaDeviceSynchronize());
 	/* As many rounds as take a millisecond here. */
-	for (;; rounds *= 2) {
+	for (; argc < 3; rounds *= 2) {
 		start = now();
 		work<<<blocks, 1024>>>(p, rounds);
 		CUDA(cudaDeviceSynchronize());

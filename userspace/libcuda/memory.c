@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "advice.h"
 #include "array.h"
@@ -16,6 +17,19 @@
 
 /* How often to ask for other memory when the worker's address is in use by host memory here. */
 #define CLASHES_MAX	16
+#define GONE_WAIT_MS	1000	/* for word from the worker that is on its way */
+
+/* Where a graph had its memory, and the dispatcher is about to be told that it has no more: the driver gave it out again. */
+static int insert(const struct range *r)
+{
+	int err = range_insert(r);
+
+	for (int i = 0; err == -EEXIST && i < GONE_WAIT_MS; i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		err = range_insert(r);
+	}
+	return err;
+}
 
 static CUresult note(uint64_t addr, uint64_t size, enum range_kind kind, void *owner)
 {
@@ -23,14 +37,14 @@ static CUresult note(uint64_t addr, uint64_t size, enum range_kind kind, void *o
 	struct range r = { .base = addr, .size = size, .kind = kind, .ctx = ctx, .owner = owner,
 			   .device = ctx ? context_device(ctx) : 0 };
 
-	return range_insert(&r) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+	return insert(&r) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }
 
 CUresult memory_note(uint64_t addr, uint64_t size, enum range_kind kind, void *owner)
 {
 	struct range r;
 
-	if (range_covers(addr, size, &r))
+	if (kind == RANGE_GLOBAL && range_covers(addr, size, &r))
 		return CUDA_SUCCESS;	/* a variable asked for twice */
 	if (reserve_addresses(addr, size))
 		return CUDA_ERROR_OUT_OF_MEMORY;

@@ -250,7 +250,7 @@ CUresult graph_note_memory(struct worker *w, CUgraph graph, CUdeviceptr addr, ui
 	struct hook *h;
 	CUresult r;
 
-	if (range_add(&w->ranges, addr, size, RANGE_GRAPH, 0, charge)) {
+	if (memory_range_add(w, addr, size, RANGE_GRAPH, 0, charge)) {
 		lease_uncharge(w, charge);
 		hook_refuse(w, id);
 		return CUDA_ERROR_OUT_OF_MEMORY;

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Device memory: allocations within the quota, and memset. */
+#include <errno.h>
+#include <time.h>
+
 #include "graph.h"
 
 /* What an allocation costs of the quota: drivers hand memory out in units of this or more. */
 #define CHARGE_UNIT 512ull
+#define GONE_WAIT_MS 1000	/* for word from the driver that is on its way */
 
 static bool charge_of(uint64_t size, uint64_t *charge)
 {
@@ -55,6 +59,22 @@ bool memory_charge(struct worker *w, uint64_t bytes)
 	return pool_release(w) && lease_charge(w, bytes);
 }
 
+/*
+ * The driver has given out memory that a graph had, and word that the graph has it no more is still on its way: a user
+ * object's end comes in a thread of the driver's.
+ */
+int memory_range_add(struct worker *w, uint64_t base, uint64_t size, enum range_kind kind, uint64_t owner, uint64_t charge)
+{
+	int rc = range_add(&w->ranges, base, size, kind, owner, charge);
+
+	for (int i = 0; rc == -EEXIST && hook_memories() && i < GONE_WAIT_MS; i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		hook_reap(w);
+		rc = range_add(&w->ranges, base, size, kind, owner, charge);
+	}
+	return rc;
+}
+
 CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, alloc_fn fn, void *arg, CUdeviceptr *out)
 {
 	uint64_t charge;
@@ -71,8 +91,7 @@ CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, 
 		fence_drain_frees(w);
 		r = fn(out, size, arg);
 	}
-	if (r == CUDA_SUCCESS && range_add(&w->ranges, *out, size, kind, kind == RANGE_ASYNC ? 0 : w->current_handle,
-					   charge)) {
+	if (r == CUDA_SUCCESS && memory_range_add(w, *out, size, kind, kind == RANGE_ASYNC ? 0 : w->current_handle, charge)) {
 		D.cuMemFree_v2(*out);
 		r = CUDA_ERROR_OUT_OF_MEMORY;
 	}

@@ -370,6 +370,8 @@ CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, 
 bool memory_charge(struct worker *w, uint64_t bytes);
 /** May the client's copies touch [addr, addr + len)? Its allocations and its part of the arena. */
 bool address_ok(struct worker *w, uint64_t addr, uint64_t len);
+/** range_add() of what the driver has just given out. */
+int memory_range_add(struct worker *w, uint64_t base, uint64_t size, enum range_kind kind, uint64_t owner, uint64_t charge);
 
 /** The fixed part of a payload, or a violation. For decoders by hand with variable length. */
 static inline bool payload_has(struct worker *w, const struct idm_message *m, size_t len)
