@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch at work, one step a process: timed, and with a checksum of what it computed.
+"""PyTorch at work, in steps: timed, and with a checksum of what each computed.
 
-Usage: torch_steps.py STEP      (torch_steps.py --list names them)
-Prints one line of JSON: step, unit, milliseconds of a repetition (median, least, most), checksum of the results, round
+Usage: torch_steps.py STEP…     (torch_steps.py --list names them)
+Prints a line of JSON for each: step, unit, milliseconds of a repetition (median, least, most), checksum of the results, round
 trips and posted messages of a repetition (null on NVIDIA's own library).
 Everything is made from fixed seeds; the networks are written out here, so that torch is all that is needed.
 """
@@ -263,21 +263,51 @@ def copies():
     return measure("256 MiB pageable in, pinned out and in", step, [device[:4096]], warm=2, count=5)
 
 
-STEPS = {f.__name__: f for f in (mlp, decode, graphs, resnet50_train, resnet50_infer, compiled, streams, copies, loader)}
+def other_process(to_child, from_child):
+    """Doubles what it is sent, in place: the memory is the parent's, opened by CUDA IPC."""
+    for t in iter(to_child.get, None):
+        t.mul_(2)
+        torch.cuda.synchronize()
+        del t
+        from_child.put(True)
+
+
+def multiprocess():
+    mp = torch.multiprocessing.get_context("spawn")
+    to_child, from_child = mp.Queue(), mp.Queue()
+    child = mp.Process(target=other_process, args=(to_child, from_child))
+    child.start()
+    x = torch.arange(1 << 20, dtype=torch.int64, device=DEVICE)
+
+    def step():
+        to_child.put(x)
+        from_child.get(timeout=60)
+
+    result = measure("8 MiB lent to another process and back", step, [x], warm=2, count=10)
+    to_child.put(None)
+    child.join(30)
+    if child.exitcode != 0:
+        sys.exit(f"the other process ended with status {child.exitcode}")
+    return result
+
+
+STEPS = {f.__name__: f for f in (mlp, decode, graphs, resnet50_train, resnet50_infer, compiled, streams, copies, loader, multiprocess)}
 
 
 def main():
     if sys.argv[1:] == ["--list"]:
         print(*STEPS, sep="\n")
         return 0
-    if len(sys.argv) != 2 or sys.argv[1] not in STEPS:
-        sys.exit(f"usage: torch_steps.py --list | {' | '.join(STEPS)}")
-    torch.manual_seed(1)
+    if len(sys.argv) < 2 or not set(sys.argv[1:]) <= set(STEPS):
+        sys.exit(f"usage: torch_steps.py --list | STEP…, of {' '.join(STEPS)}")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    result = STEPS[sys.argv[1]]()
-    result.update(step=sys.argv[1], torch=torch.__version__, device=torch.cuda.get_device_name())
-    print(json.dumps(result), flush=True)
+    for step in sys.argv[1:]:
+        torch.manual_seed(1)
+        result = STEPS[step]()
+        result.update(step=step, torch=torch.__version__, device=torch.cuda.get_device_name())
+        print(json.dumps(result), flush=True)
+        torch.cuda.empty_cache()
     return 0
 
 
