@@ -324,19 +324,20 @@ static void objects(void)
 	CU(cuTexObjectGetResourceDesc(&got_res, t));
 	CU(cuTexObjectGetTextureDesc(&got_tex, t));
 	CU(cuTexObjectGetResourceViewDesc(&got_view, t));
-	ok(got_res.res.array.hArray == a && !memcmp(&got_tex, &tex, sizeof(tex)) && got_view.lastLayer == 2,
+	ok(on_driver() || (got_res.res.array.hArray == a && !memcmp(&got_tex, &tex, sizeof(tex)) && got_view.lastLayer == 2),
 	   "a texture tells what it was made of");
 	CU(cuTexObjectCreate(&u, &res, &tex, NULL));
-	GIVES(cuTexObjectGetResourceViewDesc(&got_view, u), CUDA_ERROR_INVALID_VALUE, "a view of what was made without");
+	OURS(cuTexObjectGetResourceViewDesc(&got_view, u), CUDA_ERROR_INVALID_VALUE, "a view of what was made without");
 	GIVES(cuTexObjectCreate(NULL, &res, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "a texture to nowhere");
 	GIVES(cuTexObjectCreate(&s, NULL, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "a texture of nothing");
 	GIVES(cuTexObjectCreate(&s, &res, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a texture without a description");
 	view.lastLayer = 4;
-	GIVES(cuTexObjectCreate(&s, &res, &tex, &view), CUDA_ERROR_INVALID_VALUE, "a view of more layers than there are");
+	if (ON_SOFTWARE())
+		GIVES(cuTexObjectCreate(&s, &res, &tex, &view), CUDA_ERROR_INVALID_VALUE, "a view of more layers than there are");
 	tex.addressMode[0] = 9;
 	GIVES(cuTexObjectCreate(&s, &res, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "an unknown address mode");
 	tex.addressMode[0] = 0;
-	GIVES(cuSurfObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture is no surface");
+	OURS(cuSurfObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture is no surface");
 	CU(cuTexObjectDestroy(t));
 	CU(cuTexObjectDestroy(u));
 	OURS(cuTexObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture destroyed twice");
@@ -350,7 +351,7 @@ static void objects(void)
 	res.res.linear.format = CU_AD_FORMAT_FLOAT;
 	res.res.linear.numChannels = 1;
 	res.res.linear.sizeInBytes = 1 << 20;
-	GIVES(cuTexObjectCreate(&t, &res, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "a texture past the end of memory");
+	OURS(cuTexObjectCreate(&t, &res, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "a texture past the end of memory");
 	res.res.linear.sizeInBytes = 2048;
 	res.res.linear.devPtr = mem + 4;
 	GIVES(cuTexObjectCreate(&t, &res, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "one that is not aligned");
@@ -425,10 +426,10 @@ int main(void)
 	CU(cuDevicePrimaryCtxReset(dev));
 	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
 	CU(cuCtxSetCurrent(ctx));
-	GIVES(cuArray3DGetDescriptor(&got, a), CUDA_ERROR_INVALID_HANDLE, "an array after its context was reset");
-	GIVES(cuTexObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture after that");
+	OURS(cuArray3DGetDescriptor(&got, a), CUDA_ERROR_INVALID_HANDLE, "an array after its context was reset");
+	OURS(cuTexObjectDestroy(t), CUDA_ERROR_INVALID_VALUE, "a texture after that");
 	CU(cuMemGetInfo(&after, &total));
-	ok(before == after, "and its memory is free: %zu of %zu bytes", after, before);
+	ok(before == after || on_driver(), "and its memory is free: %zu of %zu bytes", after, before);
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();
 }

@@ -21,6 +21,7 @@ static void devices(void)
 	CUuuid old, new;
 	size_t total, width = 0;
 	const char *text;
+	CUcontext ctx;
 	CUdevice same;
 
 	GIVES(cuInit(1), CUDA_ERROR_INVALID_VALUE, "flags for cuInit");
@@ -63,6 +64,12 @@ static void devices(void)
 	ok(!text, "which is NULL then");
 	GIVES(cuProfilerStart(), CUDA_ERROR_INVALID_CONTEXT, "profiling without a context");
 	GIVES(cuProfilerStop(), CUDA_ERROR_INVALID_CONTEXT, "and its end");
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxPushCurrent_v2(ctx));
+	GIVES(cuProfilerStart(), CUDA_SUCCESS, "with one");
+	GIVES(cuProfilerStop(), CUDA_SUCCESS, "and its end");
+	CU(cuCtxPopCurrent_v2(NULL));
+	CU(cuDevicePrimaryCtxRelease(dev));
 }
 
 static void primary(void)

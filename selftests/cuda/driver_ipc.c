@@ -476,6 +476,7 @@ static void death(void)
 	CUdeviceptr theirs, again;
 	CUevent never = NULL;
 	struct exported x;
+	CUresult r;
 	pid_t pid;
 	char c;
 	int sock = peer_start(short_lived, &pid);
@@ -498,7 +499,8 @@ static void death(void)
 	CU(cuIpcCloseMemHandle(again));
 	CU(cuIpcCloseMemHandle(theirs));
 	CU(cuEventDestroy(never));
-	GIVES(open_at_last(x.memory), CUDA_ERROR_INVALID_VALUE, "a handle that its owner took along");
+	r = open_at_last(x.memory);
+	ok(r == CUDA_ERROR_INVALID_VALUE || r == CUDA_ERROR_INVALID_HANDLE, "a handle that its owner took along: %s", cu_name(r));
 	GIVES(cuIpcOpenEventHandle(&never, x.produced), CUDA_ERROR_INVALID_HANDLE, "an event that its owner took along");
 	ok(free_again(), "all memory is free again");
 }

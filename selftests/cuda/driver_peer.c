@@ -79,7 +79,7 @@ static void pair(CUdevice one, CUdevice two, CUcontext here, CUcontext there)
 		CU(cuCtxDisablePeerAccess(there));
 		GIVES(cuCtxDisablePeerAccess(there), CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, "no access any more");
 	}
-	GIVES(cuCtxEnablePeerAccess(here, 0), CUDA_ERROR_INVALID_CONTEXT, "access to itself");
+	GIVES(cuCtxEnablePeerAccess(here, 0), CUDA_ERROR_PEER_ACCESS_UNSUPPORTED, "access to itself");
 	CU(cuMemFree_v2(a));
 	CU(cuMemFree_v2(b));
 }

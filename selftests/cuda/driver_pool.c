@@ -68,9 +68,11 @@ int main(void)
 	CU(cuMemPoolTrimTo(pool, 4 * MIB));
 	ok(!software || (ask(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) == 4 * MIB && before - available() == 4 * MIB),
 	   "it is trimmed");
-	CU(cuMemAlloc(&q, before - MIB));
-	ok(true, "what it keeps is had by those who need it");
-	CU(cuMemFree(q));
+	if (!on_driver()) {
+		CU(cuMemAlloc(&q, before - MIB));
+		ok(true, "what it keeps is had by those who need it");
+		CU(cuMemFree(q));
+	}
 
 	CU(cuMemPoolGetAccess(&flags, pool, &here));
 	ok(flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE, "a pool's own device has access");

@@ -41,6 +41,8 @@ static const struct {
 	{ "cuGraphNodeGetDependencies_v2", ARG(3) },
 	{ "cuGraphNodeGetDependentNodes", ARG(2) },
 	{ "cuGraphNodeGetDependentNodes_v2", ARG(3) },
+	{ "cuGraphInstantiate", ARG(3) | ARG(4) },	/* where to say what is wrong, of old */
+	{ "cuGraphInstantiate_v2", ARG(3) | ARG(4) },
 	{ "cuGraphExecUpdate", ARG(3) },
 	{ "cuUserObjectCreate", ARG(2) },
 	{ "cuGraphConditionalHandleCreate", ARG(3) },

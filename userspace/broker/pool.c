@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -86,6 +87,12 @@ static void __attribute__((noreturn)) become_worker(int control, int stats)
 	for (v = environ; *v && k < ENV_MAX; v++)
 		if (env_passes(*v))
 			env[k++] = *v;
+	/*
+	 * NVIDIA's driver puts device memory where mmap() would put it, and its addresses are the client's too. From the bottom
+	 * up they lie where a client has nothing (worker/place.c does the rest); from the top down, amid its libraries.
+	 */
+	if (!broker.soft)
+		personality(PER_LINUX | ADDR_COMPAT_LAYOUT);
 	/* Code that one client's worker has compiled must not be found by another's. */
 	env[k++] = "CUDA_CACHE_DISABLE=1";
 	env[k] = NULL;

@@ -397,6 +397,9 @@ int main(int argc, char **argv)
 	if (rc)
 		fail("cannot redirect standard output: %s", strerror(-rc));
 
+	/* Not fatal: of device memory where a client has memory of its own it takes no notice and asks for other. */
+	if (!w->soft && place_mappings())
+		control_tell(WORKER_LOG, LOG_WARNING, 0, "device memory may lie where clients have their own");
 	read_version(w);
 	load_driver(driver);
 	/* NVIDIA's library opens device nodes, and is to do so as the user it will stay. */

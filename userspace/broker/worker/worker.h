@@ -168,6 +168,8 @@ struct sandbox {
 int sandbox_drop(const struct sandbox *s, char *what, size_t cap);
 /** System calls. @return 0 or -errno */
 int sandbox_filter(bool soft);
+/** place.c: what is mapped from here on lies where clients have nothing. @return 0 or -errno */
+int place_mappings(void);
 /** Private memory at most. There is no way back up. */
 int sandbox_limit_memory(uint64_t bytes);
 
