@@ -3,9 +3,11 @@
 
 import ctypes
 import hashlib
+import lzma
 import os
 import re
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -21,6 +23,18 @@ HARDWARE = ["-accel", "kvm", "-cpu", "host"]
 # For pods: a processor that sleeps although a task is ready on it is interrupted soon. Documentation/lab.rst says why it may.
 EMULATED_POD = "vgpu.pulse=50"
 TRIPLE_FAULT = re.compile(r"\(XEN\).*[Tt]riple fault")
+
+
+def bzimage_payload(path):
+    """The ELF image in a bzImage that is packed with xz, as Debian's are (Documentation/arch/x86/boot.rst)."""
+    with open(path, "rb") as f:
+        image = f.read()
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    offset += ((image[0x1f1] or 4) + 1) * 512
+    try:
+        return lzma.LZMADecompressor().decompress(image[offset:offset + length])
+    except lzma.LZMAError as e:
+        raise LabError(f"{path} is no kernel packed with xz: {e}") from e
 
 
 class Boot:
@@ -39,16 +53,26 @@ class Boot:
         self.tools = os.path.join(self.debian, "usr/lib/xen-4.17/bin")
         self.libraries = os.path.join(self.debian, "usr/lib/x86_64-linux-gnu")
 
+    def unpacked(self, name, packed, unpack):
+        """The file @name in the cache: what @unpack makes of @packed, made again when that is newer."""
+        path = os.path.join(self.cache, name)
+        if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(packed):
+            data = unpack(packed)
+            with open(path + f".{os.getpid()}", "wb") as out:
+                out.write(data)
+            os.rename(out.name, path)
+        return path
+
     def xen(self):
         """QEMU's multiboot loader wants the ELF image, not the compressed one."""
-        elf = os.path.join(self.cache, "xen.elf")
-        packed = os.path.join(self.debian, "boot/xen-4.17-amd64.gz")
-        if not os.path.exists(elf) or os.path.getmtime(elf) < os.path.getmtime(packed):
-            data = subprocess.run(["gzip", "-dc", packed], stdout=subprocess.PIPE, check=True).stdout
-            with open(elf + f".{os.getpid()}", "wb") as out:
-                out.write(data)
-            os.rename(out.name, elf)
-        return elf
+        return self.unpacked("xen.elf", os.path.join(self.debian, "boot/xen-4.17-amd64.gz"),
+                             lambda packed: subprocess.run(["gzip", "-dc", packed], stdout=subprocess.PIPE, check=True).stdout)
+
+    def dom0(self):
+        """dom0's kernel. Xen unpacks a bzImage itself, which takes an emulated machine four seconds; an ELF image it takes as it is."""
+        if self.dom0_kernel != self.kernel:
+            return self.dom0_kernel
+        return self.unpacked("vmlinux-" + self.release, self.kernel, bzimage_payload)
 
 
 PROBE_INIT = """#!/bin/busybox sh
@@ -113,7 +137,7 @@ class Machine:
         if icount:
             command += ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
         command += ["-kernel", boot.xen(), "-append", xen.strip()]
-        command += ["-initrd", f"{boot.dom0_kernel} console=hvc0 panic=-1 quiet loglevel=4 mitigations=off,{initrd}"]
+        command += ["-initrd", f"{boot.dom0()} console=hvc0 panic=-1 quiet loglevel=4 mitigations=off,{initrd}"]
         command += ["-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"]
         command += ["-serial", f"file:{self.console}", "-device", "virtio-serial-pci"]
         command += ["-chardev", f"socket,id=lab,path={port},server=on,wait=off"]
