@@ -131,7 +131,9 @@ class Machine:
         port = os.path.join(self.folder.name, "port")
         cpus = cpus or (min(os.cpu_count(), 4) if hardware else 1)
         self.console = os.path.join(self.folder.name, "console.log")
-        xen = f"console=com1 com1=115200,8n1 dom0_mem={dom0_memory}M dom0_max_vcpus=2 bootscrub=0 "
+        # No more of them than processors: on one, two that wait for each other double the time that a boot takes.
+        vcpus = min(cpus, 2)
+        xen = f"console=com1 com1=115200,8n1 dom0_mem={dom0_memory}M dom0_max_vcpus={vcpus} bootscrub=0 "
         xen += "guest_loglvl=all gnttab_max_frames=1024 gnttab_max_maptrack_frames=4096 " + xen_options
         command = [QEMU, *(HARDWARE if hardware else EMULATED), "-m", str(memory), "-smp", str(cpus)]
         if icount:
