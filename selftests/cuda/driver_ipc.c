@@ -63,8 +63,11 @@ static bool holds(CUdeviceptr d, unsigned int times, unsigned int base)
 	bool good = true;
 
 	CU(cuMemcpyDtoH(p, d, BYTES));
-	for (unsigned int i = 0; i < N && good; i++)
+	for (unsigned int i = 0; i < N && good; i++) {
 		good = p[i] == times * i + base;
+		if (!good)
+			printf("# word %u of %u is %u, not %u\n", i, N, p[i], times * i + base);
+	}
 	free(p);
 	return good;
 }

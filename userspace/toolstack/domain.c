@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <xenstore.h>
 
+#include "handles.h"
 #include "kaslr.h"
 #include "light.h"
 
@@ -91,7 +92,9 @@ static int create_new(struct light *l, libxl_domain_config *d, uint32_t *id, str
 		snprintf(moved, sizeof(moved), "/proc/self/fd/%d", fd);
 		b->kernel = moved;
 	}
+	handles_begin();
 	rc = libxl_domain_create_new(l->ctx, d, id, NULL, NULL);
+	handles_end();
 	b->kernel = kernel;
 	if (fd >= 0)
 		close(fd);
@@ -137,7 +140,7 @@ int vgpuxl_create_plan(struct vgpuxl_plan *plan, uint32_t *domid, struct vgpuxl_
 	else
 		*domid = id;
 out:
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	light_close(&l);
 	return ret;
 }
@@ -202,11 +205,13 @@ int vgpuxl_destroy(uint32_t domid, struct vgpuxl_error *e)
 
 	if (!domid)
 		return vgpuxl_error_set(e, EINVAL, "domain 0 is the machine itself: it is not destroyed");
+	handles_begin();
 	ret = simple(domid, libxl_domain_destroy, "destroy", e);
+	handles_end();
 	/* What is left is cleared away also if somebody else was faster. */
 	if ((!ret || ret == -ENOENT) && !vgpuxl_store_open(&xs, &other)) {
 		vgpuxl_zone_cleanup(xs, domid, &other);
-		xs_close(xs);
+		vgpuxl_store_close(xs);
 	}
 	return ret;
 }
@@ -322,7 +327,7 @@ int vgpuxl_wait(uint32_t domid, int timeout_ms, int cancel, enum vgpuxl_reason *
 out:
 	light_close(&l);
 out_xs:
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	return ret;
 }
 
@@ -357,7 +362,7 @@ int vgpuxl_list_domains(struct vgpuxl_domain **domains, unsigned int *n, struct 
 		return ret;
 	ret = light_open(&l, e);
 	if (ret) {
-		xs_close(xs);
+		vgpuxl_store_close(xs);
 		return ret;
 	}
 	info = libxl_list_domain(l.ctx, &found);
@@ -387,7 +392,7 @@ int vgpuxl_list_domains(struct vgpuxl_domain **domains, unsigned int *n, struct 
 	if (!ret)
 		vgpuxl_for_each(xs, count_device, &all);
 	light_close(&l);
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	if (ret) {
 		free(all.domains);
 		return ret;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "handles.h"
 #include "light.h"
 
 /* The first error is the cause, those after it only say what could not be done because of it. */
@@ -46,8 +47,13 @@ static const libxl_childproc_hooks hooks = { .chldowner = libxl_sigchld_owner_li
 
 int light_open(struct light *l, struct vgpuxl_error *e)
 {
+	int rc;
+
 	*l = (struct light){ .logger = { .vmessage = take_message, .progress = no_progress } };
-	if (libxl_ctx_alloc(&l->ctx, LIBXL_VERSION, 0, &l->logger)) {
+	handles_begin();
+	rc = libxl_ctx_alloc(&l->ctx, LIBXL_VERSION, 0, &l->logger);
+	handles_end();
+	if (rc) {
 		l->ctx = NULL;
 		return vgpuxl_error_set(e, geteuid() ? EPERM : ENODEV, "cannot reach Xen%s%s: %s", l->text[0] ? ": " : "",
 					l->text, geteuid() ? "run this as root" :
@@ -59,8 +65,10 @@ int light_open(struct light *l, struct vgpuxl_error *e)
 
 void light_close(struct light *l)
 {
+	handles_begin();
 	if (l->ctx)
 		libxl_ctx_free(l->ctx);
+	handles_end();
 	l->ctx = NULL;
 }
 

@@ -115,7 +115,7 @@ int vgpuxl_reap(volatile int *stop, struct vgpuxl_error *e)
 		return ret;
 	if (!xs_watch(xs, "@releaseDomain", "release")) {
 		ret = vgpuxl_error_set(e, errno, "cannot watch for ending domains in xenstore: %s", strerror(errno));
-		xs_close(xs);
+		vgpuxl_store_close(xs);
 		return ret;
 	}
 
@@ -140,7 +140,7 @@ int vgpuxl_reap(volatile int *stop, struct vgpuxl_error *e)
 		sweep.waiting = false;
 		vgpuxl_for_each(xs, sweep_one, &sweep);
 	}
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	return ret;
 }
 

@@ -7,17 +7,27 @@
 #include <string.h>
 #include <xenstore.h>
 
+#include "handles.h"
 #include "vgpuxl.h"
 
 int vgpuxl_store_open(struct xs_handle **xs, struct vgpuxl_error *e)
 {
+	handles_begin();
 	*xs = xs_open(0);
+	handles_end();
 	if (*xs)
 		return 0;
 	if (errno == EACCES || errno == EPERM)
 		return vgpuxl_error_set(e, errno, "cannot talk to xenstore: %s: run this as root", strerror(errno));
 	return vgpuxl_error_set(e, errno ? errno : ENODEV, "cannot talk to xenstore: %s: this must be dom0 of a running "
 				"Xen, with xenstored started (systemctl start xen)", strerror(errno));
+}
+
+void vgpuxl_store_close(struct xs_handle *xs)
+{
+	handles_begin();
+	xs_close(xs);
+	handles_end();
 }
 
 static bool read_path(struct xs_handle *xs, uint32_t t, char *buf, unsigned int size, const char *path)

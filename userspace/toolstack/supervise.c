@@ -116,7 +116,7 @@ static void take_over(struct supervisor *s, uint32_t domid)
 		s->plan->entries = entries;
 		s->plan->n = n;
 	}
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 }
 
 static int rename_away(struct supervisor *s, uint32_t domid, struct vgpuxl_error *e)
@@ -173,7 +173,7 @@ static int cleanup(uint32_t domid, struct vgpuxl_error *e)
 	if (ret)
 		return ret;
 	ret = vgpuxl_zone_cleanup(xs, domid, e);
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	return ret;
 }
 

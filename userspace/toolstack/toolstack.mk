@@ -3,7 +3,7 @@
 # libvgpuxl, vgpuctl, the front-end of xl, and the block script. Needs libxen-dev; runs in dom0.
 
 TOOLSTACK     := userspace/toolstack
-VGPUXL_SRC    := $(addprefix $(TOOLSTACK)/,entry.c config.c store.c device.c list.c reap.c light.c plan.c kaslr.c domain.c disk.c supervise.c)
+VGPUXL_SRC    := $(addprefix $(TOOLSTACK)/,entry.c config.c store.c device.c list.c reap.c light.c handles.c plan.c kaslr.c domain.c disk.c supervise.c)
 VGPUCTL_SRC   := $(addprefix $(TOOLSTACK)/vgpuctl/,main.c create.c device.c broker.c list.c top.c watch.c follow.c)
 XL_SRC	      := $(TOOLSTACK)/xl/front.c $(TOOLSTACK)/vgpuctl/follow.c
 TOOLSTACK_LIBS := -lxlutil -lxenlight -lxenstore -lxentoollog

@@ -238,8 +238,9 @@ int vgpuxl_supervise(struct vgpuxl_plan *plan, uint32_t *domid, int cancel, vgpu
 
 struct xs_handle;
 
-/** Connect to xenstore; needs root in dom0. Close with xs_close(). */
+/** Connect to xenstore; needs root in dom0. Close with vgpuxl_store_close(). */
 int vgpuxl_store_open(struct xs_handle **xs, struct vgpuxl_error *e);
+void vgpuxl_store_close(struct xs_handle *xs);
 
 /** Find a domain by name or number; -ENOENT if there is none. */
 int vgpuxl_domain_find(struct xs_handle *xs, const char *name, uint32_t *domid, struct vgpuxl_error *e);

@@ -184,7 +184,7 @@ static int find(const char *name, uint32_t *domid)
 
 	if (!ret) {
 		ret = vgpuxl_domain_find(xs, name, domid, &e);
-		xs_close(xs);
+		vgpuxl_store_close(xs);
 	}
 	return ret ? fail(e.text) : 0;
 }

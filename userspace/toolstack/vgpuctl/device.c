@@ -102,7 +102,7 @@ int attach_command(int argc, char **argv)
 		if (!ret)
 			told(json, "attached to", zone, device.devid);
 	}
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	return ret;
 }
 
@@ -137,7 +137,7 @@ int detach_command(int argc, char **argv)
 		fail(e.text);
 	else
 		ret = told(json, "detached from", zone, device.devid);
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	return ret;
 }
 
@@ -184,7 +184,7 @@ static int set_zone(const char *name, uint32_t devid, const struct vgpuxl_entry 
 		ret = vgpuxl_device_find(xs, zone, devid, &device, &e);
 	if (!ret)
 		ret = vgpuxl_device_set(xs, &device, entry, which, &e);
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	return ret ? fail(e.text) : 0;
 }
 
@@ -234,7 +234,7 @@ static int for_domain(const char *name, uint32_t *domid)
 
 	if (!ret) {
 		ret = vgpuxl_domain_find(xs, name, domid, &e);
-		xs_close(xs);
+		vgpuxl_store_close(xs);
 	}
 	return ret ? fail(e.text) : 0;
 }

@@ -95,7 +95,7 @@ struct json_object *gather(bool quiet)
 	devices = json_object_object_get(all, "devices");
 	if (devices)
 		vgpuxl_for_each(xs, add_from_store, devices);
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	return all;
 }
 
@@ -260,7 +260,7 @@ int show_command(int argc, char **argv)
 		return fail("show: which zone? vgpuctl show DOMAIN (or local:NAME)");
 	if (strncmp(argv[i], "local:", 6) && !vgpuxl_store_open(&xs, &e)) {
 		ret = vgpuxl_domain_find(xs, argv[i], &zone, &e);
-		xs_close(xs);
+		vgpuxl_store_close(xs);
 		if (ret)
 			return fail(e.text);
 	}

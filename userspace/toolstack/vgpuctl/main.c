@@ -110,7 +110,7 @@ static int daemon_command(int argc, char **argv)
 	/* Tell here, not in a log, what a user can mend. */
 	if (vgpuxl_store_open(&xs, &e))
 		return fail(e.text);
-	xs_close(xs);
+	vgpuxl_store_close(xs);
 	lock = vgpuxl_daemon_lock(&e);
 	if (lock < 0)
 		return fail(e.text);

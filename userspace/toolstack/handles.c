@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * libxenlight destroys a domain in a child of fork() that goes on with the library: it opens a handle, which takes a lock of
+ * libxentoolcore's, and locks a file. If another thread has that lock or that file just then, the child waits for ever, and
+ * with it whoever waits for the child. So what forks, and what holds such things, is done by one thread at a time.
+ */
+#include <pthread.h>
+
+#include "handles.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static __thread unsigned int depth;
+
+void handles_begin(void)
+{
+	if (!depth++)
+		pthread_mutex_lock(&lock);
+}
+
+void handles_end(void)
+{
+	if (!--depth)
+		pthread_mutex_unlock(&lock);
+}
