@@ -317,9 +317,10 @@ void arena_pin(struct worker *w)
 
 uint64_t arena_piece(struct worker *w, const void *at, uint64_t len)
 {
-	unsigned int i;
+	/* A copy that is waited for in the driver asks too, while another thread dispatches and may add to it (block.c). */
+	unsigned int n = __atomic_load_n(&w->narena, __ATOMIC_ACQUIRE);
 
-	for (i = 0; !w->soft && i < w->narena; i++) {
+	for (unsigned int i = 0; !w->soft && i < n; i++) {
 		const char *end = (char *)w->arena[i].addr + w->arena[i].size;
 
 		if ((const char *)at >= (char *)w->arena[i].addr && (const char *)at < end)
@@ -339,7 +340,7 @@ int arena_mapped(void *opaque, void *addr, uint64_t size)
 		w->arena[n].addr = addr;
 		w->arena[n].size = size;
 		w->arena[n].pinned = false;
-		w->narena++;
+		__atomic_store_n(&w->narena, n + 1, __ATOMIC_RELEASE);
 	}
 	arena_pin(w);
 	return 0;

@@ -139,6 +139,26 @@ void worker_hand_copy_h2d(struct worker *w, const struct idm_message *m)
 	answer_later(w, m, s, NULL, 0, false);
 }
 
+/*
+ * A copy from the device that has to wait, made by the dispatching thread. @dst: NULL for one into the reply
+ * @return false if this thread may not wait, and nothing has been done
+ */
+static bool wait_here(struct worker *w, const struct idm_message *m, struct wstream *s, char *dst)
+{
+	const struct vgpu_copy_d2h q = *(const struct vgpu_copy_d2h *)m->payload;	/* gone from block_begin() on */
+	const struct idm_header hdr = m->header;
+	char small[IDM_PAYLOAD_MAX];
+	CUresult r;
+
+	if (!block_begin(w, s->ctx))
+		return false;
+	r = to_host(w, dst ? dst : small, q.src, q.dst.size, NULL);
+	block_end();
+	output_forward(w);
+	worker_reply(w, &hdr, &q.call, 0, r, dst ? NULL : small, dst ? 0 : q.dst.size);
+	return true;
+}
+
 void worker_hand_copy_d2h(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_copy_d2h *q = m->payload;
@@ -177,17 +197,8 @@ void worker_hand_copy_d2h(struct worker *w, const struct idm_message *m)
 		worker_reply(w, &m->header, &q->call, 0, r, in_reply ? small : NULL, in_reply ? q->dst.size : 0);
 		return;
 	}
-	if (s == &s->ctx->legacy && !q->async && wants_reply(m) && block_begin(w, s->ctx)) {
-		struct idm_header hdr = m->header;
-		struct vgpu_copy_d2h c = *q;
-		char small[IDM_PAYLOAD_MAX];
-
-		r = to_host(w, in_reply ? small : dst, c.src, c.dst.size, NULL);
-		block_end();
-		output_forward(w);
-		worker_reply(w, &hdr, &c.call, 0, r, in_reply ? small : NULL, in_reply ? c.dst.size : 0);
+	if (s == &s->ctx->legacy && !q->async && wants_reply(m) && wait_here(w, m, s, dst))
 		return;
-	}
 	if (in_reply) {
 		dst = malloc(q->dst.size);
 		if (!dst)

@@ -21,7 +21,7 @@ static void start(struct worker *w, const struct idm_message *m, struct wait *f)
 	fence_start(w, f);
 }
 
-/* For a wait in the dispatching thread: what the reply needs, since the message may be gone afterwards. */
+/* For a wait in the dispatching thread: what the reply needs, since the message is gone from block_begin() on. */
 struct caller {
 	struct idm_header hdr;
 	struct vgpu_call call;
@@ -44,6 +44,7 @@ static void waited(struct worker *w, const struct caller *c, CUresult r)
 void worker_hand_cuCtxSynchronize(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuCtxSynchronize *q = m->payload;
+	struct caller caller;
 	struct wait *f;
 	CUresult r;
 	int err;
@@ -55,12 +56,11 @@ void worker_hand_cuCtxSynchronize(struct worker *w, const struct idm_message *m)
 		return done(w, m, err, 0);
 	if (!w->current || context_idle(w->current))
 		return done(w, m, 0, D.cuCtxSynchronize());
+	caller = caller_of(m);
 	if (block_begin(w, w->current)) {
-		struct caller c = caller_of(m);
-
 		r = D.cuCtxSynchronize();
 		block_end();
-		return waited(w, &c, r);
+		return waited(w, &caller, r);
 	}
 	f = fence_context(w->current, &r);
 	if (!f)
@@ -71,8 +71,10 @@ void worker_hand_cuCtxSynchronize(struct worker *w, const struct idm_message *m)
 void worker_hand_cuStreamSynchronize(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuStreamSynchronize *q = m->payload;
+	struct caller caller;
 	struct wstream *s;
 	struct wait *f;
+	CUstream real;
 	CUresult r;
 	int err;
 
@@ -85,15 +87,16 @@ void worker_hand_cuStreamSynchronize(struct worker *w, const struct idm_message 
 		return done(w, m, err, 0);
 	if (s == &s->ctx->legacy ? legacy_idle(s->ctx) : stream_idle(s))
 		return done(w, m, 0, D.cuStreamSynchronize(s->real));
+	caller = caller_of(m);
+	real = s->real;
+	__atomic_add_fetch(&s->waits, 1, __ATOMIC_RELAXED);	/* from here on it is not destroyed */
 	if (block_begin(w, s->ctx)) {
-		struct caller c = caller_of(m);
-
-		__atomic_add_fetch(&s->waits, 1, __ATOMIC_RELAXED);
-		r = D.cuStreamSynchronize(s->real);
+		r = D.cuStreamSynchronize(real);
 		fence_let_go(&s->waits);
 		block_end();
-		return waited(w, &c, r);
+		return waited(w, &caller, r);
 	}
+	__atomic_sub_fetch(&s->waits, 1, __ATOMIC_RELAXED);
 	f = fence_stream(s, &r);
 	if (!f)
 		return done(w, m, 0, r);
@@ -103,6 +106,8 @@ void worker_hand_cuStreamSynchronize(struct worker *w, const struct idm_message 
 void worker_hand_cuEventSynchronize(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuEventSynchronize *q = m->payload;
+	struct caller caller;
+	struct wevent *event;
 	struct wctx *owner;
 	struct handle *e;
 	struct wait *f;
@@ -122,17 +127,17 @@ void worker_hand_cuEventSynchronize(struct worker *w, const struct idm_message *
 	owner = e->ctx ? context_find(w, e->ctx) : NULL;
 	if (r != CUDA_ERROR_NOT_READY || !owner)
 		return done(w, m, 0, r == CUDA_ERROR_NOT_READY ? D.cuEventSynchronize(e->object) : r);
+	caller = caller_of(m);
+	event = e->aux;
+	__atomic_add_fetch(&event->refs, 1, __ATOMIC_RELAXED);
 	if (block_begin(w, owner)) {
-		struct caller c = caller_of(m);
-		struct wevent *event = e->aux;
-
-		__atomic_add_fetch(&event->refs, 1, __ATOMIC_RELAXED);
 		r = D.cuEventSynchronize(event->real);
 		event_put(event);
 		block_end();
-		return waited(w, &c, r);
+		return waited(w, &caller, r);
 	}
-	f = fence_event(owner, e->aux);
+	f = fence_event(owner, event);
+	event_put(event);
 	if (!f)
 		return done(w, m, 0, CUDA_ERROR_OUT_OF_MEMORY);
 	start(w, m, f);
