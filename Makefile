@@ -20,7 +20,9 @@ WARN	  := -Wall -Wextra -Werror -Wno-unused-parameter -Wmissing-prototypes -Wstr
 CPPFLAGS_ := -D_GNU_SOURCE -Iuapi -Iuserspace/idm -Iuserspace/cuda -I$(B)/gen -isystem $(CUDA)/include
 CFLAGS_	  := -std=gnu11 -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN) $(CFLAGS)
 ASAN	  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
-TSAN	  := -fsanitize=thread -fno-omit-frame-pointer -O1
+TSAN	  := -fsanitize=thread -Wno-tsan -fno-omit-frame-pointer -O1
+# ThreadSanitizer leaves little of the address space: what works with a worker under it keeps to that.
+LOW	  := -DIDM_LOW_SLOTS -DSG_HEAP_BASE=0x001000000000ull
 
 # The first thing make does: see that all it needs is installed (scripts/deps, a moment when it is). NO_DEPS=1: not.
 ifneq ($(and $(if $(NO_DEPS),,1),$(filter-out clean help gpu-check,$(or $(MAKECMDGOALS),all))),)
@@ -56,6 +58,9 @@ $(B)/asan/%.o: %.c | $(GENERATED)
 $(B)/tsan/%.o: %.c | $(GENERATED)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(CFLAGS-$(*D)) $(TSAN) -MMD -MP -c -o $@ $<
+$(B)/low/%.o: %.c | $(GENERATED)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(CFLAGS-$(*D)) $(LOW) -MMD -MP -c -o $@ $<
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -88,7 +93,7 @@ check-unit: $(UNIT_TESTS)
 	@scripts/check --programs $(UNIT_TESTS)
 
 .PHONY: test-programs list-unit-tests
-test-programs: $(UNIT_TESTS) $(BENCH_PROGRAMS) selftest-programs driver-tests
+test-programs: $(UNIT_TESTS) $(BENCH_PROGRAMS) selftest-programs driver-tests watched
 list-unit-tests:
 	@echo $(UNIT_TESTS)
 

@@ -15,6 +15,19 @@ $(B)/bin/vgpu-worker: $(WORKER_SRC:%.c=$(B)/%.o) $(B)/gen/worker_gen.o $(B)/libi
 
 PRODUCTS += $(B)/bin/vgpu-broker $(B)/bin/vgpu-worker
 
+# A worker under ThreadSanitizer with a broker, a shim and a software GPU that suit it: VGPU_BUILD=build/low, for
+# scripts/vgpu-local and selftests/run-local's section `races`.
+WATCHED := $(B)/low/bin/vgpu-worker $(B)/low/bin/vgpu-broker $(B)/low/lib/libcuda.so.1 $(B)/low/softgpu/libsoftgpu.so
+$(B)/low/bin/vgpu-worker: $(WORKER_SRC:%.c=$(B)/tsan/%.o) $(B)/tsan/$(BROKER_DIR)/tests/tsan.o \
+		$(B)/gen/worker_gen.c $(B)/tsan/libidm.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(TSAN) -I$(BROKER_DIR)/worker -o $@ $^ -lseccomp -ldl
+$(B)/low/bin/vgpu-broker: $(B)/bin/vgpu-broker
+	@mkdir -p $(@D)
+	ln -sfn ../../bin/vgpu-broker $@
+.PHONY: watched
+watched: $(WATCHED)
+
 # Each test with the files it tests, all with sanitizers.
 BROKER_TESTS := test_handles test_ranges test_latch test_quota test_ipc test_sandbox
 $(B)/tests/broker-test_handles: $(B)/asan/$(BROKER_DIR)/worker/handles.o

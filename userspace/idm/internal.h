@@ -145,11 +145,15 @@ void idm_local_layout(struct idm_layout *l, uint32_t request_size, uint32_t repl
 void idm_page_end(struct idm_session *page, const char *reason);
 
 /*
- * ThreadSanitizer keeps its shadow where the arenas would be. Only this library's own tests run under it, both
- * sides of them, so the slots may differ there.
+ * ThreadSanitizer keeps its shadow where the arenas would be. Only tests run under it, and both sides of them are
+ * compiled so, or with IDM_LOW_SLOTS: the slots may differ there.
  */
-#if defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__) || defined(IDM_LOW_SLOTS)
 #define IDM_SLOT(i)	(0x7e8000000000ull + (i) * 0x001000000000ull)
+#else
+#define IDM_SLOT(i)	IDM_ARENA_SLOT(i)
+#endif
+#if defined(__SANITIZE_THREAD__)
 /*
  * With both sides in one process the arena has one address and the rings have two, so ThreadSanitizer cannot see that
  * the ring's indices order what is in the arena.
@@ -159,7 +163,6 @@ void __tsan_release(void *p);
 #define idm_arena_acquire(base)	__tsan_acquire(base)
 #define idm_arena_release(base)	__tsan_release(base)
 #else
-#define IDM_SLOT(i)	IDM_ARENA_SLOT(i)
 #define idm_arena_acquire(base)	((void)(base))
 #define idm_arena_release(base)	((void)(base))
 #endif

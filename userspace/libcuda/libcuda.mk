@@ -29,6 +29,12 @@ $(B)/lib/libcuda.so.1: $(SHIM_EXPORTS) $(B)/libidm.a userspace/libcuda/exports.m
 
 PRODUCTS += $(B)/lib/libcuda.so.1
 
+# The same for a worker under ThreadSanitizer (broker.mk).
+$(B)/low/lib/libcuda.so.1: $(SHIM_EXPORTS) $(B)/low/libidm.a userspace/libcuda/exports.map
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic \
+		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_EXPORTS) $(B)/low/libidm.a -l:libcrypto.a
+
 SHIM_TESTS := $(addprefix $(B)/tests/libcuda-,integrity image range object)
 UNIT_TESTS += $(SHIM_TESTS)
 SHIM_TEST_OF = $(B)/asan/userspace/libcuda/tests/test_$(1).o

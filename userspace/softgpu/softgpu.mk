@@ -28,6 +28,12 @@ $(SOFTGPU_LIB): $(SOFTGPU_OBJ)
 
 PRODUCTS += $(SOFTGPU_LIB)
 
+# The same for a worker under ThreadSanitizer (broker.mk).
+SOFTGPU_LOW := $(B)/low/softgpu/libsoftgpu.so
+$(SOFTGPU_LOW): $(patsubst $(B)/userspace/%,$(B)/low/userspace/%,$(SOFTGPU_OBJ))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,--no-undefined -o $@ $^ -lzstd -llz4 -lm
+
 # Tests: these files with sanitizers, linked into each program; the interpreter as it is (it has its own tests).
 SOFTGPU_TESTS := $(notdir $(basename $(wildcard userspace/softgpu/tests/test_*.c)))
 SOFTGPU_OTHER_OBJ := $(filter-out $(SOFTGPU_SRC:%.c=$(B)/%.o),$(SOFTGPU_OBJ))
@@ -38,8 +44,8 @@ $(SOFTGPU_TESTS:%=$(B)/tests/softgpu-%): $(B)/tests/softgpu-%: $(B)/asan/userspa
 	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ -lzstd -llz4 -lm
 
 # The queues under ThreadSanitizer, too; no kernel runs in that test.
-$(B)/tsan/userspace/softgpu/%.o: CFLAGS-userspace/softgpu += -DSG_HEAP_BASE=0x001000000000ull
-$(B)/tsan/userspace/softgpu/%.o: CFLAGS-userspace/softgpu/tests += -DSG_HEAP_BASE=0x001000000000ull
+$(B)/tsan/userspace/softgpu/%.o: CFLAGS-userspace/softgpu += $(LOW)
+$(B)/tsan/userspace/softgpu/%.o: CFLAGS-userspace/softgpu/tests += $(LOW)
 $(B)/tests/softgpu-tsan-test_streams: $(B)/tsan/userspace/softgpu/tests/test_streams.o \
 		$(SOFTGPU_SRC:%.c=$(B)/tsan/%.o) $(SOFTGPU_OTHER_OBJ)
 	@mkdir -p $(@D)
