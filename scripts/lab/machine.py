@@ -83,33 +83,39 @@ PROBE_INIT = """#!/bin/busybox sh
 """
 
 
+def probe(boot, accelerator, timeout):
+    """Does a guest run so, and could it have guests of its own?"""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Archive()
+        archive.symlink("/bin", "usr/bin")  # where the archive puts what belongs in /bin
+        archive.file("/bin/busybox", "/bin/busybox")
+        archive.text("/init", PROBE_INIT, 0o755)
+        archive.device("/dev/console", 0o600, 5, 1)
+        initrd = os.path.join(folder, "initrd")
+        with open(initrd, "wb") as out:
+            archive.write(out)
+        command = [QEMU, *accelerator, "-m", "256", "-kernel", boot.kernel, "-initrd", initrd]
+        command += ["-append", "console=ttyS0 quiet panic=-1", "-display", "none", "-monitor", "none"]
+        command += ["-serial", "stdio", "-no-reboot", "-nodefaults"]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+    return b"PROBE-OK" in done.stdout
+
+
 def kvm_works(boot):
     """True if KVM really ran a guest with nested virtualisation. That /dev/kvm opens says nothing."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
         model = re.search(r"model name.*", f.read())
-    key = f"{os.uname()} {boot.release} {model and model[0]} {os.stat('/dev/kvm').st_ctime}"
+    key = f"{PROBE_INIT} {os.uname()} {boot.release} {model and model[0]} {os.stat('/dev/kvm').st_ctime}"
     memo = os.path.join(boot.cache, "kvm." + hashlib.sha256(key.encode()).hexdigest()[:16])
     if not os.path.exists(memo):
-        with tempfile.TemporaryDirectory() as folder:
-            archive = Archive()
-            archive.file("/bin/busybox", "/bin/busybox")
-            archive.text("/init", PROBE_INIT, 0o755)
-            archive.device("/dev/console", 0o600, 5, 1)
-            initrd = os.path.join(folder, "initrd")
-            with open(initrd, "wb") as out:
-                archive.write(out)
-            command = [QEMU, *HARDWARE, "-m", "256", "-kernel", boot.kernel, "-initrd", initrd]
-            command += ["-append", "console=ttyS0 quiet panic=-1", "-display", "none", "-monitor", "none"]
-            command += ["-serial", "stdio", "-no-reboot", "-nodefaults"]
-            try:
-                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
-                works = b"PROBE-OK" in done.stdout
-            except subprocess.TimeoutExpired:
-                works = False
-            with open(memo, "w", encoding="ascii") as out:
-                out.write("yes" if works else "no")
+        works = probe(boot, HARDWARE, int(os.environ.get("VGPU_LAB_PROBE_SECONDS", "20")))
+        with open(memo, "w", encoding="ascii") as out:
+            out.write("yes" if works else "no")
     with open(memo, encoding="ascii") as f:
         return f.read() == "yes"
 
