@@ -299,7 +299,8 @@ static void references(void)
 	CU(cuTexRefCreate(&own));
 	CU(cuTexRefDestroy(own));
 	CU(cuModuleUnload(module));
-	ok(on_driver() || cuTexRefSetFlags(ref, 0) != CUDA_SUCCESS, "after which it is gone");
+	if (!on_driver())
+		ok(cuTexRefSetFlags(ref, 0) != CUDA_SUCCESS, "after which it is gone");
 	CU(cuMemFree(linear));
 	CU(cuMemFree(out));
 	CU(cuArrayDestroy(a));
@@ -324,8 +325,9 @@ static void objects(void)
 	CU(cuTexObjectGetResourceDesc(&got_res, t));
 	CU(cuTexObjectGetTextureDesc(&got_tex, t));
 	CU(cuTexObjectGetResourceViewDesc(&got_view, t));
-	ok(on_driver() || (got_res.res.array.hArray == a && !memcmp(&got_tex, &tex, sizeof(tex)) && got_view.lastLayer == 2),
-	   "a texture tells what it was made of");
+	if (!on_driver())
+		ok(got_res.res.array.hArray == a && !memcmp(&got_tex, &tex, sizeof(tex)) && got_view.lastLayer == 2,
+		   "a texture tells what it was made of");
 	CU(cuTexObjectCreate(&u, &res, &tex, NULL));
 	OURS(cuTexObjectGetResourceViewDesc(&got_view, u), CUDA_ERROR_INVALID_VALUE, "a view of what was made without");
 	GIVES(cuTexObjectCreate(NULL, &res, &tex, NULL), CUDA_ERROR_INVALID_VALUE, "a texture to nowhere");
