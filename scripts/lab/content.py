@@ -281,8 +281,6 @@ def dom0(tree, boot, kernel, pod_archive, dom0_programs, script, drivers):
     archive.symlink("/lab/softgpu/libcuda.so.1", "libsoftgpu.so")
     archive.file("/lab/modules/vgpu-back.ko", tree.product(drivers, "vgpu-back.ko"))
     archive.file("/lab/pod/kernel", kernel.path, 0o644)
-    if os.path.exists(kernel.path + ".relocs"):
-        archive.file("/lab/pod/kernel.relocs", kernel.path + ".relocs", 0o644)
     if kernel.image:
         archive.file("/lab/pod/root.squashfs", kernel.image)
         archive.file("/lab/pod/content.squashfs", pod_archive)

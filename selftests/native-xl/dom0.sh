@@ -5,7 +5,7 @@
 # no pod is up at first.
 
 mkdir -p /run/t
-for part in tap counters isolation; do
+for part in tap counters isolation place; do
 	# shellcheck disable=SC1090
 	. "/lab/script/$part.sh"
 done
@@ -133,6 +133,7 @@ LAB_CREATE="vgpuctl create"
 check "a pod is made by vgpuctl" pod_create 2 gpu=0,memory=64,weight=3,sessions=5
 export LAB_CREATE="xl create"
 check "both have the same nodes and permissions in xenstore" same_nodes
+check "and each its kernel where chance put it" moved "$(text_at 1)" "$(text_at 2)"
 pod_destroy 2
 check "xl list -l tells the configuration" sh -c 'xl list -l pod1 | grep "\"memory_mib\": 64"'
 

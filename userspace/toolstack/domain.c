@@ -5,13 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <xenstore.h>
 
 #include "handles.h"
-#include "kaslr.h"
 #include "light.h"
 
 #define BACKEND_TIMEOUT_MS	10000	/* probing takes milliseconds; the rest is for a driver domain that loads the module */
@@ -73,34 +71,6 @@ static int check_backends(struct xs_handle *xs, const struct vgpuxl_plan *plan, 
 	return local_backend(plan) ? vgpuxl_backend_present(e) : 0;
 }
 
-/* A PVH domain's kernel is moved to a random address, if it can be. */
-static int create_new(struct light *l, libxl_domain_config *d, uint32_t *id, struct vgpuxl_error *e)
-{
-	libxl_domain_build_info *b = &d->b_info;
-	char *kernel = b->kernel, moved[32];
-	struct stat ramdisk = { 0 };
-	int fd = -1, rc, ret = 0;
-
-	if (d->c_info.type == LIBXL_DOMAIN_TYPE_PVH && kernel) {
-		if (b->ramdisk && stat(b->ramdisk, &ramdisk))
-			ramdisk.st_size = 0;	/* creation itself will tell */
-		ret = kaslr_kernel(kernel, b->cmdline, b->target_memkb * 1024ull, ramdisk.st_size, &fd, e);
-		if (ret)
-			return ret;
-	}
-	if (fd >= 0) {
-		snprintf(moved, sizeof(moved), "/proc/self/fd/%d", fd);
-		b->kernel = moved;
-	}
-	handles_begin();
-	rc = libxl_domain_create_new(l->ctx, d, id, NULL, NULL);
-	handles_end();
-	b->kernel = kernel;
-	if (fd >= 0)
-		close(fd);
-	return rc ? not_made(l, e, rc, d->c_info.name, "libxenlight refuses") : 0;
-}
-
 int vgpuxl_create_plan(struct vgpuxl_plan *plan, uint32_t *domid, struct vgpuxl_error *e)
 {
 	const char *name = plan->d.c_info.name;
@@ -108,7 +78,7 @@ int vgpuxl_create_plan(struct vgpuxl_plan *plan, uint32_t *domid, struct vgpuxl_
 	struct xs_handle *xs;
 	struct light l;
 	uint32_t id = INVALID_DOMID;
-	int ret;
+	int rc, ret;
 
 	*domid = INVALID_DOMID;
 	ret = light_open(&l, e);
@@ -131,9 +101,13 @@ int vgpuxl_create_plan(struct vgpuxl_plan *plan, uint32_t *domid, struct vgpuxl_
 	if (ret)
 		goto out;
 	l.text[0] = '\0';
-	ret = create_new(&l, &plan->d, &id, e);
-	if (ret)
+	handles_begin();
+	rc = libxl_domain_create_new(l.ctx, &plan->d, &id, NULL, NULL);
+	handles_end();
+	if (rc) {
+		ret = not_made(&l, e, rc, name, "libxenlight refuses");
 		goto out;
+	}
 	ret = attach_all(xs, plan, id, e);
 	if (ret)
 		vgpuxl_destroy(id, &undo);

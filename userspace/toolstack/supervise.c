@@ -100,10 +100,6 @@ static void take_over(struct supervisor *s, uint32_t domid)
 			say(s, LOG_WARNING, "domain %u restarts with the configuration that it had at first: %s", domid, l.text);
 			libxl_domain_config_dispose(&now);
 		} else {
-			/* Not the kernel: what was booted may be a moved copy, which is gone (kaslr.c). */
-			free(now.b_info.kernel);
-			now.b_info.kernel = s->plan->d.b_info.kernel;
-			s->plan->d.b_info.kernel = NULL;
 			libxl_domain_config_dispose(&s->plan->d);
 			s->plan->d = now;
 		}

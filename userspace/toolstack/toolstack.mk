@@ -3,13 +3,13 @@
 # libvgpuxl, vgpuctl, the front-end of xl, and the block script. Needs libxen-dev; runs in dom0.
 
 TOOLSTACK     := userspace/toolstack
-VGPUXL_SRC    := $(addprefix $(TOOLSTACK)/,entry.c config.c store.c device.c list.c reap.c light.c handles.c plan.c kaslr.c domain.c disk.c supervise.c)
+VGPUXL_SRC    := $(addprefix $(TOOLSTACK)/,entry.c config.c store.c device.c list.c reap.c light.c handles.c plan.c domain.c disk.c supervise.c)
 VGPUCTL_SRC   := $(addprefix $(TOOLSTACK)/vgpuctl/,main.c create.c device.c broker.c list.c top.c watch.c follow.c)
 XL_SRC	      := $(TOOLSTACK)/xl/front.c $(TOOLSTACK)/vgpuctl/follow.c
 TOOLSTACK_LIBS := -lxlutil -lxenlight -lxenstore -lxentoollog
 
 PRODUCTS += $(B)/bin/vgpuctl $(B)/bin/vgpu-xl $(B)/bin/vgpu-block $(B)/lib/libvgpuxl.so $(B)/bin/vgpuxl-example
-UNIT_TESTS += $(B)/tests/toolstack-config $(B)/tests/toolstack-kaslr
+UNIT_TESTS += $(B)/tests/toolstack-config
 
 # The version of the interface; it changes when a program built against the one before could not run.
 VGPUXL_SONAME := libvgpuxl.so.1
@@ -45,9 +45,5 @@ $(B)/bin/vgpuxl-example: $(TOOLSTACK)/example.c $(B)/lib/libvgpuxl.so
 $(B)/tests/toolstack-config: $(addprefix $(B)/asan/$(TOOLSTACK)/,test_config.o entry.o config.o)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ $(TOOLSTACK_LIBS)
-
-$(B)/tests/toolstack-kaslr: $(addprefix $(B)/asan/$(TOOLSTACK)/,test_kaslr.o kaslr.o entry.o)
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^
 
 $(addprefix $(B)/$(TOOLSTACK)/,vgpuctl/%.o xl/%.o): CPPFLAGS_ += -I$(TOOLSTACK) -I$(TOOLSTACK)/vgpuctl

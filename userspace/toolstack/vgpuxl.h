@@ -25,8 +25,8 @@
  *
  * Files: entry.c (one device's description), config.c (a domain's configuration file), store.c (access to xenstore),
  * device.c (attach, change and detach), list.c (what there is), reap.c (what dead domains leave behind), light.c
- * (access to libxenlight), plan.c (from a configuration to libxenlight's), kaslr.c (a kernel at a random address), domain.c (a
- * domain's life), disk.c, supervise.c (what follows when a domain ends).
+ * (access to libxenlight), plan.c (from a configuration to libxenlight's), domain.c (a domain's life), disk.c,
+ * supervise.c (what follows when a domain ends).
  */
 #ifndef VGPUXL_H
 #define VGPUXL_H
