@@ -21,8 +21,8 @@ CPPFLAGS_ := -D_GNU_SOURCE -Iuapi -Iuserspace/idm -Iuserspace/cuda -I$(B)/gen -i
 CFLAGS_	  := -std=gnu11 -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN) $(CFLAGS)
 ASAN	  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
 TSAN	  := -fsanitize=thread -Wno-tsan -fno-omit-frame-pointer -O1
-# ThreadSanitizer leaves little of the address space: what works with a worker under it keeps to that.
-LOW	  := -DIDM_LOW_SLOTS -DSG_HEAP_BASE=0x001000000000ull
+# ThreadSanitizer leaves little of the address space: the software GPU of what runs under it keeps to that.
+LOW	  := -DSG_HEAP_BASE=0x001000000000ull
 
 # The first thing make does: see that all it needs is installed (scripts/deps, a moment when it is). NO_DEPS=1: not.
 ifneq ($(and $(if $(NO_DEPS),,1),$(filter-out clean help gpu-check,$(or $(MAKECMDGOALS),all))),)

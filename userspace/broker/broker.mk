@@ -15,8 +15,8 @@ $(B)/bin/vgpu-worker: $(WORKER_SRC:%.c=$(B)/%.o) $(B)/gen/worker_gen.o $(B)/libi
 
 PRODUCTS += $(B)/bin/vgpu-broker $(B)/bin/vgpu-worker
 
-# A worker under ThreadSanitizer with a broker, a shim and a software GPU that suit it: VGPU_BUILD=build/low, for
-# scripts/vgpu-local and selftests/run-local's section `races`.
+# Worker and shim under ThreadSanitizer, and a software GPU that suits them: VGPU_BUILD=build/low for scripts/vgpu-local, in
+# selftests/run-local's section `races`.
 WATCHED := $(B)/low/bin/vgpu-worker $(B)/low/bin/vgpu-broker $(B)/low/lib/libcuda.so.1 $(B)/low/softgpu/libsoftgpu.so
 $(B)/low/bin/vgpu-worker: $(WORKER_SRC:%.c=$(B)/tsan/%.o) $(B)/tsan/$(BROKER_DIR)/tests/tsan.o \
 		$(B)/gen/worker_gen.c $(B)/tsan/libidm.a

@@ -5,9 +5,8 @@ IDM_SRC := $(addprefix userspace/idm/,arena.c client.c error.c local.c ring.c se
 IDM_TESTS := $(notdir $(basename $(wildcard userspace/idm/tests/test_*.c)))
 
 $(B)/libidm.a: $(IDM_SRC:%.c=$(B)/%.o)
-$(B)/low/libidm.a: $(IDM_SRC:%.c=$(B)/low/%.o)
 $(B)/tsan/libidm.a: $(IDM_SRC:%.c=$(B)/tsan/%.o)
-$(B)/libidm.a $(B)/low/libidm.a $(B)/tsan/libidm.a:
+$(B)/libidm.a $(B)/tsan/libidm.a:
 	@rm -f $@
 	ar rcs $@ $^
 

@@ -145,10 +145,10 @@ void idm_local_layout(struct idm_layout *l, uint32_t request_size, uint32_t repl
 void idm_page_end(struct idm_session *page, const char *reason);
 
 /*
- * ThreadSanitizer keeps its shadow where the arenas would be. Only tests run under it, and both sides of them are
- * compiled so, or with IDM_LOW_SLOTS: the slots may differ there.
+ * ThreadSanitizer keeps its shadow where the arenas would be. Only tests run under it, both sides of them, so the slots may
+ * differ there.
  */
-#if defined(__SANITIZE_THREAD__) || defined(IDM_LOW_SLOTS)
+#if defined(__SANITIZE_THREAD__)
 #define IDM_SLOT(i)	(0x7e8000000000ull + (i) * 0x001000000000ull)
 #else
 #define IDM_SLOT(i)	IDM_ARENA_SLOT(i)

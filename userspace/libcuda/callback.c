@@ -81,7 +81,7 @@ static void record_put(struct record *r)
 {
 	r->next = idle;
 	idle = r;
-	pending--;
+	__atomic_sub_fetch(&pending, 1, __ATOMIC_RELAXED);	/* read without the lock */
 }
 
 static struct record *record_of(uint64_t id)
@@ -217,7 +217,7 @@ static CUresult enqueue(uint64_t stream, const struct record *what)
 		r->data = what->data;
 		rq.ticket = ++r->ticket;
 		rq.id = (uint64_t)rq.ticket << 32 | r->index;
-		pending++;
+		__atomic_add_fetch(&pending, 1, __ATOMIC_RELAXED);
 		pthread_cond_signal(&some);
 	}
 	pthread_mutex_unlock(&lock);

@@ -29,11 +29,20 @@ $(B)/lib/libcuda.so.1: $(SHIM_EXPORTS) $(B)/libidm.a userspace/libcuda/exports.m
 
 PRODUCTS += $(B)/lib/libcuda.so.1
 
-# The same for a worker under ThreadSanitizer (broker.mk).
-$(B)/low/lib/libcuda.so.1: $(SHIM_EXPORTS) $(B)/low/libidm.a userspace/libcuda/exports.map
+# The same under ThreadSanitizer, for a worker under it (broker.mk). Whatever loads it must have libtsan preloaded.
+$(B)/tsan/gen/%.o: $(B)/gen/%.c $(CUDA_GEN)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic \
-		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_EXPORTS) $(B)/low/libidm.a -l:libcrypto.a
+	$(CC) $(CPPFLAGS_) -Iuserspace/libcuda $(CFLAGS_) $(CFLAGS-gen/$*) $(TSAN) -MMD -MP -c -o $@ $<
+SHIM_TSAN := $(patsubst $(B)/%,$(B)/tsan/%,$(SHIM_OBJS))
+$(B)/tsan/gen/shim.o: $(SHIM_TSAN) $(B)/gen/trace.syms
+	ld -r -o $@.tmp $(SHIM_TSAN)
+	objcopy --redefine-syms=$(B)/gen/trace.syms $@.tmp $@
+	@rm -f $@.tmp
+SHIM_TSAN_EXPORTS := $(addprefix $(B)/tsan/gen/,shim.o trace_gen.o resolve_gen.o)
+$(B)/low/lib/libcuda.so.1: $(SHIM_TSAN_EXPORTS) $(B)/tsan/libidm.a userspace/libcuda/exports.map
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(TSAN) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,-Bsymbolic \
+		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_TSAN_EXPORTS) $(B)/tsan/libidm.a -l:libcrypto.a
 
 SHIM_TESTS := $(addprefix $(B)/tests/libcuda-,integrity image range object)
 UNIT_TESTS += $(SHIM_TESTS)
