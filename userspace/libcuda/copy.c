@@ -265,11 +265,7 @@ static CUresult from_device(void *dst, uint64_t src, size_t n, uint64_t stream, 
 		r = call_replyv(VGPU_MSG_cuMemcpyDtoH_v2, &iov, 1, dst, n, &got);
 		if (r == CUDA_SUCCESS && got != n)
 			return session_failed(-EPROTO);
-		if (r == CUDA_SUCCESS && thread_self()->latched) {
-			r = thread_self()->latched;
-			thread_self()->latched = 0;
-		}
-		return r;
+		return r == CUDA_SUCCESS ? latched_take(thread_self()) : r;
 	}
 	return staged_from_device(&rq, dst, n);
 }

@@ -85,8 +85,9 @@ void object_delete(void *p)
 	if (object_gone)
 		object_gone(o);
 	pthread_mutex_lock(&lock);
-	o->type = VGPU_H_NONE;
-	o->wire = 0;
+	/* Others may be looking, to find that it is none of theirs. */
+	__atomic_store_n(&o->type, VGPU_H_NONE, __ATOMIC_RELAXED);
+	__atomic_store_n(&o->wire, 0, __ATOMIC_RELAXED);
 	if (nfree++)
 		objects[last_free].next_free = o - objects;
 	else

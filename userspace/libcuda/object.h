@@ -106,7 +106,7 @@ static inline void *object_by_handle(uint64_t wire)
 {
 	struct object *o = &objects[VGPU_HANDLE_INDEX(wire) % OBJECTS];
 
-	return wire && o->wire == wire ? o : NULL;
+	return wire && __atomic_load_n(&o->wire, __ATOMIC_RELAXED) == wire ? o : NULL;
 }
 
 static inline uint64_t object_wire(const void *o)
@@ -120,7 +120,7 @@ static inline struct object *object_get(const void *p, enum vgpu_handle_type typ
 	uintptr_t offset = (uintptr_t)p - (uintptr_t)objects;
 	struct object *o = (struct object *)(uintptr_t)p;
 
-	if (!objects || offset >= OBJECTS * sizeof(*o) || offset % sizeof(*o) || o->type != type)
+	if (!objects || offset >= OBJECTS * sizeof(*o) || offset % sizeof(*o) || __atomic_load_n(&o->type, __ATOMIC_RELAXED) != type)
 		return NULL;
 	return o;
 }

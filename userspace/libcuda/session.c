@@ -233,9 +233,10 @@ CUresult call_begin(struct vgpu_call *call, bool need_context)
 CUresult call_result(struct thread *t, const struct idm_response *response, bool results)
 {
 	CUresult r = CUDA_SUCCESS;
+	int latched;
 
 	if (response->latched)
-		t->latched = response->latched;
+		__atomic_store_n(&t->latched, response->latched, __ATOMIC_RELAXED);
 	switch (response->error) {
 	case IDM_ERROR_NONE:
 		break;
@@ -260,12 +261,13 @@ CUresult call_result(struct thread *t, const struct idm_response *response, bool
 	default:
 		r = CUDA_ERROR_UNKNOWN;
 	}
-	if (t->latched && r == CUDA_SUCCESS && !results) {
-		r = t->latched;
-		t->latched = 0;
-	} else if (t->latched == (int)r) {
-		t->latched = 0;		/* told now */
-	}
+	latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
+	if (!latched)
+		return r;
+	if (r == CUDA_SUCCESS && !results)
+		r = latched_take(t);
+	else if (latched == (int)r)	/* told now */
+		__atomic_compare_exchange_n(&t->latched, &latched, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	return r;
 }
 

@@ -44,7 +44,7 @@ struct thread {
 	uint32_t depth;
 	struct object *stack[CONTEXT_STACK];	/* current is stack[depth - 1] */
 	uint64_t stack_wire[CONTEXT_STACK];	/* their handles: another thread may end a context, and its place comes again */
-	int latched;		/* an asynchronous error that came with an answer that had to succeed */
+	int latched;		/* an asynchronous error that came with an answer that had to succeed; atomic: others take answers, too */
 	CUstreamCaptureMode capture_mode;
 	bool in_callback;	/* runs a host function, which may not wait for the GPU */
 	uint32_t posted, waited, refused;	/* counts for trace.c */
@@ -81,6 +81,13 @@ static inline struct thread *thread_self(void)
 	struct thread *t = thread_current;
 
 	return __builtin_expect(t != NULL, 1) ? t : thread_new();
+}
+
+/** The asynchronous error that @t is to be told, once. */
+static inline CUresult latched_take(struct thread *t)
+{
+	return __atomic_load_n(&t->latched, __ATOMIC_RELAXED) ? (CUresult)__atomic_exchange_n(&t->latched, 0, __ATOMIC_RELAXED) :
+								CUDA_SUCCESS;
 }
 
 static inline struct object *context_current(const struct thread *t)

@@ -62,14 +62,14 @@ void staging_init(void)
 /* The answer to a request nobody waited for; a failure is kept for the thread that sent it. */
 static int reap(struct slot *s)
 {
-	int err = idm_wait(shim.client, &s->pending);
+	int err = idm_wait(shim.client, &s->pending), none = 0;
 	CUresult r;
 
 	if (err)
 		return err;
 	r = call_result(s->thread, &s->pending.response, true);
-	if (r != CUDA_SUCCESS && !s->thread->latched)
-		s->thread->latched = r;
+	if (r != CUDA_SUCCESS)
+		__atomic_compare_exchange_n(&s->thread->latched, &none, r, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	return 0;
 }
 

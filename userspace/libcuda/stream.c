@@ -128,7 +128,7 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamSynchronize(CUstream hStream)
 	CUresult r = call_cuStreamSynchronize(hStream);
 
 	/* The question itself was counted, and the next one need not be asked. */
-	if (o && r == CUDA_SUCCESS && o->stream.sent == sent + 1)
+	if (o && r == CUDA_SUCCESS && __atomic_load_n(&o->stream.sent, __ATOMIC_RELAXED) == sent + 1)
 		__atomic_store_n(&o->stream.idle, sent + 1, __ATOMIC_RELAXED);
 	managed_after();
 	return r;
