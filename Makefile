@@ -9,6 +9,8 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
+# The tree stays as it was cloned.
+export PYTHONDONTWRITEBYTECODE := 1
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xen-vgpu
 CUDA  ?= $(CACHE)/cuda

@@ -186,7 +186,9 @@ static void exited(struct process *p, int status)
 		uint32_t kills = cgroup_oom_kills(p->cgroup);
 
 		if (p->own_cgroup) {
-			p->oom = kills;
+			/* Its end may be heard of before the inotify of cgroup.c. */
+			if (kills != p->oom)
+				process_oom(p, kills);
 			/* What it left behind in its cgroup ends with it, unless it was only one of several there. */
 			cgroup_kill(p->cgroup, SIGKILL);
 		}

@@ -74,7 +74,7 @@ $(filter-out $(CUDA_PTDS_TESTS:%=$(CUDA_TESTS)/obj/%.o),$(CUDA_C_TESTS:%=$(CUDA_
 # What driver_sweep sweeps: every entry point of the table that works here.
 $(B)/gen/sweep_gen.h: $(CUDA_TESTS_DIR)/gen_sweep.py $(CUDA_TBL) userspace/cuda/gen.py $(CUDA)/include/cuda.h
 	@mkdir -p $(@D)
-	PYTHONDONTWRITEBYTECODE=1 python3 $< --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $@ --cc "$(CC)"
+	python3 $< --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $@ --cc "$(CC)"
 $(CUDA_TESTS)/obj/driver_sweep.o: $(B)/gen/sweep_gen.h
 
 # A libcuda.so to link with, as the toolkit's stub: the names these programs use, and the soname.

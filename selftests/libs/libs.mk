@@ -14,7 +14,7 @@ LIBS_FLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Wno-deprecat
 	     -isystem $(CUDA_LIBS)/cu13/include -isystem $(CUDA_LIBS)/cudnn/include -isystem $(CUDA)/include
 
 $(B)/gen/null_gen.c: $(CUDA_TBL) $(LIBS_DIR)/gen_null.py userspace/cuda/gen.py $(CUDA)/include/cuda.h
-	PYTHONDONTWRITEBYTECODE=1 python3 $(LIBS_DIR)/gen_null.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $@ --cc "$(CC)"
+	python3 $(LIBS_DIR)/gen_null.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $@ --cc "$(CC)"
 
 $(NULLGPU): $(addprefix $(B)/$(LIBS_DIR)/,nullgpu.o device.o cubin.o ptx.o) $(B)/gen/null_gen.o
 	@mkdir -p $(@D)

@@ -14,7 +14,7 @@ SHIM_OBJS := $(SHIM_NAMES:%=$(B)/userspace/libcuda/%.o) \
 # Between a program's call and the shim's function is the export that can trace it: see gen_trace.py.
 $(B)/gen/trace_gen.c $(B)/gen/trace.syms &: $(CUDA_TBL) userspace/cuda/gen_trace.py userspace/cuda/gen.py $(CUDA)/include/cuda.h
 	@mkdir -p $(B)/gen
-	PYTHONDONTWRITEBYTECODE=1 python3 userspace/cuda/gen_trace.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $(B)/gen --cc "$(CC)"
+	python3 userspace/cuda/gen_trace.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $(B)/gen --cc "$(CC)"
 $(B)/gen/shim.o: $(SHIM_OBJS) $(B)/gen/trace.syms
 	ld -r -o $@.tmp $(SHIM_OBJS)
 	objcopy --redefine-syms=$(B)/gen/trace.syms $@.tmp $@
