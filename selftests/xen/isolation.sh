@@ -7,7 +7,7 @@
 background() {
 	bg_pod=$1 bg_name=$2
 	shift 2
-	rm -f "/run/t/$bg_name.in"
+	rm -f "/run/t/$bg_name.in" "/run/t/$bg_name"
 	mkfifo "/run/t/$bg_name.in"
 	timeout 240 podexec run "pod$bg_pod" "$@" <>"/run/t/$bg_name.in" >"/run/t/$bg_name" 2>&1 &
 	echo $! >"/run/t/$bg_name.pid"
