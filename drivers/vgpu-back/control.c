@@ -116,7 +116,10 @@ static void serve_ring(struct vgpu_back *back)
 
 	if (eoi)
 		vgpu_count(spurious_events, 1);
+	/* For a spurious event it asks which processor this is, and means the answer to last. */
+	preempt_disable();
 	xen_irq_lateeoi(back->irq, eoi);
+	preempt_enable();
 	return;
 
 broken:
