@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="systems: L,T,D,O,O1,ptx,contended,cost")
-    parser.add_argument("--driver", metavar="FILE", help="NVIDIA's libcuda.so.1, in place of the software GPU (no B9: its images hold no code)")
+    parser.add_argument("--driver", metavar="FILE", help="NVIDIA's libcuda.so.1, in place of the software GPU (no B9: its images are for the software GPU)")
     parser.add_argument("--no-copies", action="store_true", help="leave B4 out")
     parser.add_argument("--realtime", action="store_true",
                         help="every program under SCHED_FIFO: a busy machine measures as a quiet one (root; no B5)")

@@ -499,6 +499,48 @@ static void picture(void)
 	CU(cuGraphDestroy(g));
 }
 
+static void CUDA_CB count(void *data)
+{
+	++*(int *)data;
+}
+
+/* Nodes by the hundred, one below the other: selftests/run-local counts, by VGPU_TRACE, that none is waited for. */
+static void many(void)
+{
+	unsigned int one_more = 1, start = 1000;
+	void *params[] = { &d, &one_more };
+	CUDA_KERNEL_NODE_PARAMS k = one(add, params);
+	CUDA_MEMSET_NODE_PARAMS s = { .dst = d, .elementSize = 4, .width = 1, .height = 1, .value = start };
+	CUDA_MEMCPY3D out = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = d, .dstMemoryType = CU_MEMORYTYPE_HOST,
+			      .dstHost = pinned, .WidthInBytes = 4, .Height = 1, .Depth = 1 };
+	CUgraphNode last, twice[2];
+	int called = 0;
+	CUDA_HOST_NODE_PARAMS h = { count, &called };
+	CUgraph g;
+
+	*pinned = 0;
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddMemsetNode(&last, g, NULL, 0, &s, ctx));
+	for (int i = 0; i < 100; i++)
+		CU(cuGraphAddKernelNode(&last, g, &last, 1, &k));
+	CU(cuGraphAddMemcpyNode(&last, g, &last, 1, &out, ctx));
+	CU(cuGraphAddHostNode(&last, g, &last, 1, &h));
+	CU(cuGraphAddEmptyNode(&last, g, &last, 1));
+	run(g);
+	ok(*pinned == start + 100 && called == 1, "104 nodes in a row do what they are for, in their order");
+	/* What is wrong is said at once all the same. */
+	k.blockDimX = 1u << 20;
+	GIVES(cuGraphAddKernelNode(&last, g, NULL, 0, &k), CUDA_ERROR_INVALID_VALUE, "a node of an impossible shape");
+	k.blockDimX = 1;
+	twice[0] = twice[1] = last;
+	GIVES(cuGraphAddKernelNode(&last, g, twice, 2, &k), CUDA_ERROR_INVALID_VALUE, "a node that depends twice on the same");
+	s.width = 1u << 20;
+	GIVES(cuGraphAddMemsetNode(&last, g, NULL, 0, &s, ctx), CUDA_ERROR_INVALID_VALUE, "a fill beyond its memory");
+	run(g);
+	ok(*pinned == start + 100 && called == 2, "and nothing of it is in the graph");
+	CU(cuGraphDestroy(g));
+}
+
 int main(void)
 {
 	CUmodule module;
@@ -522,6 +564,7 @@ int main(void)
 	conditions();
 	user_objects();
 	picture();
+	many();
 	CU(cuMemFree(d));
 	CU(cuMemFreeHost(pinned));
 	CU(cuDevicePrimaryCtxRelease(dev));

@@ -54,7 +54,7 @@ struct vgpu_call {
 #define VGPU_DATA_STORED	(UINT64_MAX - 4)	/* of an image: the broker has it, see digest */
 #define VGPU_DATA_UPLOADED	(UINT64_MAX - 8)	/* of an image: it has come in parts, see struct vgpu_image_part */
 struct vgpu_data {
-	uint64_t offset;	/* arena offset or VGPU_DATA_INLINE */
+	uint64_t offset;	/* arena offset or one of the above */
 	uint64_t size;		/* bytes */
 };
 
@@ -109,7 +109,7 @@ struct vgpu_props_reply {
 	uint32_t nattributes;
 	int32_t attributes[VGPU_ATTRIBUTES_MAX];	/* index = CUdevice_attribute */
 	int32_t attribute_result[VGPU_ATTRIBUTES_MAX];	/* CUresult of each */
-	uint32_t reserved;
+	uint32_t ptx_only;	/* it runs no machine code: the software GPU */
 };
 
 /* IDM_GPU_GET_ZONE: the device's memory and its sessions, as the broker counts them. Asked by the NVML shim. */

@@ -65,7 +65,8 @@ VGPU_EXPORT CUresult CUDAAPI cuModuleEnumerateFunctions(CUfunction *functions, u
 		return r;
 	if (!functions || !numFunctions)
 		return CUDA_ERROR_INVALID_VALUE;
-	return o ? enumerate(o, VGPU_H_FUNCTION, (void **)functions, numFunctions) : CUDA_ERROR_INVALID_HANDLE;
+	r = module_ready(o);
+	return r == CUDA_SUCCESS ? enumerate(o, VGPU_H_FUNCTION, (void **)functions, numFunctions) : r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuLibraryEnumerateKernels(CUkernel *kernels, unsigned int numKernels, CUlibrary lib)
@@ -77,5 +78,28 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryEnumerateKernels(CUkernel *kernels, unsign
 		return r;
 	if (!kernels || !numKernels)
 		return CUDA_ERROR_INVALID_VALUE;
-	return o ? enumerate(o, VGPU_H_KERNEL, (void **)kernels, numKernels) : CUDA_ERROR_INVALID_HANDLE;
+	r = module_ready(o);
+	return r == CUDA_SUCCESS ? enumerate(o, VGPU_H_KERNEL, (void **)kernels, numKernels) : r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuModuleGetFunctionCount(unsigned int *count, CUmodule mod)
+{
+	CUresult r = session_check();
+
+	if (r == CUDA_SUCCESS && !count)
+		r = CUDA_ERROR_INVALID_VALUE;
+	if (r == CUDA_SUCCESS)
+		r = module_ready(object_get(mod, VGPU_H_MODULE));
+	return r == CUDA_SUCCESS ? call_cuModuleGetFunctionCount(count, mod) : r;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuLibraryGetKernelCount(unsigned int *count, CUlibrary lib)
+{
+	CUresult r = session_check();
+
+	if (r == CUDA_SUCCESS && !count)
+		r = CUDA_ERROR_INVALID_VALUE;
+	if (r == CUDA_SUCCESS)
+		r = module_ready(object_get(lib, VGPU_H_LIBRARY));
+	return r == CUDA_SUCCESS ? call_cuLibraryGetKernelCount(count, lib) : r;
 }

@@ -5,7 +5,7 @@
  *	graph.c		graphs, executable ones, user objects		graph_node.c	nodes made and changed
  *	graph_list.c	nodes as the worker tells of them, edges	graph_get.c	parameters of nodes
  *	graph_pageable.c copies of memory that only the program has	graph_dot.c	the picture
- *	capture.c	captures
+ *	graph_certain.c	nodes that need no answer				capture.c	captures
  */
 #ifndef VGPU_GRAPH_H
 #define VGPU_GRAPH_H
@@ -31,6 +31,12 @@ void node_message_discard(struct node_message *m);
 /** A node (graph) of the worker's: its object, entered below @graph (@node) if it is new. NULL if @h is none of ours. */
 struct object *graph_node_object(uint64_t h, struct object *graph, uint32_t type);
 struct object *graph_child_object(uint64_t h, struct object *node);
+
+/**
+ * Will the driver take such a node, below @deps, as far as can be told here? Edges without data.
+ * @p: as the program gave it; node_pack() has been content with it
+ */
+bool graph_node_certain(const struct object *graph, const CUgraphNode *deps, size_t ndeps, const CUgraphNodeParams *p);
 
 /** Handles to send along for objects that have none: @n of them; and back, those that found no use. */
 bool graph_fresh(uint64_t *handles, size_t n, enum vgpu_handle_type type);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "callback.h"
+#include "capture.h"
 #include "graph.h"
 #include "launch.h"
 #include "memory.h"
@@ -261,7 +262,7 @@ static CUresult deps_ok(const struct object *g, const CUgraphNode *deps, size_t 
 	return CUDA_SUCCESS;
 }
 
-/* One message: @deps as handles. */
+/* One message: @deps as handles. @reply: NULL if nobody waits for it */
 static CUresult send(const struct object *g, struct object *node, const uint64_t *deps, const CUgraphEdgeData *edges,
 		     size_t ndeps, const uint64_t *bodies, uint32_t nbodies, struct node_message *m,
 		     struct vgpu_graph_node_reply *reply)
@@ -283,7 +284,8 @@ static CUresult send(const struct object *g, struct object *node, const uint64_t
 	iov[3] = (struct iovec){ (void *)bodies, nbodies * sizeof(*bodies) };
 	iov[4] = (struct iovec){ m->more, m->node.more };
 	if (r == CUDA_SUCCESS)
-		r = call_replyv(VGPU_MSG_cuGraphAddNode_v2, iov, 5, reply, sizeof(*reply), &got);
+		r = reply ? call_replyv(VGPU_MSG_cuGraphAddNode_v2, iov, 5, reply, sizeof(*reply), &got) :
+			    call_postv(VGPU_MSG_cuGraphAddNode_v2, iov, 5);
 	free(plain);
 	return r;
 }
@@ -360,6 +362,7 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph
 	uint64_t *deps = NULL, *bodies = NULL;
 	uint32_t nbodies = 0;
 	struct node_message m;
+	bool waits;
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
@@ -371,6 +374,8 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph
 		r = node_pack(&m, nodeParams);
 	if (r != CUDA_SUCCESS)
 		return r;
+	waits = shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED) || dependencyData ||
+		!graph_node_certain(g, dependencies, numDependencies, nodeParams);
 	node = object_new(VGPU_H_GRAPHNODE);
 	deps = malloc((numDependencies + 1) * sizeof(*deps));
 	if (!node || !deps)
@@ -386,7 +391,7 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph
 		node_message_discard(&m);
 	else
 		r = m.pageable ? send_pageable(g, node, deps, dependencyData, numDependencies, &m) :
-		    send(g, node, deps, dependencyData, numDependencies, bodies, nbodies, &m, &reply);
+		    send(g, node, deps, dependencyData, numDependencies, bodies, nbodies, &m, waits ? &reply : NULL);
 	free(deps);
 	free(bodies);
 	if (r == CUDA_SUCCESS && nodeParams->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {

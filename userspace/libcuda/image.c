@@ -44,6 +44,18 @@ static enum image_kind fatbin(const void *p, size_t readable, struct image *out)
 	return done(out, IMAGE_FATBIN, p, size);
 }
 
+/* A fatbin's members follow its header, each with one of its own. */
+struct member {
+	uint16_t kind, version;
+	uint32_t header_size;
+	uint64_t size;		/* of what follows the header */
+	uint32_t unused[3];
+	uint32_t sm;		/* 10 * major + minor */
+};
+#define MEMBER_PTX	1u
+#define MEMBER_ELF	2u
+#define MEMBER_LEAST	64u
+
 /* Grow *@end to cover @n entries of @entry bytes at @offset. @return false if that can't be. */
 static bool cover(uint64_t *end, uint64_t offset, uint64_t n, uint64_t entry, size_t readable)
 {
@@ -138,4 +150,50 @@ enum image_kind image_measure(const void *code, size_t readable, struct image *o
 {
 	*out = (struct image){ IMAGE_NONE, NULL, 0 };
 	return measure(code, readable, false, out);
+}
+
+static bool runs(uint32_t sm, const struct image_device *d)
+{
+	return (int)(sm / 10) == d->major && (int)(sm % 10) <= d->minor;
+}
+
+static bool member_for(const struct image *image, const struct image_device *d)
+{
+	const char *p = image->data;
+	struct fatbin h;
+	struct member m;
+	uint64_t at;
+
+	memcpy(&h, p, sizeof(h));
+	for (at = h.header_size; image->size - at >= MEMBER_LEAST; at += m.header_size + m.size) {
+		memcpy(&m, p + at, sizeof(m));
+		if (m.header_size < MEMBER_LEAST || m.header_size > image->size - at ||
+		    m.size > image->size - at - m.header_size)
+			return false;
+		if (d->ptx_only ? m.kind == MEMBER_PTX && m.sm <= (uint32_t)(10 * d->major + d->minor) :
+				  m.kind == MEMBER_ELF && runs(m.sm, d))
+			return true;
+	}
+	return false;
+}
+
+/* Where CUDA's ELF keeps the architecture changed with CUDA 13. */
+static bool elf_for(const struct image *image, const struct image_device *d)
+{
+	Elf64_Ehdr h;
+
+	memcpy(&h, image->data, sizeof(h));
+	return !d->ptx_only && runs(h.e_ident[EI_ABIVERSION] >= 8 ? h.e_flags >> 8 & 0xff : h.e_flags & 0xff, d);
+}
+
+bool image_for(const struct image *image, const struct image_device *device)
+{
+	switch (image->kind) {
+	case IMAGE_FATBIN:
+		return member_for(image, device);
+	case IMAGE_ELF:
+		return elf_for(image, device);
+	default:
+		return false;
+	}
 }

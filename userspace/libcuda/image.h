@@ -2,6 +2,7 @@
 #ifndef VGPU_IMAGE_H
 #define VGPU_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define IMAGE_MAX	(1ull << 31)	/* nothing larger is an image */
@@ -21,5 +22,17 @@ struct image {
  * @return IMAGE_NONE: no image; IMAGE_NEEDS_LINKER: separately compiled parts that were never linked
  */
 enum image_kind image_measure(const void *code, size_t readable, struct image *out);
+
+/** struct image_device - what a device runs: compute capability @major.@minor; @ptx_only: and no machine code. */
+struct image_device {
+	int major, minor;
+	bool ptx_only;
+};
+
+/**
+ * Is loading @image, which image_measure() found, a matter of course: does it name code for just this device? PTX that
+ * a compiler of the driver's would have to read first is none, but where it is all that a device takes.
+ */
+bool image_for(const struct image *image, const struct image_device *device);
 
 #endif

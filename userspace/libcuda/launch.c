@@ -22,8 +22,9 @@ static bool too_many_registers(const struct kernel *k, const int *limits, uint64
 }
 
 /* What is wrong with the shape of a launch is said at once, as NVIDIA's driver 580 does: to the runtime as to others. */
-static CUresult check_shape(const struct launch *l, const struct kernel *k, const int *limits)
+CUresult launch_check(const struct launch *l, const struct kernel *k, uint32_t device)
 {
+	const int *limits = shim.devices[device].props.attributes;
 	uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
 
 	for (int i = 0; i < 3; i++)
@@ -135,7 +136,7 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	if (!o || !stream_handle(l->stream, &stream))
 		return CUDA_ERROR_INVALID_HANDLE;
 	k = o->kernel;
-	r = check_shape(l, k, shim.devices[context_device(context_current(thread_current))].props.attributes);
+	r = launch_check(l, k, context_device(context_current(thread_current)));
 	if (r == CUDA_SUCCESS && l->nattrs)
 		r = check_attributes(l, &cooperative);
 	if (r != CUDA_SUCCESS)

@@ -18,6 +18,9 @@ struct launch {
 /** Send it. Parameters as an array of pointers (@params) or as a buffer (@extra). */
 CUresult launch(const struct launch *l, void **params, void **extra);
 
+/** Can device @device launch @k in this shape (grid, block, shared memory)? @return what the launch would */
+CUresult launch_check(const struct launch *l, const struct kernel *k, uint32_t device);
+
 /** The parameter buffer that an `extra` list describes. */
 CUresult launch_extra(void **extra, const void **buffer, size_t *size);
 

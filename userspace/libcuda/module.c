@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Modules and libraries: loading, and finding what is in them. */
+/*
+ * Modules and libraries: loading, and finding what is in them. A load that is as good as certain to succeed is not waited
+ * for; if it fails all the same, that is the answer to the first use.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -8,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "capture.h"
 #include "image.h"
 #include "jit.h"
 #include "managed.h"
@@ -16,9 +20,46 @@
 #include "shim_gen.h"
 #include "upload.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* children lists */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* children lists, loads under way */
 
 /* --- loading --- */
+
+/* Under the lock. */
+static CUresult ready(struct object *o)
+{
+	if (o->library.load) {
+		o->library.failed = load_answer(o->library.load);
+		o->library.load = NULL;
+	}
+	return o->library.failed;
+}
+
+CUresult module_ready(struct object *o)
+{
+	CUresult r;
+
+	if (!o)
+		return CUDA_ERROR_INVALID_HANDLE;
+	pthread_mutex_lock(&lock);
+	r = ready(o);
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+/* Is it a matter of course, and is there nothing that the program is to read in the answer? */
+static bool can_wait(const struct image *image, const struct jit *j)
+{
+	const struct object *ctx = context_current(thread_self());
+	const struct vgpu_props_reply *props = &shim.devices[ctx ? context_device(ctx) : 0].props;
+	const struct image_device device = {
+		.major = props->attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR],
+		.minor = props->attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR],
+		.ptx_only = props->ptx_only,
+	};
+
+	return !shim.sync && !j->text[0] && !j->text[1] && !__atomic_load_n(&captures, __ATOMIC_RELAXED) &&
+	       image_for(image, &device);
+}
 
 CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,
 		     const CUjit_option *options, void **values, struct object **out)
@@ -51,7 +92,7 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	rq.handle = o->wire;
 	o->ctx = context_current(thread_self());
-	r = upload(&rq, &image, &j);
+	r = upload(&rq, &image, &j, can_wait(&image, &j) ? &o->library.load : NULL);
 	if (r != CUDA_SUCCESS) {
 		object_delete(o);
 		return r;
@@ -212,6 +253,7 @@ static void end_module(struct object *o, void *ctx)
 {
 	if (o->ctx != ctx)
 		return;
+	module_ready(o);
 	forget_children(o);
 	object_delete(o);
 }
@@ -233,7 +275,12 @@ VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (o->parent)
 		return CUDA_ERROR_NOT_PERMITTED;	/* a library's module ends with the library */
+	r = module_ready(o);
 	forget_children(o);
+	if (r != CUDA_SUCCESS) {
+		object_delete(o);	/* the worker has none */
+		return r;
+	}
 	return call_cuModuleUnload(hmod);
 }
 
@@ -246,7 +293,12 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryUnload(CUlibrary library)
 		return r;
 	if (!o)
 		return CUDA_ERROR_INVALID_HANDLE;
+	r = module_ready(o);
 	forget_children(o);
+	if (r != CUDA_SUCCESS) {
+		object_delete(o);
+		return r;
+	}
 	if (o->library.module) {
 		forget_children(o->library.module);
 		object_delete(o->library.module);
@@ -274,7 +326,8 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryGetModule(CUmodule *pMod, CUlibrary librar
 	if (!pMod || !o)
 		return pMod ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
-	if (!o->library.module) {
+	r = ready(o);
+	if (r == CUDA_SUCCESS && !o->library.module) {
 		CUmodule m;
 
 		r = call_cuLibraryGetModule(&m, library);
@@ -343,6 +396,9 @@ static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, 
 	}
 	rq.handle = o->wire;
 	r = call_replyv(VGPU_MSG_cuModuleGetFunction, iov, 2, u, sizeof(*u), &len);
+	/* One wait for both: what the load came to is known by now, and goes before what was asked of it. */
+	if (ready(parent) != CUDA_SUCCESS)
+		r = ready(parent);
 	if (r == CUDA_SUCCESS) {
 		o->kernel = kernel_make(name, &u->reply, len);
 		if (!o->kernel)
@@ -410,6 +466,9 @@ static CUresult get_global(uint16_t type, struct object *parent, const char *nam
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (!name || (!dptr && !bytes) || strlen(name) > VGPU_PARAM_BYTES_MAX)
 		return CUDA_ERROR_INVALID_VALUE;
+	r = module_ready(parent);
+	if (r != CUDA_SUCCESS)
+		return r;
 	rq.parent = parent->wire;
 	rq.name_len = iov[1].iov_len = strlen(name);
 	r = call_replyv(type, iov, 2, &reply, sizeof(reply), &len);
@@ -450,7 +509,8 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryGetManaged(CUdeviceptr *dptr, size_t *byte
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (!name || (!dptr && !bytes) || strlen(name) > VGPU_PARAM_BYTES_MAX)
 		return CUDA_ERROR_INVALID_VALUE;
-	return managed_variable(o, name, dptr, bytes);
+	r = module_ready(o);
+	return r == CUDA_SUCCESS ? managed_variable(o, name, dptr, bytes) : r;
 }
 
 /* CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS is 0: there is none. */

@@ -8,6 +8,12 @@
 CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,
 		     const CUjit_option *options, void **values, struct object **out);
 
+/**
+ * Whoever uses @o, a module or library, for the first time hears of it if loading it failed after all.
+ * @return CUDA_SUCCESS if @o is loaded, CUDA_ERROR_INVALID_HANDLE if it is NULL
+ */
+CUresult module_ready(struct object *o);
+
 /** The kernel or function @name of a library or module, looked up once. */
 CUresult module_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out);
 

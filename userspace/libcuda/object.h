@@ -19,6 +19,7 @@ struct array;
 typedef struct CUgraph_st *CUgraph;
 struct context;
 struct link;
+struct load;
 
 struct object {
 	uint64_t wire;		/* the handle; 0 while free */
@@ -77,8 +78,10 @@ struct object {
 			uint64_t flags;
 			bool memory;	/* it allocates memory */
 		} exec;
-		struct {
-			struct object *module;	/* cuLibraryGetModule's answer */
+		struct {		/* module and library */
+			struct object *module;	/* library: cuLibraryGetModule's answer */
+			struct load *load;	/* nobody has waited for the worker's answer yet */
+			uint32_t failed;	/* which was this CUresult */
 		} library;
 	};
 };

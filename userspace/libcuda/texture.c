@@ -293,8 +293,9 @@ static CUresult reference(void **out, enum vgpu_handle_type type, CUmodule modul
 		return r;
 	if (!out || !name)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!rq.module)
-		return CUDA_ERROR_INVALID_HANDLE;
+	r = module_ready(object_get(module, VGPU_H_MODULE));
+	if (r != CUDA_SUCCESS)
+		return r;
 	o = object_new(type);
 	if (!o)
 		return CUDA_ERROR_OUT_OF_MEMORY;

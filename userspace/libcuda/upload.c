@@ -98,6 +98,58 @@ static bool maybe_there(uint64_t guess, uint32_t *heard)
 
 /* --- sending --- */
 
+struct load {
+	struct idm_pending pending;
+	struct thread *thread;		/* that loaded it */
+	struct vgpu_load_reply reply;
+};
+
+static void heed(const struct vgpu_load_reply *reply)
+{
+	pthread_mutex_lock(&known.lock);
+	if (!known.waiting)
+		learn(&reply->news);
+	pthread_mutex_unlock(&known.lock);
+}
+
+static CUresult submit_load(struct load **out, const struct iovec *iov, int n)
+{
+	struct load *l = malloc(sizeof(*l));
+	int err;
+
+	if (!l)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	l->pending = (struct idm_pending){ .reply = &l->reply, .reply_cap = sizeof(l->reply) };
+	l->thread = thread_self();
+	err = idm_submit(shim.client, VGPU_MSG_cuModuleLoadData, iov, n, &l->pending);
+	if (err) {
+		free(l);
+		return session_failed(err);
+	}
+	l->thread->posted++;
+	*out = l;
+	return CUDA_SUCCESS;
+}
+
+CUresult load_answer(struct load *l)
+{
+	bool there = idm_test(shim.client, &l->pending);
+	int err = idm_wait(shim.client, &l->pending);
+	CUresult r;
+
+	if (!there)
+		thread_self()->waited++;
+	if (err) {
+		r = session_failed(err);
+	} else {
+		r = call_result(l->thread, &l->pending.response, true);
+		if (l->pending.reply_len >= sizeof(l->reply))
+			heed(&l->reply);
+	}
+	free(l);
+	return r;
+}
+
 static CUresult send_load(struct vgpu_load *rq, const struct iovec *iov, int n, const struct jit *j)
 {
 	size_t cap = sizeof(struct vgpu_load_reply) + 2 * (size_t)rq->log_size, len = 0;
@@ -110,10 +162,7 @@ static CUresult send_load(struct vgpu_load *rq, const struct iovec *iov, int n, 
 	r = call_replyv(VGPU_MSG_cuModuleLoadData, iov, n, reply, cap, &len);
 	if (len >= sizeof(head)) {
 		memcpy(&head, reply, sizeof(head));
-		pthread_mutex_lock(&known.lock);
-		if (!known.waiting)
-			learn(&head.news);
-		pthread_mutex_unlock(&known.lock);
+		heed(&head);
 		jit_logs(j, reply + sizeof(head), len - sizeof(head), head.error_len, head.info_len);
 	}
 	free(reply);
@@ -161,34 +210,26 @@ static CUresult send_parts(const struct vgpu_load *rq, const struct image *image
 	return CUDA_SUCCESS;
 }
 
-CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j)
+CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j, struct load **later)
 {
 	struct iovec iov[2] = { { rq, sizeof(*rq) }, { (void *)image->data, image->size } };
-	void *arena = NULL;
+	int n = 2;
 	CUresult r;
 
 	if (thread_self()->in_callback)
 		return CUDA_ERROR_NOT_PERMITTED;
+	rq->image = (struct vgpu_data){ VGPU_DATA_INLINE, image->size };
 	if (image->size >= VGPU_STORED_LEAST) {
 		rq->guess = digest_guess(image->data, image->size);
 		if (maybe_there(rq->guess, &rq->known) && by_name(rq, image, j, &r))
 			return r;
+	}
+	if (image->size >= VGPU_STORED_LEAST || image->size > shim.inline_max) {
 		r = send_parts(rq, image);
 		if (r != CUDA_SUCCESS)
 			return r;
 		rq->image = (struct vgpu_data){ VGPU_DATA_UPLOADED, image->size };
-		return send_load(rq, iov, 1, j);
+		n = 1;
 	}
-	rq->image = (struct vgpu_data){ VGPU_DATA_INLINE, image->size };
-	if (image->size > shim.inline_max) {
-		arena = idm_arena_alloc(shim.client, image->size);
-		if (!arena)
-			return idm_client_ended(shim.client) ? session_failed(-EPIPE) : CUDA_ERROR_OUT_OF_MEMORY;
-		memcpy(arena, image->data, image->size);
-		rq->image.offset = (char *)arena - (char *)idm_arena_base(shim.client);
-	}
-	r = send_load(rq, iov, arena ? 1 : 2, j);
-	if (arena)
-		idm_arena_free(shim.client, arena);
-	return r;
+	return later ? submit_load(later, iov, n) : send_load(rq, iov, n, j);
 }

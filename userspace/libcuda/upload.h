@@ -9,7 +9,16 @@
 /** When the session opens: ask what the zone has sent. Nobody waits for the answer until it is needed. */
 void upload_init(void);
 
-/** Have the worker load @image as @rq says; by name, if the broker has it already. The JIT's logs go to @j. */
-CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j);
+/** struct load - one whose answer nobody has waited for. */
+struct load;
+
+/**
+ * Have the worker load @image as @rq says; by name, if the broker has it already. The JIT's logs go to @j.
+ * @later: NULL, or where a load may go whose answer can wait: load_answer()
+ */
+CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j, struct load **later);
+
+/** What has come of it. @l is gone. */
+CUresult load_answer(struct load *l);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Modules and libraries. The image is copied out of the arena once (upload.c, stored.c), and its own idea of its length is
+ * Modules and libraries. The image is copied out of shared memory once (upload.c, stored.c), and its own idea of its length is
  * compared with what came, since the driver is given an address and believes the image.
  */
 #include <elf.h>
@@ -109,8 +109,7 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 	struct image *image = NULL;
 	enum vgpu_handle_type type;
 	struct handle *e;
-	bool in_message, elsewhere;
-	const void *src;
+	bool in_message;
 	void *object = NULL;
 	uint64_t before, after;
 	uint32_t log;
@@ -131,22 +130,22 @@ void worker_hand_load(struct worker *w, const struct idm_message *m)
 		err = worker_handle_free(w, q->handle, type);
 	if (err)
 		goto out;
-	elsewhere = q->image.offset == VGPU_DATA_STORED || q->image.offset == VGPU_DATA_UPLOADED;
-	src = elsewhere ? NULL : in_message ? (const void *)(q + 1) : idm_server_arena(w->server, q->image.offset, q->image.size);
 	r = CUDA_ERROR_INVALID_IMAGE;
-	if ((!src && !elsewhere) || q->image.size > IMAGE_MAX)
+	if (q->image.size > IMAGE_MAX)
 		goto out;
 
 	r = CUDA_ERROR_OUT_OF_MEMORY;
 	if (w->image_bytes + q->image.size > IMAGES_MAX)
 		goto out;
-	if (q->image.offset == VGPU_DATA_STORED) {
+	if (in_message) {
+		image = image_private(q + 1, q->image.size);
+	} else if (q->image.offset == VGPU_DATA_STORED) {
 		image = image_stored(q->digest, q->image.size);
 		r = CUDA_ERROR_FILE_NOT_FOUND;
-	} else if (elsewhere) {
+	} else if (q->image.offset == VGPU_DATA_UPLOADED) {
 		image = image_uploaded(q->handle, q->image.size);
 	} else {
-		image = image_private(src, q->image.size);
+		r = CUDA_ERROR_INVALID_IMAGE;
 	}
 	if (!image)
 		goto out;

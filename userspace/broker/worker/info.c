@@ -63,6 +63,7 @@ void worker_hand_get_props(struct worker *w, const struct idm_message *m)
 	if (r == CUDA_SUCCESS) {
 		rp.total_mem = lease_quota(w) && lease_quota(w) < total ? lease_quota(w) : total;
 		rp.nattributes = VGPU_ATTRIBUTES_MAX;
+		rp.ptx_only = w->ptx_only;
 		rp.attribute_result[0] = CUDA_ERROR_INVALID_VALUE;
 		for (i = 1; i < VGPU_ATTRIBUTES_MAX; i++)
 			rp.attribute_result[i] = D.cuDeviceGetAttribute(&rp.attributes[i], i, dev);

@@ -254,6 +254,7 @@ static void load_driver(const char *path)
 		fail("cannot load the CUDA driver library: %s", dlerror());
 	worker_driver_load(dl);
 	ipc_init(dl);
+	worker.ptx_only = dlsym(dl, "softgpu_share_host");	/* it is the software GPU */
 #define NEED(name) \
 	do { \
 		if (!D.name && !missing) \

@@ -116,6 +116,7 @@ struct worker {
 	struct worker_assign assign;
 	struct worker_stats *stats;
 	bool soft;
+	bool ptx_only;				/* the devices run no machine code */
 	char driver_version[16];		/* of the kernel driver, for people */
 
 	unsigned int ndevices;

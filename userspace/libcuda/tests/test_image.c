@@ -107,6 +107,49 @@ static void texts(void)
 	ok(is("\x01\x02\x03\x04xyz", 8, IMAGE_NONE, NULL, 0), "what is no text is none");
 }
 
+/* What a device runs: machine code of its own generation, and no newer; PTX only if it takes nothing else. */
+static void devices(void)
+{
+	static struct {
+		struct { uint32_t magic; uint16_t version, header_size; uint64_t size; } h;
+		struct {
+			uint16_t kind, version;
+			uint32_t header_size;
+			uint64_t size;
+			uint32_t unused[3], sm;
+			char more[32], code[16];
+		} m[2];
+	} f = {
+		.h = { 0xba55ed50, 1, 16, sizeof(f) - 16 },
+		.m = { { .kind = 2, .header_size = 64, .size = 16, .sm = 86 }, { .kind = 1, .header_size = 64, .size = 16, .sm = 90 } },
+	};
+	const struct image_device ampere = { 8, 6, false }, older = { 8, 0, false }, hopper = { 9, 0, false },
+				  soft = { 12, 0, true }, soft_older = { 8, 6, true };
+	struct image image;
+
+	ok(image_measure(&f, sizeof(f), &image) == IMAGE_FATBIN, "a fatbin of two members is one");
+	ok(image_for(&image, &ampere), "machine code for just this device is for it");
+	ok(!image_for(&image, &older), "for a newer one it is not");
+	ok(!image_for(&image, &hopper), "PTX is for nobody who would have to compile it");
+	ok(image_for(&image, &soft), "but for a device that takes nothing else");
+	ok(!image_for(&image, &soft_older), "and not for one that it is too new for");
+	f.m[0].size = UINT64_MAX - 63;
+	ok(!image_for(&image, &ampere) && !image_for(&image, &soft), "members that wrap are for nobody");
+	f.m[0].size = 16;
+	f.m[0].header_size = 0;
+	ok(!image_for(&image, &ampere) && !image_for(&image, &soft), "nor are members without a header");
+
+	elf.h.e_ident[EI_ABIVERSION] = 8;
+	elf.h.e_flags = 0x6005604;
+	ok(image_measure(&elf, sizeof(elf), &image) == IMAGE_ELF && image_for(&image, &ampere) && !image_for(&image, &hopper) &&
+	   !image_for(&image, &soft), "a CUDA 13 cubin is for its device");
+	elf.h.e_ident[EI_ABIVERSION] = 7;
+	elf.h.e_flags = 0x00560556;
+	ok(image_measure(&elf, sizeof(elf), &image) == IMAGE_ELF && image_for(&image, &ampere) && !image_for(&image, &hopper),
+	   "an older one, too");
+	ok(image_measure(".version 9.0", 13, &image) == IMAGE_PTX && !image_for(&image, &soft), "text is looked at first");
+}
+
 /* Damaged images at the very end of readable memory: a read beyond ends the test. */
 static void damaged(void)
 {
@@ -125,8 +168,10 @@ static void damaged(void)
 		memcpy(at, from, n);
 		for (int k = random() % 6; k > 0 && n; k--)
 			at[random() % n] = random();
-		if (image_measure(at, n, &image) != IMAGE_NONE)
-			inside = inside && image.size <= n && image.data == at;
+		if (image_measure(at, n, &image) == IMAGE_NONE)
+			continue;
+		inside = inside && image.size <= n && image.data == at;
+		image_for(&image, &(struct image_device){ 8, 6, i & 2 });
 	}
 	ok(inside, "200000 damaged images: nothing beyond the end was read or reported");
 	munmap(p, 2 * page);
@@ -137,6 +182,7 @@ int main(void)
 	fatbins();
 	elfs();
 	texts();
+	devices();
 	damaged();
 	return done_testing();
 }

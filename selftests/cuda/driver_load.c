@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Modules that nobody waits for: the image is the caller's again when the call returns, whoever looks into the module waits
+ * for it, and a load that fails after all is the answer to the first use, and to every other. Loads that are waited for
+ * give the same answers at once. selftests/run-local counts, by VGPU_TRACE, what the rounds at the end cost.
+ */
+#include "driver.h"
+
+#define ROUNDS	100
+#define HEAD	".version 7.0\n.target sm_75\n.address_size 64\n"
+
+struct fatbin {
+	uint32_t magic;
+	uint16_t version, header;
+	uint64_t size;
+	uint16_t kind, member_version;
+	uint32_t member_header;
+	uint64_t member_size;
+	uint32_t compressed, options, unused, sm;
+	uint32_t bits, name;
+	uint64_t flags, unused2, uncompressed;
+	char text[];
+};
+
+/* A fatbin with one member, which is @ptx and says so; free() */
+static struct fatbin *fatbin(const char *ptx)
+{
+	size_t bytes = (strlen(ptx) + 8) & ~7ull;
+	struct fatbin *f = calloc(1, sizeof(*f) + bytes);
+
+	if (!f)
+		bail("out of memory");
+	*f = (struct fatbin){ .magic = 0xba55ed50, .version = 1, .header = 16, .size = sizeof(*f) - 16 + bytes,
+			      .kind = 1, .member_version = 0x101, .member_header = 64, .member_size = bytes, .sm = 75,
+			      .flags = 0x11 };
+	strcpy(f->text, ptx);
+	return f;
+}
+
+static CUdeviceptr d;
+
+static bool adds(CUfunction f)
+{
+	unsigned int one = 1, before, after;
+	void *params[] = { &d, &one };
+
+	CU(cuMemcpyDtoH(&before, d, sizeof(before)));
+	CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
+	CU(cuMemcpyDtoH(&after, d, sizeof(after)));
+	return after == before + 1;
+}
+
+static CUresult load(CUmodule *m, const char *ptx)
+{
+	struct fatbin *image = fatbin(ptx);
+	size_t bytes = sizeof(*image) + image->member_size;
+	CUresult r = cuModuleLoadData(m, image);
+
+	memset(image, 'x', bytes);	/* it is the caller's again */
+	free(image);
+	return r;
+}
+
+static void good(void)
+{
+	struct fatbin *image = fatbin(HEAD ".global .u32 number = 7;\n" PTX_ADD);
+	unsigned int value = 0, count = 0;
+	CUmodule m[64], inside;
+	CUlibrary library;
+	CUdeviceptr p;
+	CUfunction f;
+	CUkernel k;
+	size_t bytes;
+
+	CU(load(&m[0], image->text));
+	CU(cuModuleGetFunction(&f, m[0], "add"));
+	ok(adds(f), "a module's function works, its image long gone");
+	CU(cuModuleUnload(m[0]));
+
+	CU(load(&m[0], image->text));
+	CU(cuModuleGetGlobal(&p, &bytes, m[0], "number"));
+	CU(cuMemcpyDtoH(&value, p, sizeof(value)));
+	ok(bytes == 4 && value == 7, "its variable is what is asked for first");
+	CU(cuModuleUnload(m[0]));
+
+	CU(load(&m[0], image->text));
+	GIVES(cuModuleGetFunctionCount(&count, m[0]), CUDA_SUCCESS, "its functions are counted first");
+	ok(count == 1, "there is one");
+	GIVES(cuModuleEnumerateFunctions(&f, 1, m[0]), CUDA_SUCCESS, "and named");
+	ok(adds(f), "it works");
+	GIVES(cuModuleGetFunction(&f, m[0], "none"), CUDA_ERROR_NOT_FOUND, "what is not in it is not found");
+	CU(cuModuleUnload(m[0]));
+
+	CU(cuLibraryLoadData(&library, image, NULL, NULL, 0, NULL, NULL, 0));
+	CU(cuLibraryGetModule(&inside, library));
+	CU(cuModuleGetFunction(&f, inside, "add"));
+	ok(adds(f), "a library's module is what is asked for first");
+	CU(cuLibraryGetKernel(&k, library, "add"));
+	ok(adds((CUfunction)k), "its kernel works, too");
+	CU(cuLibraryUnload(library));
+
+	for (int i = 0; i < 64; i++)
+		CU(load(&m[i], image->text));
+	for (int i = 63; i >= 0; i -= 2) {
+		CU(cuModuleGetFunction(&f, m[i], "add"));
+		if (!adds(f))
+			break;
+		value++;
+	}
+	ok(value == 7 + 32, "64 under way at once, every other used");
+	for (int i = 0; i < 64; i++)
+		CU(cuModuleUnload(m[i]));
+	free(image);
+}
+
+/* @ptx can't be loaded for reason @why, which is said at once or whenever it is used. */
+static void bad(const char *ptx, CUresult why, const char *what)
+{
+	struct fatbin *image = fatbin(ptx);
+	CUlibrary library;
+	CUdeviceptr p;
+	CUfunction f;
+	CUkernel k;
+	CUmodule m;
+	CUresult r = load(&m, ptx);
+
+	if (r == CUDA_SUCCESS) {
+		GIVES(cuModuleGetFunction(&f, m, "add"), why, what);
+		GIVES(cuModuleGetFunction(&f, m, "add"), why, "and again");
+		GIVES(cuModuleGetGlobal(&p, NULL, m, "number"), why, "and for a variable");
+		GIVES(cuModuleUnload(m), why, "and to its end");
+		OURS(cuModuleUnload(m), CUDA_ERROR_INVALID_HANDLE, "which is the end");
+	} else {
+		ok(r == why, "%s: %s at once", what, cu_name(r));
+	}
+	if (load(&m, ptx) == CUDA_SUCCESS)
+		GIVES(cuModuleUnload(m), why, "used for nothing but to be unloaded");
+	r = cuLibraryLoadData(&library, image, NULL, NULL, 0, NULL, NULL, 0);
+	if (r == CUDA_SUCCESS) {
+		GIVES(cuLibraryGetModule(&m, library), why, "a library likewise");
+		GIVES(cuLibraryGetKernel(&k, library, "add"), why, "for its kernel, too");
+		GIVES(cuLibraryUnload(library), why, "and to its end");
+	}
+	free(image);
+}
+
+int main(void)
+{
+	static const char add[] = HEAD PTX_ADD;
+	char log[1024] = "";
+	CUjit_option options[] = { CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
+	void *values[] = { log, (void *)sizeof(log) };
+	struct fatbin *image;
+	CUcontext ctx;
+	CUfunction f;
+	CUdevice dev;
+	CUmodule m;
+	int works = 0;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuMemAlloc(&d, 4096));
+	CU(cuMemsetD8(d, 0, 4096));
+
+	good();
+	bad(HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n", CUDA_ERROR_INVALID_PTX, "a compiler's mistake");
+	image = fatbin(HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n");
+	GIVES(cuModuleLoadDataEx(&m, image, 2, options, values), CUDA_ERROR_INVALID_PTX, "who wants the log gets it at once");
+	ok(log[0], "with what is wrong in it");
+	free(image);
+	image = fatbin(add);
+	image->sm = 999;
+	GIVES(cuModuleLoadData(&m, image), CUDA_ERROR_NO_BINARY_FOR_GPU, "what is for no device there is is told at once");
+	free(image);
+
+	/* It is not used any more when its context ends, and it had not been used before. */
+	CU(load(&m, add));
+	CU(cuDevicePrimaryCtxReset(dev));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	OURS(cuModuleGetFunction(&f, m, "add"), CUDA_ERROR_INVALID_HANDLE, "a module ends with its context");
+	CU(cuMemAlloc(&d, 4096));
+	CU(cuMemsetD8(d, 0, 4096));
+
+	for (int i = 0; i < ROUNDS; i++) {
+		CU(load(&m, add));
+		CU(cuModuleGetFunction(&f, m, "add"));
+		works += adds(f);
+		CU(cuModuleUnload(m));
+	}
+	ok(works == ROUNDS, "loaded, used and unloaded, over and over");
+	CU(cuMemFree(d));
+	return tap_done();
+}
