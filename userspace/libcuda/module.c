@@ -46,6 +46,17 @@ CUresult module_ready(struct object *o)
 	return r;
 }
 
+/*
+ * @r came of a request to the worker about @o. One wait for both: what @o's load came to is known by then, and goes before
+ * what was asked of it. Under the lock.
+ */
+static CUresult after_load(struct object *o, CUresult r)
+{
+	CUresult load = ready(o);
+
+	return load != CUDA_SUCCESS ? load : r;
+}
+
 /* Is it a matter of course, and is there nothing that the program is to read in the answer? */
 static bool can_wait(const struct image *image, const struct jit *j)
 {
@@ -326,11 +337,11 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryGetModule(CUmodule *pMod, CUlibrary librar
 	if (!pMod || !o)
 		return pMod ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
-	r = ready(o);
+	r = o->library.failed;
 	if (r == CUDA_SUCCESS && !o->library.module) {
 		CUmodule m;
 
-		r = call_cuLibraryGetModule(&m, library);
+		r = after_load(o, call_cuLibraryGetModule(&m, library));
 		if (r == CUDA_SUCCESS) {
 			o->library.module = (struct object *)m;
 			o->library.module->parent = o;
@@ -384,6 +395,8 @@ static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, 
 	struct object *o;
 	size_t len = 0;
 
+	if (r == CUDA_SUCCESS)
+		r = parent->library.failed;
 	if (r != CUDA_SUCCESS)
 		return r;
 	u = malloc(sizeof(*u));
@@ -395,10 +408,7 @@ static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, 
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	rq.handle = o->wire;
-	r = call_replyv(VGPU_MSG_cuModuleGetFunction, iov, 2, u, sizeof(*u), &len);
-	/* One wait for both: what the load came to is known by now, and goes before what was asked of it. */
-	if (ready(parent) != CUDA_SUCCESS)
-		r = ready(parent);
+	r = after_load(parent, call_replyv(VGPU_MSG_cuModuleGetFunction, iov, 2, u, sizeof(*u), &len));
 	if (r == CUDA_SUCCESS) {
 		o->kernel = kernel_make(name, &u->reply, len);
 		if (!o->kernel)
@@ -466,12 +476,13 @@ static CUresult get_global(uint16_t type, struct object *parent, const char *nam
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (!name || (!dptr && !bytes) || strlen(name) > VGPU_PARAM_BYTES_MAX)
 		return CUDA_ERROR_INVALID_VALUE;
-	r = module_ready(parent);
-	if (r != CUDA_SUCCESS)
-		return r;
 	rq.parent = parent->wire;
 	rq.name_len = iov[1].iov_len = strlen(name);
-	r = call_replyv(type, iov, 2, &reply, sizeof(reply), &len);
+	pthread_mutex_lock(&lock);
+	r = parent->library.failed;
+	if (r == CUDA_SUCCESS)
+		r = after_load(parent, call_replyv(type, iov, 2, &reply, sizeof(reply), &len));
+	pthread_mutex_unlock(&lock);
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (len != sizeof(reply))
