@@ -15,16 +15,15 @@ SHIM_OBJS := $(SHIM_NAMES:%=$(B)/userspace/libcuda/%.o) \
 $(B)/gen/trace_gen.c $(B)/gen/trace.syms &: $(CUDA_TBL) userspace/cuda/gen_trace.py userspace/cuda/gen.py $(CUDA)/include/cuda.h
 	@mkdir -p $(B)/gen
 	python3 userspace/cuda/gen_trace.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $(B)/gen --cc "$(CC)"
+MAKE_TRACED = ld -r -o $@.tmp $(filter %.o,$^) && objcopy --redefine-syms=$(B)/gen/trace.syms $@.tmp $@ && rm -f $@.tmp
 $(B)/gen/shim.o: $(SHIM_OBJS) $(B)/gen/trace.syms
-	ld -r -o $@.tmp $(SHIM_OBJS)
-	objcopy --redefine-syms=$(B)/gen/trace.syms $@.tmp $@
-	@rm -f $@.tmp
+	$(MAKE_TRACED)
 
-SHIM_EXPORTS := $(B)/gen/shim.o $(addprefix $(B)/gen/,trace_gen.o resolve_gen.o)
-$(B)/lib/libcuda.so.1: $(SHIM_EXPORTS) $(B)/libidm.a userspace/libcuda/exports.map
+LINK_SHIM = $(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,-Bsymbolic \
+	    -Wl,--version-script=userspace/libcuda/exports.map -o $@ $(filter %.o %.a,$^) -l:libcrypto.a
+$(B)/lib/libcuda.so.1: $(addprefix $(B)/gen/,shim.o trace_gen.o resolve_gen.o) $(B)/libidm.a userspace/libcuda/exports.map
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -Wl,-z,nodelete -Wl,-Bsymbolic \
-		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_EXPORTS) $(B)/libidm.a -l:libcrypto.a
+	$(LINK_SHIM) -Wl,-z,defs
 	ln -sf libcuda.so.1 $(B)/lib/libcuda.so
 
 PRODUCTS += $(B)/lib/libcuda.so.1
@@ -33,16 +32,11 @@ PRODUCTS += $(B)/lib/libcuda.so.1
 $(B)/tsan/gen/%.o: $(B)/gen/%.c $(CUDA_GEN)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_) -Iuserspace/libcuda $(CFLAGS_) $(CFLAGS-gen/$*) $(TSAN) -MMD -MP -c -o $@ $<
-SHIM_TSAN := $(patsubst $(B)/%,$(B)/tsan/%,$(SHIM_OBJS))
-$(B)/tsan/gen/shim.o: $(SHIM_TSAN) $(B)/gen/trace.syms
-	ld -r -o $@.tmp $(SHIM_TSAN)
-	objcopy --redefine-syms=$(B)/gen/trace.syms $@.tmp $@
-	@rm -f $@.tmp
-SHIM_TSAN_EXPORTS := $(addprefix $(B)/tsan/gen/,shim.o trace_gen.o resolve_gen.o)
-$(B)/low/lib/libcuda.so.1: $(SHIM_TSAN_EXPORTS) $(B)/tsan/libidm.a userspace/libcuda/exports.map
+$(B)/tsan/gen/shim.o: $(patsubst $(B)/%,$(B)/tsan/%,$(SHIM_OBJS)) $(B)/gen/trace.syms
+	$(MAKE_TRACED)
+$(B)/low/lib/libcuda.so.1: $(addprefix $(B)/tsan/gen/,shim.o trace_gen.o resolve_gen.o) $(B)/tsan/libidm.a userspace/libcuda/exports.map
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) $(TSAN) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,-Bsymbolic \
-		-Wl,--version-script=userspace/libcuda/exports.map -o $@ $(SHIM_TSAN_EXPORTS) $(B)/tsan/libidm.a -l:libcrypto.a
+	$(LINK_SHIM) $(TSAN)
 
 SHIM_TESTS := $(addprefix $(B)/tests/libcuda-,integrity image range object)
 UNIT_TESTS += $(SHIM_TESTS)

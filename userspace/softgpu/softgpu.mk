@@ -20,9 +20,10 @@ $(B)/gen/softgpu_absent.o: $(B)/gen/softgpu_absent.S
 	$(CC) -c -o $@ $<
 
 # nodelete: stream threads may run until the process ends.
+LINK_SOFTGPU = $(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,--no-undefined -o $@ $^ -lzstd -llz4 -lm
 $(SOFTGPU_LIB): $(SOFTGPU_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,--no-undefined -o $@ $^ -lzstd -llz4 -lm
+	$(LINK_SOFTGPU)
 	ln -sfn libsoftgpu.so $(@D)/libcuda.so.1
 	ln -sfn libsoftgpu.so $(@D)/libcuda.so
 
@@ -32,7 +33,7 @@ PRODUCTS += $(SOFTGPU_LIB)
 SOFTGPU_LOW := $(B)/low/softgpu/libsoftgpu.so
 $(SOFTGPU_LOW): $(patsubst $(B)/userspace/%,$(B)/low/userspace/%,$(SOFTGPU_OBJ))
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,--no-undefined -o $@ $^ -lzstd -llz4 -lm
+	$(LINK_SOFTGPU)
 
 # Tests: these files with sanitizers, linked into each program; the interpreter as it is (it has its own tests).
 SOFTGPU_TESTS := $(notdir $(basename $(wildcard userspace/softgpu/tests/test_*.c)))
