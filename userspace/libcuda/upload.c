@@ -70,6 +70,43 @@ static bool ask_more(struct vgpu_image_news *news)
 	return call_reply(VGPU_MSG_image_known, &rq, sizeof(rq), news, sizeof(*news)) == CUDA_SUCCESS;
 }
 
+struct load {
+	struct idm_pending pending;
+	struct thread *thread;		/* that loaded it */
+	struct load *next, **at;	/* in `unheard`; NULL: not there */
+	struct vgpu_load_reply reply;
+};
+
+static struct load *unheard;		/* whose news nobody has read yet. Under known.lock */
+
+static void heed(const struct vgpu_load_reply *reply)
+{
+	if (!known.waiting)
+		learn(&reply->news);
+}
+
+static void hear(struct load *l)
+{
+	if (l->pending.reply_len >= sizeof(l->reply))
+		heed(&l->reply);
+	*l->at = l->next;
+	if (l->next)
+		l->next->at = l->at;
+	l->at = NULL;
+}
+
+/* What has come since, without waiting. */
+static void hear_all(void)
+{
+	struct load *l, *next;
+
+	for (l = unheard; l; l = next) {
+		next = l->next;
+		if (idm_test(shim.client, &l->pending))
+			hear(l);
+	}
+}
+
 /* @heard: so much of what the worker knows has been looked at */
 static bool maybe_there(uint64_t guess, uint32_t *heard)
 {
@@ -86,6 +123,7 @@ static bool maybe_there(uint64_t guess, uint32_t *heard)
 			more = news->count == VGPU_IMAGE_NEWS && ask_more(news) && news->count;
 		}
 	}
+	hear_all();
 	*heard = known.heard;
 	for (uint32_t at = guess % KNOWN_SLOTS; known.slots && known.slots[at]; at = (at + 1) % KNOWN_SLOTS)
 		if (known.slots[at] == guess) {
@@ -97,20 +135,6 @@ static bool maybe_there(uint64_t guess, uint32_t *heard)
 }
 
 /* --- sending --- */
-
-struct load {
-	struct idm_pending pending;
-	struct thread *thread;		/* that loaded it */
-	struct vgpu_load_reply reply;
-};
-
-static void heed(const struct vgpu_load_reply *reply)
-{
-	pthread_mutex_lock(&known.lock);
-	if (!known.waiting)
-		learn(&reply->news);
-	pthread_mutex_unlock(&known.lock);
-}
 
 static CUresult submit_load(struct load **out, const struct iovec *iov, int n)
 {
@@ -127,6 +151,13 @@ static CUresult submit_load(struct load **out, const struct iovec *iov, int n)
 		return session_failed(err);
 	}
 	l->thread->posted++;
+	pthread_mutex_lock(&known.lock);
+	l->next = unheard;
+	l->at = &unheard;
+	if (l->next)
+		l->next->at = &l->next;
+	unheard = l;
+	pthread_mutex_unlock(&known.lock);
 	*out = l;
 	return CUDA_SUCCESS;
 }
@@ -139,13 +170,11 @@ CUresult load_answer(struct load *l)
 
 	if (!there)
 		thread_self()->waited++;
-	if (err) {
-		r = session_failed(err);
-	} else {
-		r = call_result(l->thread, &l->pending.response, true);
-		if (l->pending.reply_len >= sizeof(l->reply))
-			heed(&l->reply);
-	}
+	pthread_mutex_lock(&known.lock);
+	if (l->at)
+		hear(l);
+	pthread_mutex_unlock(&known.lock);
+	r = err ? session_failed(err) : call_result(l->thread, &l->pending.response, true);
 	free(l);
 	return r;
 }
@@ -162,7 +191,9 @@ static CUresult send_load(struct vgpu_load *rq, const struct iovec *iov, int n, 
 	r = call_replyv(VGPU_MSG_cuModuleLoadData, iov, n, reply, cap, &len);
 	if (len >= sizeof(head)) {
 		memcpy(&head, reply, sizeof(head));
+		pthread_mutex_lock(&known.lock);
 		heed(&head);
+		pthread_mutex_unlock(&known.lock);
 		jit_logs(j, reply + sizeof(head), len - sizeof(head), head.error_len, head.info_len);
 	}
 	free(reply);

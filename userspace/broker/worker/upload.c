@@ -141,7 +141,9 @@ static void *keep_preparing(void *arg)
 		b = b ? NULL : buffer_fresh(room, true);
 		if (!b)
 			continue;
-		madvise(b->at, room, MADV_POPULATE_WRITE);
+		/* In small steps: meanwhile the dispatching thread can map nothing. */
+		for (uint64_t at = 0; at < room; at += HUGE)
+			madvise(b->at + at, HUGE, MADV_POPULATE_WRITE);
 		buffer_put(b);
 	}
 	return NULL;
