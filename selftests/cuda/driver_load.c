@@ -4,6 +4,8 @@
  * for it, and a load that fails after all is the answer to the first use, and to every other. Loads that are waited for
  * give the same answers at once. selftests/run-local counts, by VGPU_TRACE, what the rounds at the end cost.
  */
+#include <unistd.h>
+
 #include "driver.h"
 
 #define ROUNDS	100
@@ -38,6 +40,7 @@ static struct fatbin *fatbin(const char *ptx)
 }
 
 static CUdeviceptr d;
+static unsigned int *seen;	/* pinned */
 
 static bool adds(CUfunction f)
 {
@@ -110,6 +113,17 @@ static void good(void)
 	ok(value == 7 + 32, "64 under way at once, every other used");
 	for (int i = 0; i < 64; i++)
 		CU(cuModuleUnload(m[i]));
+
+	/* More answers than a ring holds, and nobody who takes them; what comes behind them is done all the same. */
+	CU(load(&m[0], image->text));
+	CU(cuModuleGetFunction(&f, m[0], "add"));
+	for (int i = 1; i < 400; i++)
+		CU(load(&m[1], image->text));	/* the others stay until the context ends */
+	*seen = 0;
+	CU(cuStreamWriteValue32(NULL, (CUdeviceptr)seen, 1, 0));
+	for (int i = 0; i < 20000 && !*(volatile unsigned int *)seen; i++)
+		usleep(1000);
+	ok(*(volatile unsigned int *)seen == 1, "400 loads that nobody uses hold nothing up");
 	free(image);
 }
 
@@ -163,12 +177,16 @@ int main(void)
 	CU(cuCtxSetCurrent(ctx));
 	CU(cuMemAlloc(&d, 4096));
 	CU(cuMemsetD8(d, 0, 4096));
+	CU(cuMemHostAlloc((void **)&seen, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
 
 	good();
 	bad(HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n", CUDA_ERROR_INVALID_PTX, "a compiler's mistake");
 	image = fatbin(HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n");
 	GIVES(cuModuleLoadDataEx(&m, image, 2, options, values), CUDA_ERROR_INVALID_PTX, "who wants the log gets it at once");
 	ok(log[0], "with what is wrong in it");
+	/* A size, and no place for it. */
+	if (cuModuleLoadDataEx(&m, image, 1, &options[1], &values[1]) == CUDA_SUCCESS)
+		GIVES(cuModuleGetFunction(&f, m, "add"), CUDA_ERROR_INVALID_PTX, "who only says how long a log may be");
 	free(image);
 	image = fatbin(add);
 	image->sm = 999;

@@ -2,7 +2,8 @@
 /*
  * Nodes that need no answer. The handle is the client's choice and the node a piece of paper until its graph is
  * instantiated, which is waited for; so a node of a common kind whose parameters are plainly right is posted. In doubt
- * it is not: then the driver's answer is the call's.
+ * it is not: then the driver's answer is the call's. If the driver refuses a posted one all the same, that is what
+ * instantiating the graph says.
  */
 #include "graph.h"
 #include "launch.h"
@@ -58,7 +59,8 @@ static bool side_certain(CUmemorytype type, uint64_t device, const void *host, u
 	uint64_t at = type == CU_MEMORYTYPE_HOST ? (uintptr_t)host : device;
 	struct range range;
 
-	if (!range_covers(at, bytes, &range))
+	if ((type != CU_MEMORYTYPE_HOST && type != CU_MEMORYTYPE_DEVICE && type != CU_MEMORYTYPE_UNIFIED) ||
+	    !range_covers(at, bytes, &range))
 		return false;
 	if (range.kind == RANGE_DEVICE) {
 		*on_device = true;

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "callback.h"
-#include "capture.h"
 #include "graph.h"
 #include "launch.h"
 #include "memory.h"
@@ -374,8 +373,7 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph
 		r = node_pack(&m, nodeParams);
 	if (r != CUDA_SUCCESS)
 		return r;
-	waits = shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED) || dependencyData ||
-		!graph_node_certain(g, dependencies, numDependencies, nodeParams);
+	waits = dependencyData || !graph_node_certain(g, dependencies, numDependencies, nodeParams);
 	node = object_new(VGPU_H_GRAPHNODE);
 	deps = malloc((numDependencies + 1) * sizeof(*deps));
 	if (!node || !deps)

@@ -6,6 +6,10 @@
 
 #include "image.h"
 
+#ifndef EM_CUDA
+#define EM_CUDA	190
+#endif
+
 #define WRAPPER_MAGIC	0x466243b1u
 #define FATBIN_MAGIC	0xba55ed50u
 
@@ -152,9 +156,12 @@ enum image_kind image_measure(const void *code, size_t readable, struct image *o
 	return measure(code, readable, false, out);
 }
 
+/* From 9.0 on code may be for one architecture alone (sm_100a), which is not looked into here. */
 static bool runs(uint32_t sm, const struct image_device *d)
 {
-	return (int)(sm / 10) == d->major && (int)(sm % 10) <= d->minor;
+	int minor = sm % 10;
+
+	return (int)(sm / 10) == d->major && (d->major < 9 ? minor <= d->minor : minor == d->minor);
 }
 
 static bool member_for(const struct image *image, const struct image_device *d)
@@ -183,7 +190,7 @@ static bool elf_for(const struct image *image, const struct image_device *d)
 	Elf64_Ehdr h;
 
 	memcpy(&h, image->data, sizeof(h));
-	return !d->ptx_only && runs(h.e_ident[EI_ABIVERSION] >= 8 ? h.e_flags >> 8 & 0xff : h.e_flags & 0xff, d);
+	return !d->ptx_only && h.e_machine == EM_CUDA && h.e_type == ET_EXEC && runs(h.e_ident[EI_ABIVERSION] >= 8 ? h.e_flags >> 8 & 0xff : h.e_flags & 0xff, d);
 }
 
 bool image_for(const struct image *image, const struct image_device *device)

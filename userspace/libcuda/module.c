@@ -28,6 +28,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* children lists, load
 static CUresult ready(struct object *o)
 {
 	if (o->library.load) {
+		/* A host function may not wait for the GPU. */
+		if (thread_self()->in_callback && !load_there(o->library.load))
+			return CUDA_ERROR_NOT_PERMITTED;
 		o->library.failed = load_answer(o->library.load);
 		o->library.load = NULL;
 	}
@@ -95,7 +98,7 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 		break;
 	}
 	jit_parse(&j, noptions, options, values);
-	rq.log_size = jit_log_size(&j);
+	rq.log_size = j.text[0] || j.text[1] ? jit_log_size(&j) : 0;
 	rq.max_registers = j.max_registers;
 	rq.opt_level = j.opt_level;
 	o = object_new(type);
@@ -287,6 +290,8 @@ VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
 	if (o->parent)
 		return CUDA_ERROR_NOT_PERMITTED;	/* a library's module ends with the library */
 	r = module_ready(o);
+	if (o->library.load)
+		return r;
 	forget_children(o);
 	if (r != CUDA_SUCCESS) {
 		object_delete(o);	/* the worker has none */
@@ -305,6 +310,8 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryUnload(CUlibrary library)
 	if (!o)
 		return CUDA_ERROR_INVALID_HANDLE;
 	r = module_ready(o);
+	if (o->library.load)
+		return r;
 	forget_children(o);
 	if (r != CUDA_SUCCESS) {
 		object_delete(o);

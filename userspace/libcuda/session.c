@@ -271,6 +271,27 @@ CUresult call_result(struct thread *t, const struct idm_response *response, bool
 	return r;
 }
 
+/* @results: success would give the program something */
+static CUresult wait_for(uint16_t type, const struct iovec *iov, int n, struct idm_pending *p, bool results)
+{
+	CUresult r;
+	int err;
+
+	if (__builtin_expect(thread_self()->in_callback, 0))
+		return CUDA_ERROR_NOT_PERMITTED;
+	err = idm_call(shim.client, type, iov, n, p);
+	if (err)
+		return session_failed(err);
+	r = call_result(thread_self(), &p->response, results);
+	capture_told(r);
+	thread_self()->waited++;
+	stream_sent(thread_self());
+	board_heard();
+	return r;
+}
+
+#define UNWANTED	64	/* bytes of results that come of a message which need not be answered, at most */
+
 CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 {
 	struct thread *t;
@@ -280,8 +301,12 @@ CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback) {
 		bool may = !__atomic_load_n(&captures, __ATOMIC_RELAXED) || capture_may_post(thread_self()->touched, type);
 
-		if (shim.sync || !may)
-			return call_replyv(type, iov, n, NULL, 0, NULL);
+		if (shim.sync || !may) {
+			char unwanted[UNWANTED];
+			struct idm_pending p = { .reply = unwanted, .reply_cap = sizeof(unwanted) };
+
+			return wait_for(type, iov, n, &p, false);
+		}
 	}
 	err = idm_post(shim.client, type, iov, n);
 	if (__builtin_expect(err, 0))
@@ -302,21 +327,10 @@ CUresult call_post(uint16_t type, const void *rq, size_t len)
 CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply, size_t cap, size_t *len)
 {
 	struct idm_pending p = { .reply = reply, .reply_cap = cap };
-	CUresult r;
-	int err;
+	CUresult r = wait_for(type, iov, n, &p, reply != NULL);
 
-	if (__builtin_expect(thread_self()->in_callback, 0))
-		return CUDA_ERROR_NOT_PERMITTED;
-	err = idm_call(shim.client, type, iov, n, &p);
-	if (err)
-		return session_failed(err);
-	r = call_result(thread_self(), &p.response, reply != NULL);
-	capture_told(r);
 	if (len)
 		*len = p.reply_len;
-	thread_self()->waited++;
-	stream_sent(thread_self());
-	board_heard();
 	return r;
 }
 

@@ -77,7 +77,8 @@ struct load {
 	struct vgpu_load_reply reply;
 };
 
-static struct load *unheard;		/* whose news nobody has read yet. Under known.lock */
+static struct load *unheard;		/* whose answer nobody has looked at yet. Under known.lock */
+static unsigned int unheard_loads;
 
 static void heed(const struct vgpu_load_reply *reply)
 {
@@ -87,8 +88,9 @@ static void heed(const struct vgpu_load_reply *reply)
 
 static void hear(struct load *l)
 {
-	if (l->pending.reply_len >= sizeof(l->reply))
+	if (l->pending.reply_len == sizeof(l->reply))
 		heed(&l->reply);
+	unheard_loads--;
 	*l->at = l->next;
 	if (l->next)
 		l->next->at = l->at;
@@ -157,19 +159,26 @@ static CUresult submit_load(struct load **out, const struct iovec *iov, int n)
 	if (l->next)
 		l->next->at = &l->next;
 	unheard = l;
+	unheard_loads++;
 	pthread_mutex_unlock(&known.lock);
 	*out = l;
 	return CUDA_SUCCESS;
 }
 
+bool load_there(struct load *l)
+{
+	return idm_test(shim.client, &l->pending);
+}
+
 CUresult load_answer(struct load *l)
 {
-	bool there = idm_test(shim.client, &l->pending);
+	bool there = load_there(l);
 	int err = idm_wait(shim.client, &l->pending);
 	CUresult r;
 
 	if (!there)
 		thread_self()->waited++;
+	board_heard();
 	pthread_mutex_lock(&known.lock);
 	if (l->at)
 		hear(l);
@@ -241,6 +250,21 @@ static CUresult send_parts(const struct vgpu_load *rq, const struct image *image
 	return CUDA_SUCCESS;
 }
 
+/* Answers that nobody takes may not fill the ring: then the worker would stand still. */
+static bool many_unheard(void)
+{
+	bool many;
+
+	pthread_mutex_lock(&known.lock);
+	many = unheard_loads >= idm_reply_max(shim.client) / sizeof(struct vgpu_load_reply) / 4;
+	if (many) {
+		hear_all();
+		many = unheard_loads >= idm_reply_max(shim.client) / sizeof(struct vgpu_load_reply) / 4;
+	}
+	pthread_mutex_unlock(&known.lock);
+	return many;
+}
+
 CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j, struct load **later)
 {
 	struct iovec iov[2] = { { rq, sizeof(*rq) }, { (void *)image->data, image->size } };
@@ -262,5 +286,5 @@ CUresult upload(struct vgpu_load *rq, const struct image *image, const struct ji
 		rq->image = (struct vgpu_data){ VGPU_DATA_UPLOADED, image->size };
 		n = 1;
 	}
-	return later ? submit_load(later, iov, n) : send_load(rq, iov, n, j);
+	return later && !many_unheard() ? submit_load(later, iov, n) : send_load(rq, iov, n, j);
 }

@@ -18,6 +18,9 @@ struct load;
  */
 CUresult upload(struct vgpu_load *rq, const struct image *image, const struct jit *j, struct load **later);
 
+/** Has the answer come? Does not wait. */
+bool load_there(struct load *l);
+
 /** What has come of it. @l is gone. */
 CUresult load_answer(struct load *l);
 

@@ -89,6 +89,8 @@ void worker_hand_cuGraphClone(struct worker *w, const struct idm_message *m)
 		err = original ? 0 : IDM_ERROR_INVALID_HANDLE;
 	}
 	if (!err && D.cuGraphClone)
+		r = graph_incomplete(w, q->originalGraph);
+	if (!err && D.cuGraphClone && r == CUDA_SUCCESS)
 		r = D.cuGraphClone(&graph, original);
 	if (!err && r == CUDA_SUCCESS)
 		err = graph_enter_graph(w, q->phGraphClone, graph, 0);
@@ -157,7 +159,10 @@ void worker_hand_graph_instantiate(struct worker *w, const struct idm_message *m
 		err = IDM_ERROR_INVALID_HANDLE;
 	if (!err && q->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD)
 		err = worker_stream(w, &q->call, q->stream, &stream);
-	if (!err && D.cuGraphInstantiateWithParams) {
+	if (!err && graph_incomplete(w, q->graph)) {
+		r = graph_incomplete(w, q->graph);
+		rp.result = CUDA_GRAPH_INSTANTIATE_ERROR;
+	} else if (!err && D.cuGraphInstantiateWithParams) {
 		p.flags = q->flags;
 		p.hUploadStream = stream;
 		r = D.cuGraphInstantiateWithParams(&exec, graph, &p);
@@ -191,7 +196,10 @@ void worker_hand_graph_update(struct worker *w, const struct idm_message *m)
 		if (!exec || !graph)
 			err = IDM_ERROR_INVALID_HANDLE;
 	}
-	if (!err && D.cuGraphExecUpdate_v2) {
+	if (!err && graph_incomplete(w, q->graph)) {
+		r = graph_incomplete(w, q->graph);
+		info.result = CU_GRAPH_EXEC_UPDATE_ERROR;
+	} else if (!err && D.cuGraphExecUpdate_v2) {
 		r = D.cuGraphExecUpdate_v2(exec, graph, &info);
 		f = (struct fresh){ .handles = q->fresh, .n = 2 };
 		rp.node = blamed(w, info.errorNode, q->graph, &f, &rp.type);

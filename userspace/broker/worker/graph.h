@@ -45,6 +45,8 @@ CUgraphNode graph_hidden(CUgraphNode node, bool after);
 uint64_t graph_of_node(struct worker *w, uint64_t handle);
 
 /* graph_node.c */
+/** Why @graph (handle) is not what the client takes it for, CUDA_SUCCESS if it is. */
+CUresult graph_incomplete(struct worker *w, uint64_t graph);
 /** Are the addresses in these memory operations the session's? */
 bool graph_batch_ok(struct worker *w, const CUstreamBatchMemOpParams *ops, unsigned int n);
 /** Memory that @graph allocates: the session's, and charged, until no graph names it. @id: of the client's record */

@@ -290,6 +290,21 @@ static CUresult added(struct worker *w, const struct vgpu_graph_node *q, CUgraph
 	return r;
 }
 
+CUresult graph_incomplete(struct worker *w, uint64_t graph)
+{
+	const struct handle *e = handle_find(&w->handles, graph, VGPU_H_GRAPH);
+
+	return e ? (CUresult)e->failed : CUDA_SUCCESS;
+}
+
+static void not_added(struct worker *w, uint64_t graph, CUresult why)
+{
+	struct handle *e = handle_find(&w->handles, graph, VGPU_H_GRAPH);
+
+	if (e && !e->failed)
+		e->failed = why;
+}
+
 void worker_hand_graph_node(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_graph_node *q = m->payload;
@@ -328,6 +343,8 @@ void worker_hand_graph_node(struct worker *w, const struct idm_message *m)
 	if (err)
 		goto out;
 	err = translate(w, &q->node, bodies + q->nbodies, &d, &r);
+	if (!err && r == CUDA_SUCCESS && d.p.type == CU_GRAPH_NODE_TYPE_GRAPH)
+		r = graph_incomplete(w, number(((const CUgraphNodeParams *)q->node.params)->graph.graph));
 	if (!err && r == CUDA_SUCCESS && d.p.type == CU_GRAPH_NODE_TYPE_CONDITIONAL && d.p.conditional.size != q->nbodies)
 		r = CUDA_ERROR_INVALID_VALUE;
 	if (!err && r == CUDA_SUCCESS) {
@@ -343,6 +360,8 @@ void worker_hand_graph_node(struct worker *w, const struct idm_message *m)
 out:
 	if ((err || r != CUDA_SUCCESS) && !taken)
 		refused(w, &q->node);
+	if ((err || r != CUDA_SUCCESS) && m->header.flags & IDM_FLAG_POSTED)
+		not_added(w, q->graph, err ? CUDA_ERROR_INVALID_HANDLE : r);
 	free(deps);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }

@@ -19,11 +19,13 @@
  * @aux:    the worker's own record of it, by type; may be NULL
  * @ctx:    handle of the context it ends with, 0: none
  * @parent: handle of the module, library or kernel it ends with, 0: none
+ * @failed: of a graph: CUresult of the first node that was to be added, had no answer, and is not there
  */
 struct handle {
 	uint64_t value;
 	void *object, *aux;
 	uint64_t ctx, parent;
+	uint32_t failed;
 };
 
 struct handle_table {

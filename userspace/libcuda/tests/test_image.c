@@ -139,7 +139,12 @@ static void devices(void)
 	f.m[0].header_size = 0;
 	ok(!image_for(&image, &ampere) && !image_for(&image, &soft), "nor are members without a header");
 
+	elf.h.e_machine = 190;
+	elf.h.e_type = ET_REL;
 	elf.h.e_ident[EI_ABIVERSION] = 8;
+	elf.h.e_flags = 0x6005604;
+	ok(image_measure(&elf, sizeof(elf), &image) == IMAGE_ELF && !image_for(&image, &ampere), "what is not linked is for nobody");
+	elf.h.e_type = ET_EXEC;
 	elf.h.e_flags = 0x6005604;
 	ok(image_measure(&elf, sizeof(elf), &image) == IMAGE_ELF && image_for(&image, &ampere) && !image_for(&image, &hopper) &&
 	   !image_for(&image, &soft), "a CUDA 13 cubin is for its device");
