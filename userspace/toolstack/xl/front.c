@@ -357,6 +357,27 @@ static int make(const struct request *r, struct vgpuxl_plan *plan)
 	return ret;
 }
 
+/* Options that are not known here: the real xl may know them, but it would pass over vgpu= without a word. */
+static int create_unknown(int argc, char **argv, char **all)
+{
+	struct vgpuxl_config config;
+	struct vgpuxl_error e;
+	uint32_t devices;
+
+	for (int i = 1; i < argc; i++) {
+		if (argv[i][0] == '-' || strchr(argv[i], '=') || vgpuxl_config_read_devices(argv[i], NULL, &config, &e))
+			continue;
+		devices = config.nentries;
+		vgpuxl_config_free(&config);
+		if (!devices)
+			continue;
+		fprintf(stderr, "vgpu-xl: %s has vgpu=, and an option of this 'xl create' is none of -F -n -q -f -p -c -d -e -V -A "
+			"-i: leave it out, or use 'vgpuctl create %s'; nothing was made\n", argv[i], argv[i]);
+		return 1;
+	}
+	return pass_on(all);
+}
+
 static int create(struct request *r, int argc, char **argv, char **all)
 {
 	struct vgpuxl_config config;
@@ -366,7 +387,7 @@ static int create(struct request *r, int argc, char **argv, char **all)
 	int ret;
 
 	if (!parse(r, argc, argv))
-		return pass_on(all);
+		return create_unknown(argc, argv, all);
 	extra = join(r->words, r->nwords);
 	ret = vgpuxl_config_read_devices(r->file, extra, &config, &e);
 	free(extra);
