@@ -139,6 +139,25 @@ static void events(CUstream stream)
 	OURS(cuEventQuery(a), CUDA_ERROR_INVALID_HANDLE, "a destroyed event");
 }
 
+/* A fill without a stream waits where the host can look: pinned and managed memory. */
+static void host_fills(void)
+{
+	size_t n = 16u << 20;
+	unsigned char *pinned;
+	CUdeviceptr managed;
+
+	CU(cuMemHostAlloc((void **)&pinned, n, 0));
+	memset(pinned, 1, n);
+	CU(cuMemsetD8((CUdeviceptr)pinned, 7, n));
+	ok(((volatile unsigned char *)pinned)[n - 1] == 7, "a fill of pinned memory is there when the call returns");
+	CU(cuMemFreeHost(pinned));
+	CU(cuMemAllocManaged(&managed, n, CU_MEM_ATTACH_GLOBAL));
+	memset((void *)managed, 1, n);
+	CU(cuMemsetD8(managed, 7, n));
+	ok(((volatile unsigned char *)managed)[n - 1] == 7, "and one of managed memory");
+	CU(cuMemFree(managed));
+}
+
 int main(void)
 {
 	CUcontext ctx, other, popped;
@@ -162,6 +181,7 @@ int main(void)
 	copies_2d();
 	pinned(stream);
 	events(stream);
+	host_fills();
 	CU(cuMemGetInfo(&after, &total));
 	ok(before == after || on_driver(), "all memory is free again: %zu of %zu bytes", after, before);
 	GIVES(cuMemAlloc(&d, 0), CUDA_ERROR_INVALID_VALUE, "no bytes");

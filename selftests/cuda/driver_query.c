@@ -85,6 +85,57 @@ static void *thread(void *arg)
 	return (void *)(uintptr_t)good;
 }
 
+/* Copies out of pageable memory travel by themselves: they count all the same, and no error is lost on their way. */
+static void pageable(void)
+{
+	size_t bytes = 256u << 10;
+	char *from = calloc(1, bytes);
+	CUstreamAttrValue value = { 0 };
+	CUdeviceptr gate, to;
+	CUstream s, t, opener;
+	CUevent event;
+	CUresult r;
+
+	CU(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+	if (!from)
+		bail("out of memory");
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamCreate(&t, CU_STREAM_NON_BLOCKING));
+	CU(cuMemAlloc(&gate, 4));
+	CU(cuMemAlloc(&to, bytes));
+	CU(cuMemsetD32(gate, 0, 1));
+	CU(cuStreamSynchronize(s));
+	ok(poll_stream(s), "idle");
+	CU(cuStreamWaitValue32(s, gate, 1, CU_STREAM_WAIT_VALUE_GEQ));
+	ok(cuStreamQuery(s) == CUDA_ERROR_NOT_READY, "a stream waits for a value");
+	CU(cuStreamWriteValue32(t, gate, 1, 0));
+	CU(cuStreamSynchronize(s));
+	ok(poll_stream(s), "idle again");
+	CU(cuMemsetD32(gate, 0, 1));
+	CU(cuStreamWaitValue32(t, gate, 1, CU_STREAM_WAIT_VALUE_GEQ));
+	CU(cuEventRecord(event, t));
+	CU(cuStreamWaitEvent(s, event, 0));
+	CU(cuMemcpyHtoDAsync(to, from, bytes, s));
+	GIVES(cuStreamQuery(s), CUDA_ERROR_NOT_READY, "behind a closed gate a copy of pageable memory is not done");
+	CU(cuMemsetD32Async(gate, 1, 1, s));	/* not before */
+	GIVES(cuStreamQuery(s), CUDA_ERROR_NOT_READY, "nor is what comes after it");
+	CU(cuStreamCreate(&opener, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamWriteValue32(opener, gate, 1, 0));
+	CU(cuStreamSynchronize(s));
+	ok(poll_stream(s), "when the gate has been opened it is");
+
+	r = cuStreamSetAttribute(s, (CUstreamAttrID)99, &value);
+	if (r == CUDA_SUCCESS) {
+		CU(cuMemcpyHtoDAsync(to, from, bytes, s));
+		r = cuStreamSynchronize(s);
+	}
+	ok(r != CUDA_SUCCESS, "an error before such a copy is told by the next synchronisation: %s", cu_name(r));
+	GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "and once only");
+	CU(cuMemFree(gate));
+	CU(cuMemFree(to));
+	free(from);
+}
+
 int main(int argc, char **argv)
 {
 	static CUevent events[EVENTS];
@@ -152,6 +203,10 @@ int main(int argc, char **argv)
 		all = all && good;
 	}
 	ok(all, "four threads, each with a stream of its own");
+
+	/* Through the shim alone: the driver itself may wait for such a copy. */
+	if (!on_driver() && !counts_apart())
+		pageable();
 
 	/* The part that run-local counts: everything is done, and each question is asked a hundred times. */
 	CU(cuEventRecord(e, s));

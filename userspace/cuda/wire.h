@@ -46,8 +46,10 @@ enum vgpu_handle_type {
 struct vgpu_call {
 	uint64_t ctx;
 	uint32_t thread;
-	uint32_t reserved;
+	uint32_t reserved;	/* 0, but for what single messages have it for */
 };
+/* In `reserved` of a copy through the arena, a load or a part of an image: nobody looks at the answer in time. */
+#define VGPU_CALL_UNREAD	1u
 
 /* Where bulk data is: in the message, behind the fixed part, or in the arena. */
 #define VGPU_DATA_INLINE	UINT64_MAX	/* struct vgpu_data.offset */

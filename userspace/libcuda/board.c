@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <pthread.h>
+#include <string.h>
 #include <time.h>
 
 #include "board.h"
@@ -26,6 +27,8 @@ static uint32_t take(void)
 	if (!board && !none) {
 		board = idm_arena_alloc(shim.client, PLACES * sizeof(*board));
 		none = !board;
+		if (board)
+			memset(board, 0, PLACES * sizeof(*board));	/* it may have been used for other things */
 		for (uint32_t i = 1; board && i < PLACES; i++)
 			free_places[nfree++] = PLACES - i;
 	}

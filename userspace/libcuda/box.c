@@ -125,6 +125,7 @@ static CUresult piece(struct vgpu_copy_box *rq, const struct side *dst, const st
 		rows((*slot)->base, rq->width, host_at(src, x, y, z), src->pitch, rq->width, rq->height);
 		rq->src = chunk;
 		rq->dst = part(dst, x, y, z);
+		rq->call.reserved = rq->async ? VGPU_CALL_UNREAD : 0;
 		r = staging_submit(*slot, VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq));
 		if (r == CUDA_SUCCESS && rq->async) {
 			staging_leave(*slot);
@@ -161,6 +162,7 @@ static CUresult staged(struct vgpu_copy_box *rq, const struct side *dst, const s
 	}
 	if (slot)
 		staging_put(slot);
+	thread_self()->touched = NULL;
 	return r;
 }
 

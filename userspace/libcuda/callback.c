@@ -84,12 +84,15 @@ static void record_put(struct record *r)
 	__atomic_sub_fetch(&pending, 1, __ATOMIC_RELAXED);	/* read without the lock */
 }
 
+/* Of a ticket in an id, whose highest bit is VGPU_HOOK_ID. */
+#define TICKET(n)	((n) & 0x7fffffffu)
+
 static struct record *record_of(uint64_t id)
 {
 	struct record *r = NULL;
 
 	pthread_mutex_lock(&lock);
-	if ((uint32_t)id < nrecords && records[(uint32_t)id]->ticket == id >> 32)
+	if ((uint32_t)id < nrecords && TICKET(records[(uint32_t)id]->ticket) == id >> 32)
 		r = records[(uint32_t)id];
 	pthread_mutex_unlock(&lock);
 	return r;
@@ -216,7 +219,7 @@ static CUresult enqueue(uint64_t stream, const struct record *what)
 		r->stream = what->stream;
 		r->data = what->data;
 		rq.ticket = ++r->ticket;
-		rq.id = (uint64_t)rq.ticket << 32 | r->index;
+		rq.id = (uint64_t)TICKET(rq.ticket) << 32 | r->index;
 		__atomic_add_fetch(&pending, 1, __ATOMIC_RELAXED);
 		pthread_cond_signal(&some);
 	}

@@ -39,7 +39,8 @@ struct object *context_primary(uint32_t device)
 
 uint32_t context_device(const struct object *ctx)
 {
-	return ctx->context->device;
+	/* One that has ended may still be current. */
+	return ctx->type == VGPU_H_CTX ? ctx->context->device : 0;
 }
 
 uint64_t context_id(const struct object *ctx)

@@ -103,6 +103,7 @@ static CUresult staged_to_device(struct vgpu_copy_h2d *rq, const char *src, size
 		if (r == CUDA_SUCCESS) {
 			memcpy(s->base, src, part);
 			rq->src = (struct vgpu_data){ s->offset, part };
+			rq->call.reserved = rq->async ? VGPU_CALL_UNREAD : 0;
 			r = staging_submit(s, VGPU_MSG_cuMemcpyHtoD_v2, rq, sizeof(*rq));
 		}
 		if (r != CUDA_SUCCESS)
@@ -117,6 +118,7 @@ static CUresult staged_to_device(struct vgpu_copy_h2d *rq, const char *src, size
 	}
 	while (w.count)
 		staging_put(window_finish(&w, &r));
+	thread_self()->touched = NULL;
 	return r;
 }
 
@@ -145,6 +147,7 @@ static CUresult staged_from_device(struct vgpu_copy_d2h *rq, char *dst, size_t n
 	}
 	while (w.count)
 		staging_put(window_finish(&w, &r));
+	thread_self()->touched = NULL;
 	return r;
 }
 
@@ -316,12 +319,12 @@ CUresult copy_from_plain(void *dst, uint64_t src, size_t n, uint64_t stream)
 	return from_device(dst, src, n, stream, false);
 }
 
-/* cuPointerSetAttribute(CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) */
+/* cuPointerSetAttribute(CU_POINTER_ATTRIBUTE_SYNC_MEMOPS), or host memory that the device reaches */
 static bool is_synchronous(uint64_t p)
 {
 	struct range r;
 
-	return range_find(p, &r) && r.kind == RANGE_DEVICE && r.flags & RANGE_SYNC;
+	return range_find(p, &r) && (!RANGE_ON_DEVICE(r.kind) || (r.kind == RANGE_DEVICE && r.flags & RANGE_SYNC));
 }
 
 CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)

@@ -49,14 +49,19 @@ static CUresult check_attribute(const struct object *o, CUfunction_attribute att
 static CUresult set_attribute(struct object *o, CUfunction_attribute attrib, int value, CUdevice dev)
 {
 	CUresult r = check_attribute(o, attrib, value);
+	uint32_t *told;
 
-	if (r != CUDA_SUCCESS || o->kernel->attributes[attrib] == value)
+	if (r != CUDA_SUCCESS)
+		return r;
+	told = &o->kernel->set_on[attrib];
+	if (o->kernel->attributes[attrib] == value && (!*told || *told >> dev & 1))
 		return r;
 	if (o->type == VGPU_H_KERNEL)
 		r = call_cuKernelSetAttribute(attrib, value, (CUkernel)o, dev);
 	else
 		r = call_cuFuncSetAttribute((CUfunction)o, attrib, value);
 	if (r == CUDA_SUCCESS) {
+		*told = o->kernel->attributes[attrib] == value ? *told | 1u << dev : 1u << dev;
 		o->kernel->attributes[attrib] = value;
 		occupancy_forget(o->kernel);
 	}

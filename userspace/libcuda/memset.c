@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Fills: posted, after a look at the range map. */
+#include "copy.h"
 #include "managed.h"
 #include "memory.h"
 #include "shim_gen.h"
@@ -32,6 +33,16 @@ static CUresult check_2d(CUdeviceptr dst, size_t pitch, size_t width, size_t hei
 	return CUDA_SUCCESS;
 }
 
+/* Host memory that the device reaches has its value when a call without a stream returns. */
+static CUresult settled(CUdeviceptr dst, CUresult r)
+{
+	struct range range;
+
+	if (r != CUDA_SUCCESS || !range_find(dst, &range) || RANGE_ON_DEVICE(range.kind))
+		return r;
+	return copy_barrier(stream_default(thread_self()));
+}
+
 #define FILL(bits, type)										\
 VGPU_EXPORT CUresult CUDAAPI cuMemsetD##bits##Async(CUdeviceptr dst, type value, size_t n, CUstream stream) \
 {													\
@@ -47,8 +58,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemsetD##bits##_v2(CUdeviceptr dst, type value, s
 	if (r != CUDA_SUCCESS || !n)									\
 		return r;										\
 	if (stream_default(thread_self()))								\
-		return call_cuMemsetD##bits##Async(dst, value, n, CU_STREAM_PER_THREAD);		\
-	return call_cuMemsetD##bits##_v2(dst, value, n);						\
+		return settled(dst, call_cuMemsetD##bits##Async(dst, value, n, CU_STREAM_PER_THREAD));	\
+	return settled(dst, call_cuMemsetD##bits##_v2(dst, value, n));					\
 }													\
 													\
 VGPU_EXPORT CUresult CUDAAPI cuMemsetD2D##bits##Async(CUdeviceptr dst, size_t pitch, type value, size_t width, \
@@ -68,8 +79,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemsetD2D##bits##_v2(CUdeviceptr dst, size_t pitc
 	if (r != CUDA_SUCCESS || !width || !height)							\
 		return r;										\
 	if (stream_default(thread_self()))								\
-		return call_cuMemsetD2D##bits##Async(dst, pitch, value, width, height, CU_STREAM_PER_THREAD); \
-	return call_cuMemsetD2D##bits##_v2(dst, pitch, value, width, height);				\
+		return settled(dst, call_cuMemsetD2D##bits##Async(dst, pitch, value, width, height, CU_STREAM_PER_THREAD)); \
+	return settled(dst, call_cuMemsetD2D##bits##_v2(dst, pitch, value, width, height));		\
 }
 
 FILL(8, unsigned char)

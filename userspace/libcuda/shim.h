@@ -207,6 +207,7 @@ void event_gone(struct object *o);
 struct kernel {
 	char *name;
 	int attributes[VGPU_FUNC_ATTRIBUTES];
+	uint32_t set_on[VGPU_FUNC_ATTRIBUTES];	/* devices that were told of the value, bits; 0: it is what the kernel came with */
 	uint32_t nparams, param_bytes;
 	struct { uint32_t offset, size; } *params;
 	struct occupancy *memo;		/* occupancy.c */

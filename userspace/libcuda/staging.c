@@ -59,18 +59,10 @@ void staging_init(void)
 	}
 }
 
-/* The answer to a request nobody waited for; a failure is kept for the thread that sent it. */
+/* The answer to a request nobody waited for (VGPU_CALL_UNREAD). The worker keeps a failure for the thread that sent it. */
 static int reap(struct slot *s)
 {
-	int err = idm_wait(shim.client, &s->pending), none = 0;
-	CUresult r;
-
-	if (err)
-		return err;
-	r = call_result(s->thread, &s->pending.response, true);
-	if (r != CUDA_SUCCESS)
-		__atomic_compare_exchange_n(&s->thread->latched, &none, r, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-	return 0;
+	return idm_wait(shim.client, &s->pending);
 }
 
 struct slot *staging_get(bool must, CUresult *r)
@@ -116,12 +108,18 @@ void staging_put(struct slot *s)
 CUresult staging_submit(struct slot *s, uint16_t type, const void *rq, size_t len)
 {
 	struct iovec iov = { (void *)rq, len };
+	struct object *touched;
 	int err;
 
 	s->thread = thread_self();
 	s->pending = (struct idm_pending){ 0 };
+	touched = s->thread->touched;
 	err = idm_submit(shim.client, type, &iov, 1, &s->pending);
-	return err ? session_failed(err) : CUDA_SUCCESS;
+	if (err)
+		return session_failed(err);
+	stream_sent(s->thread);
+	s->thread->touched = touched;	/* the next part is for it, too */
+	return CUDA_SUCCESS;
 }
 
 CUresult staging_wait(struct slot *s)

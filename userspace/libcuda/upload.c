@@ -230,6 +230,8 @@ static CUresult send_parts(const struct vgpu_load *rq, const struct image *image
 	struct vgpu_image_part part = { .call = rq->call, .handle = rq->handle, .size = image->size };
 	CUresult r;
 
+	part.call.reserved = VGPU_CALL_UNREAD;
+
 	while (part.at < image->size) {
 		struct slot *s = staging_get(true, &r);
 
@@ -286,5 +288,8 @@ CUresult upload(struct vgpu_load *rq, const struct image *image, const struct ji
 		rq->image = (struct vgpu_data){ VGPU_DATA_UPLOADED, image->size };
 		n = 1;
 	}
-	return later && !many_unheard() ? submit_load(later, iov, n) : send_load(rq, iov, n, j);
+	if (!later || many_unheard())
+		return send_load(rq, iov, n, j);
+	rq->call.reserved = VGPU_CALL_UNREAD;
+	return submit_load(later, iov, n);
 }

@@ -41,10 +41,16 @@ static CUresult set(CUdeviceptr dst, size_t pitch, uint32_t value, uint32_t elem
 	return CUDA_SUCCESS;
 }
 
+/* Host memory that the device reaches has its value when a call without a stream returns. */
+static CUresult settled(CUdeviceptr dst, bool ptds, CUresult e)
+{
+	return e || sg_in_heap(dst) ? e : cuStreamSynchronize(ptds ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY);
+}
+
 #define SET(bits, type)											\
 BOTH_DS(cuMemsetD##bits##_v2, (CUdeviceptr dst, type v, size_t n), (dst, v, n, ptds))				\
 {														\
-	return set(dst, 0, v, bits / 8, n, 1, NULL, ptds);							\
+	return settled(dst, ptds, set(dst, 0, v, bits / 8, n, 1, NULL, ptds));					\
 }														\
 BOTH(cuMemsetD##bits##Async, (CUdeviceptr dst, type v, size_t n, CUstream stream), (dst, v, n, stream, ptds))	\
 {														\
@@ -53,7 +59,7 @@ BOTH(cuMemsetD##bits##Async, (CUdeviceptr dst, type v, size_t n, CUstream stream
 BOTH_DS(cuMemsetD2D##bits##_v2, (CUdeviceptr dst, size_t pitch, type v, size_t w, size_t h),			\
 	(dst, pitch, v, w, h, ptds))										\
 {														\
-	return set(dst, pitch, v, bits / 8, w, h, NULL, ptds);							\
+	return settled(dst, ptds, set(dst, pitch, v, bits / 8, w, h, NULL, ptds));				\
 }														\
 BOTH(cuMemsetD2D##bits##Async, (CUdeviceptr dst, size_t pitch, type v, size_t w, size_t h, CUstream stream),	\
      (dst, pitch, v, w, h, stream, ptds))									\

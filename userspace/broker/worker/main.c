@@ -78,6 +78,14 @@ static int result_of(int idm_error)
 	}
 }
 
+/* The answer only gives a chunk back, or is looked at who knows when. */
+static bool unread(const struct idm_header *hdr, const struct vgpu_call *call)
+{
+	return call && call->reserved == VGPU_CALL_UNREAD &&
+	       (hdr->type == VGPU_MSG_cuMemcpyHtoD_v2 || hdr->type == VGPU_MSG_cuMemcpy2D_v2 || hdr->type == VGPU_MSG_image_part ||
+		hdr->type == VGPU_MSG_cuModuleLoadData);
+}
+
 void worker_reply_always(struct worker *w, const struct idm_header *hdr, const struct vgpu_call *call, int idm_error,
 			 int cu_result, const void *results, size_t len)
 {
@@ -98,7 +106,10 @@ void worker_reply_always(struct worker *w, const struct idm_header *hdr, const s
 			latch_set(&w->latches, call->thread, r.cu_result, hdr->type);
 		return;
 	}
-	r.latched = latch_take(&w->latches, call->thread, &r.latched_type);
+	if (!unread(hdr, call))
+		r.latched = latch_take(&w->latches, call->thread, &r.latched_type);
+	else if (r.error && (hdr->type == VGPU_MSG_cuMemcpyHtoD_v2 || hdr->type == VGPU_MSG_cuMemcpy2D_v2))
+		latch_set(&w->latches, call->thread, r.cu_result, hdr->type);	/* as if there were no answer */
 	if (idm_server_reply(w->server, hdr->seq, &r, results, len) != -EMSGSIZE)
 		return;
 	/* The client made its reply ring too small for what it asks. */
