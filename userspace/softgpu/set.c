@@ -44,7 +44,11 @@ static CUresult set(CUdeviceptr dst, size_t pitch, uint32_t value, uint32_t elem
 /* Host memory that the device reaches has its value when a call without a stream returns. */
 static CUresult settled(CUdeviceptr dst, bool ptds, CUresult e)
 {
-	return e || sg_in_heap(dst) ? e : cuStreamSynchronize(ptds ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY);
+	struct sg_allocation a;
+
+	if (e || (sg_in_heap(dst) && (!sg_heap_info(dst, &a) || !(a.flags & SG_ALLOC_MANAGED))))
+		return e;
+	return cuStreamSynchronize(ptds ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY);
 }
 
 #define SET(bits, type)											\
