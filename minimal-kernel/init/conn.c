@@ -139,9 +139,13 @@ void conn_serve_vchan(const char *node)
 
 /* ---- Calls */
 
+/* Whoever is refused is called again when there is room: room_again(). */
 bool conn_has_room(void)
 {
-	return to_host.len < OUTPUT_HIGH;
+	bool room = to_host.len < OUTPUT_HIGH;
+
+	was_full |= !room;
+	return room;
 }
 
 static struct call *call_find(uint32_t id)
@@ -374,7 +378,7 @@ static void room_again(void)
 
 bool conn_pump(void)
 {
-	bool moved = false;
+	bool moved = false, again;
 	ssize_t n;
 
 	if (!host)
@@ -397,11 +401,12 @@ bool conn_pump(void)
 		host_lost(NULL);
 		return false;
 	}
-	was_full |= !conn_has_room();
+	/* What was refused before flush(), frames of the host among it, has its turn. */
+	again = was_full && conn_has_room();
 	room_again();
 	/* epoll and poll number these two alike. */
 	source_watch(&host_source, host->ops->events(host, conn_has_room(), to_host.len));
-	return moved || host->ops->ready(host, conn_has_room(), to_host.len);
+	return moved || again || host->ops->ready(host, conn_has_room(), to_host.len);
 }
 
 void conn_flush(int ms)

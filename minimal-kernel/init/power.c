@@ -55,8 +55,9 @@ static void end(void)
 
 		asked = NULL;
 		call_reply(c);
-		conn_flush(500);
 	}
+	/* The last output, and what became of the last process. */
+	conn_flush(500);
 	if (!is_pid1)
 		exit(0);
 	/* What nobody told us of: daemons that were left behind. */

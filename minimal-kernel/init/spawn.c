@@ -160,6 +160,24 @@ static int take_stdio(const struct spawn *s, struct failure *f)
 	return 0;
 }
 
+/* Process 1's descriptors end with exec only, and until then others would wait for their ends. */
+static void close_others(int keep)
+{
+	if (keep > 3)
+		close_range(3, (unsigned int)keep - 1, 0);
+	close_range((unsigned int)keep + 1, ~0u, 0);
+}
+
+/* Its pipes and its terminal are the user's: they are opened anew as /dev/stdout and by ttyname(). */
+static void give_stdio(uid_t uid)
+{
+	struct stat st;
+
+	for (int i = 0; i < 3; i++)
+		if (!fstat(i, &st) && (S_ISFIFO(st.st_mode) || isatty(i)) && fchown(i, uid, (gid_t)-1))
+			continue;	/* where that can't be, it is as it was */
+}
+
 static int set_sysctls(const struct spec *s, struct failure *f)
 {
 	for (size_t i = 0; i < s->sysctls.count; i++) {
@@ -203,9 +221,11 @@ static int set_up(const struct spawn *s, struct failure *f)
 {
 	const struct spec *spec = s->spec;
 	struct identity id;
+	bool there;
 
 	if (enter(s, f) || take_stdio(s, f))
 		return -1;
+	close_others(s->sync);
 	if (spec->hostname && sethostname(spec->hostname, strlen(spec->hostname)))
 		return fail(f, "cannot set the host name %.100s", spec->hostname);
 	if (set_sysctls(spec, f))
@@ -214,13 +234,16 @@ static int set_up(const struct spawn *s, struct failure *f)
 		return -1;
 	if (creds_look_up(spec, &id, f) || creds_limits(spec, f))
 		return -1;
+	give_stdio(id.uid);
 	if (spec->cwd && spec->root && !spec->readonly_root)
 		make_directories(-1, spec->cwd, 0755);
 	tell(SYNC_READY, 0, NULL);
 	await(SYNC_START);
+	/* As root, whom a directory of its own may be closed to the user; and as the user, where root is nobody (9p). */
+	there = !chdir(spec->cwd ?: "/");
 	if (creds_drop(spec, &id, f))
 		return -1;
-	if (chdir(spec->cwd ?: "/"))
+	if (!there && chdir(spec->cwd ?: "/"))
 		return fail(f, "cannot change to the directory %.200s", spec->cwd);
 	return execute(spec, f);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,6 +201,7 @@ static struct transport *open_transport(const char *address, struct vgpu_agent_e
 struct vgpu_agent *vgpu_agent_open(const char *address, int timeout_ms, struct vgpu_agent_error *e)
 {
 	struct vgpu_agent *a = calloc(1, sizeof(*a));
+	sigset_t all, before;
 	int error;
 
 	if (!a) {
@@ -214,7 +216,11 @@ struct vgpu_agent *vgpu_agent_open(const char *address, int timeout_ms, struct v
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->room, NULL);
 	a->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	/* Signals are the program's: its own threads wait for them. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = a->wake < 0 ? errno : pthread_create(&a->thread, NULL, run, a);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (error) {
 		set_error(e, error, "cannot start a thread: %s", strerror(error));
 		goto fail;
