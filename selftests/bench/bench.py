@@ -57,7 +57,7 @@ def fingerprint():
                                 check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    return {"cpu": cpu, "cpus": os.cpu_count(), "memory_MiB": memory, "kernel": platform.release(),
+    return {"cpu": cpu, "cpus": os.cpu_count(), "memory_MiB": memory, "kernel": platform.release().split("-")[0],
             "load_before": os.getloadavg()[0], "commit": commit,
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
