@@ -167,6 +167,9 @@ void wire_error(struct wire_queue *q, uint32_t call, int code, const char *text)
 
 /* ---- Reading */
 
+/* Some words each; a host keeps many until they are fetched. */
+#define EVENT_MAX	4096u
+
 /* The longest payload that @sender may send in a frame of this type, and the shortest; false: it may not send it at all. */
 static bool frame_limits(enum wire_sender sender, uint16_t type, uint32_t *min, uint32_t *max)
 {
@@ -188,6 +191,8 @@ static bool frame_limits(enum wire_sender sender, uint16_t type, uint32_t *min, 
 	case VGPU_AGENT_CANCEL:
 		return sender == WIRE_HOST;
 	case VGPU_AGENT_EVENT:
+		*max = EVENT_MAX;
+		return sender == WIRE_AGENT;
 	case VGPU_AGENT_REPLY:
 	case VGPU_AGENT_ERROR:
 		*max = VGPU_AGENT_ANSWER_MAX;

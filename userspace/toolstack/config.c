@@ -187,13 +187,17 @@ static int read_key(XLU_Config *xlu, const char *path, unsigned int k, struct vg
 /* As xl does: cmdline= alone, else root= and extra=. */
 static int read_cmdline(XLU_Config *xlu, const char *path, struct vgpuxl_config *config, struct vgpuxl_error *e)
 {
-	const char *all = NULL, *root = NULL, *extra = NULL;
+	static const char *const names[] = { "cmdline", "root", "extra" };
+	const char *all, *root, *extra, *found[3] = { NULL };
 	char *text = NULL;
 	int n;
 
-	xlu_cfg_get_string(xlu, "cmdline", &all, 1);
-	xlu_cfg_get_string(xlu, "root", &root, 1);
-	xlu_cfg_get_string(xlu, "extra", &extra, 1);
+	for (unsigned int i = 0; i < 3; i++)
+		if (xlu_cfg_get_string(xlu, names[i], &found[i], 1) == EINVAL)
+			return vgpuxl_error_set(e, EINVAL, "%s: %s is not a string: write %s = \"...\"", path, names[i], names[i]);
+	all = found[0];
+	root = found[1];
+	extra = found[2];
 	if (all)
 		n = asprintf(&text, "%s", all);
 	else if (root)

@@ -74,6 +74,8 @@ static void limits(void)
 {
 	ok(one(WIRE_HOST, VGPU_AGENT_REQUEST_MAX, 1, VGPU_AGENT_CREATE, 0) == 1 && one(WIRE_HOST, VGPU_AGENT_REQUEST_MAX + 1, 1, VGPU_AGENT_CREATE, 0) == -1,
 	   "a request has its limit");
+	ok(one(WIRE_AGENT, 4096, 1, VGPU_AGENT_EVENT, 0) == 1 && one(WIRE_AGENT, 4097, 1, VGPU_AGENT_EVENT, 0) == -1,
+	   "an event is no longer than 4 KiB");
 	ok(one(WIRE_AGENT, VGPU_AGENT_ANSWER_MAX, 1, VGPU_AGENT_REPLY, 0) == 1 && one(WIRE_AGENT, VGPU_AGENT_ANSWER_MAX + 1, 1, VGPU_AGENT_REPLY, 0) == -1,
 	   "an answer has its own");
 	ok(one(WIRE_HOST, UINT32_MAX, 1, VGPU_AGENT_CREATE, 0) == -1 && one(WIRE_AGENT, UINT32_MAX, 1, VGPU_AGENT_DATA, 1) == -1,

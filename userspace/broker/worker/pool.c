@@ -74,6 +74,27 @@ void pool_forget(struct worker *w, CUmemoryPool pool)
 	}
 }
 
+/* The driver first: what it refuses to destroy (the default pool) keeps its handle, and what it holds its charge. */
+void worker_hand_cuMemPoolDestroy(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuMemPoolDestroy *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	void *pool;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	pool = err ? NULL : worker_handle(w, q->pool, VGPU_H_MEMPOOL);
+	if (!err && !pool)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (!err && D.cuMemPoolDestroy)
+		r = D.cuMemPoolDestroy(pool);
+	if (!err && r == CUDA_SUCCESS)
+		worker_handle_del(w, q->pool, VGPU_H_MEMPOOL);
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
 void worker_hand_cuMemPoolTrimTo(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuMemPoolTrimTo *q = m->payload;
