@@ -449,6 +449,11 @@ static void user_objects(void)
 	CU(cuUserObjectRelease(u, 2));
 	CU(cuGraphCreate(&g, 0));
 	CU(cuGraphRetainUserObject(g, u, 1, CU_GRAPH_USER_OBJECT_MOVE));
+	if (ON_SOFTWARE()) {
+		GIVES(cuUserObjectRelease(u, 1), CUDA_ERROR_INVALID_VALUE, "a reference that has moved to a graph");
+		GIVES(cuGraphRetainUserObject(g, u, 1, CU_GRAPH_USER_OBJECT_MOVE), CUDA_ERROR_INVALID_VALUE,
+		      "cannot move again");
+	}
 	CU(cuGraphInstantiate(&x, g, 0));
 	CU(cuGraphDestroy(g));
 	ok(!ended, "a user object lives as long as an executable graph");

@@ -216,7 +216,7 @@ static void wrong(void)
 	CUmemPoolPtrExportData data;
 	CUmemoryPool pool, imported;
 	char bytes[64] = "vgpu-ipc";
-	CUdeviceptr p;
+	CUdeviceptr p, q;
 	CUstream stream;
 	int fd, pipes[2], value = 0;
 
@@ -244,6 +244,14 @@ static void wrong(void)
 	unmap(p, granule);
 	GIVES(cuMemPoolImportFromShareableHandle(&imported, (void *)(intptr_t)fd, FD, 0), CUDA_ERROR_INVALID_VALUE,
 	      "memory's descriptor as a pool's");
+	p = map(other, granule);
+	CU(cuMemRelease(other));
+	fill(p, granule, 4, NULL);
+	GIVES(cuMemImportFromShareableHandle(&other, (void *)(intptr_t)fd, FD), CUDA_SUCCESS, "what is mapped alone, without a handle");
+	q = map(other, granule);
+	ok(counts(q, granule, 4), "is to be had again");
+	unmap(q, granule);
+	unmap(p, granule);
 	CU(cuMemRelease(other));
 	close(fd);
 	GIVES(cuMemImportFromShareableHandle(&h, (void *)(intptr_t)fd, FD), CUDA_ERROR_INVALID_VALUE, "a closed descriptor");

@@ -19,6 +19,37 @@ static const char ptx[] =
 	"	ret;\n"
 	"}\n";
 
+static const char big_ptx[] =
+	".version 7.0\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".visible .global .align 8 .b8 big[8388608];\n";
+
+static size_t available(void)
+{
+	size_t available, total;
+
+	CU(cuMemGetInfo(&available, &total));
+	return available;
+}
+
+/* Loaded with no context current; its variables count as soon as they are there. */
+static void without_context(CUcontext ctx)
+{
+	size_t before = available(), taken;
+	CUlibrary library;
+
+	CU(cuCtxSetCurrent(NULL));
+	CU(cuLibraryLoadData(&library, big_ptx, NULL, NULL, 0, NULL, NULL, 0));
+	CU(cuCtxSetCurrent(ctx));
+	taken = before - available();
+	if (ON_SOFTWARE())
+		ok(taken >= 8 << 20, "a library that is loaded without a context counts: %zu bytes", taken);
+	CU(cuLibraryUnload(library));
+	if (ON_SOFTWARE())
+		ok(available() == before, "until it is unloaded");
+}
+
 int main(void)
 {
 	unsigned long long value = 7, total = 0;
@@ -41,6 +72,7 @@ int main(void)
 	CU(cuDeviceGet(&dev, 0));
 	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
 	CU(cuCtxSetCurrent(ctx));
+	without_context(ctx);
 
 	CU(cuLibraryLoadData(&library, ptx, NULL, NULL, 0, NULL, NULL, 0));
 	CU(cuLibraryGetKernel(&kernel, library, "add_all"));

@@ -100,6 +100,9 @@ int main(void)
 	GIVES(cuMemPoolCreate(&other, &bad), CUDA_ERROR_INVALID_VALUE, "a pool on an unknown device");
 	GIVES(cuMemPoolCreate(NULL, &props), CUDA_ERROR_INVALID_VALUE, "a pool to nowhere");
 	GIVES(cuMemPoolDestroy(usual), CUDA_ERROR_INVALID_VALUE, "a default pool stays");
+	CU(cuMemAllocFromPoolAsync(&p, MIB, usual, stream));
+	ok(ask(usual, CU_MEMPOOL_ATTR_USED_MEM_CURRENT) == MIB, "and goes on to serve");
+	CU(cuMemFreeAsync(p, stream));
 	CU(cuStreamSynchronize(stream));
 	CU(cuMemPoolDestroy(pool));
 	CU(cuDeviceGetMemPool(&current, 0));

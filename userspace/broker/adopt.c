@@ -107,6 +107,14 @@ void adopt_forget(struct worker *w)
 	w->record = NULL;
 }
 
+static bool fits(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	return seals >= 0 && seals & F_SEAL_SHRINK && !fstat(fd, &st) && st.st_size >= (off_t)sizeof(struct worker_stats);
+}
+
 /* The page of counters that the worker shares with a broker that is gone; an empty one if it is not to be had. */
 static const struct worker_stats *map_stats(pid_t pid)
 {
@@ -122,10 +130,11 @@ static const struct worker_stats *map_stats(pid_t pid)
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/map_files/%.*s", pid, (int)strcspn(line, " "), line);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0) {
+		/* The name proves nothing, the worker may have made it: what could shrink under us is not taken. */
+		if (fd >= 0 && fits(fd))
 			map = mmap(NULL, sizeof(struct worker_stats), PROT_READ, MAP_SHARED, fd, 0);
+		if (fd >= 0)
 			close(fd);
-		}
 		break;
 	}
 	if (f)

@@ -94,6 +94,7 @@ static void drop(struct device *d, struct image_entry *e)
 		;
 	*p = e->next;
 	d->images.bytes -= e->room;
+	d->images.count--;
 	total -= e->room;
 	free(e->users);
 	free(e);
@@ -102,7 +103,7 @@ static void drop(struct device *d, struct image_entry *e)
 /* Room for @bytes more: what was not used for longest, and is in nobody's hands, goes. */
 static bool make_room(struct device *d, uint64_t bytes)
 {
-	while (bytes > IMAGES_BYTES - d->images.bytes || bytes + total > total_max()) {
+	while (d->images.count >= IMAGES_MOST || bytes > IMAGES_BYTES - d->images.bytes || bytes + total > total_max()) {
 		struct image_entry *oldest = NULL, *e;
 
 		for (e = d->images.entries; e; e = e->next)
@@ -216,6 +217,7 @@ int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t siz
 	e->next = d->images.entries;
 	d->images.entries = e;
 	d->images.bytes += room;
+	d->images.count++;
 	total += room;
 	return e->fd;
 }
@@ -280,18 +282,28 @@ static bool digest_some(struct device *d, struct image_entry *e)
 	return false;
 }
 
-bool images_work(void)
+static struct image_entry *digest_due(const struct device *d)
 {
-	struct device *d;
 	struct image_entry *e;
 
+	for (e = d->images.entries; e && e->state != ENTRY_DIGEST; e = e->next)
+		;
+	return e;
+}
+
+bool images_work(void)
+{
+	static uint64_t turn;
+	struct device *d, *first = NULL;
+
 	for (d = broker.devices; d; d = d->next)
-		for (e = d->images.entries; e; e = e->next)
-			if (e->state == ENTRY_DIGEST) {
-				digest_some(d, e);
-				return true;	/* perhaps; the next turn knows */
-			}
-	return false;
+		if ((!first || d->images.turn < first->images.turn) && digest_due(d))
+			first = d;
+	if (!first)
+		return false;
+	first->images.turn = ++turn;
+	digest_some(first, digest_due(first));
+	return true;	/* perhaps; the next turn knows */
 }
 
 void images_session_gone(struct device *d, struct session *s)

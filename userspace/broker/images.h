@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define IMAGES_BYTES	(512ull << 20)	/* for each device */
+#define IMAGES_MOST	2048u		/* for each device, each a descriptor */
 
 /* Zero bytes must follow an image: whoever reads text counts on one. What its file is long, with them: */
 #define IMAGE_PAD	16u
@@ -31,6 +32,8 @@ struct image_entry;
 struct image_cache {
 	struct image_entry *entries;
 	uint64_t bytes;			/* that count */
+	unsigned int count;
+	uint64_t turn;			/* of making digests: devices take turns */
 	uint64_t hits, stored;		/* images given out, images taken in */
 };
 

@@ -12,9 +12,15 @@
 #include "ipc.h"
 #include "softgpu_share.h"
 
+/** struct ipc_holder - a worker that has an entry, @times; the exporter once. */
+struct ipc_holder {
+	struct worker *worker;
+	unsigned int times;
+};
+
 /*
  * struct ipc_entry - @exporter: NULL once it has let go; then only who has it finds it (and physical memory, which lives
- * as long as anybody has it, everybody). @holders: workers that have it, each as often as it has it; the exporter once.
+ * as long as anybody has it, everybody). @times: of all holders.
  */
 struct ipc_entry {
 	struct ipc_entry *next;
@@ -23,8 +29,8 @@ struct ipc_entry {
 	struct worker_ipc what;
 	int fd;
 	struct worker *exporter;
-	struct worker **holders;
-	unsigned int nholders, cap;
+	struct ipc_holder *holders;
+	unsigned int nholders, cap, times;
 	struct quota_holder quota;
 };
 
@@ -38,22 +44,30 @@ static struct ipc_registry *registry(const struct worker *w)
 static int holder_of(const struct ipc_entry *e, const struct worker *w)
 {
 	for (unsigned int i = 0; i < e->nholders; i++)
-		if (e->holders[i] == w)
+		if (e->holders[i].worker == w)
 			return (int)i;
 	return -1;
 }
 
 static bool add_holder(struct ipc_entry *e, struct worker *w)
 {
+	int index = holder_of(e, w);
+
+	if (index >= 0) {
+		e->holders[index].times++;
+		e->times++;
+		return true;
+	}
 	if (e->nholders == e->cap) {
-		struct worker **more = realloc(e->holders, (e->cap + 4) * sizeof(e->holders[0]));
+		struct ipc_holder *more = realloc(e->holders, (e->cap + 4) * sizeof(e->holders[0]));
 
 		if (!more)
 			return false;
 		e->holders = more;
 		e->cap += 4;
 	}
-	e->holders[e->nholders++] = w;
+	e->holders[e->nholders++] = (struct ipc_holder){ w, 1 };
+	e->times++;
 	return true;
 }
 
@@ -88,15 +102,19 @@ static void tell_lost(const struct ipc_entry *e, pid_t dead)
 	munmap(s, sizeof(*s));
 }
 
-/* @w lets go of @e, at @index among its holders. */
-static void let_go(struct ipc_entry *e, struct worker *w, unsigned int index)
+/* The holder at @index lets go of @e, @times. */
+static void let_go(struct ipc_entry *e, unsigned int index, unsigned int times)
 {
 	struct worker *next;
 
-	if (e->exporter == w)
+	if (e->exporter == e->holders[index].worker)
 		e->exporter = NULL;
+	e->times -= times;
+	e->holders[index].times -= times;
+	if (e->holders[index].times)
+		return;
 	memmove(&e->holders[index], &e->holders[index + 1], (--e->nholders - index) * sizeof(e->holders[0]));
-	next = e->nholders ? e->holders[0] : NULL;
+	next = e->nholders ? e->holders[0].worker : NULL;
 	if (!next)
 		entry_free(e);
 	else if (!index)
@@ -158,8 +176,7 @@ int ipc_export(struct worker *w, const struct worker_msg *m, int fd)
 	uint64_t charge = m->a, leased = m->b;
 	struct ipc_entry *e;
 
-	if (!m->u.ipc.kind || m->u.ipc.kind >= IPC_KINDS || leased > charge || leased > w->holder.leased ||
-	    charge > IPC_FILE_MAX)
+	if (!m->u.ipc.kind || m->u.ipc.kind >= IPC_KINDS || leased > charge || leased > w->holder.leased)
 		return -EINVAL;
 	/* With a quota all of it is leased, but while one is under way to a worker that had none. */
 	if (d->memory && leased != charge && !w->may_hold)
@@ -216,7 +233,7 @@ int ipc_import(struct worker *w, const struct worker_msg *m)
 	} else if (found) {
 		bool known = found->exporter || found->what.kind == IPC_PHYSICAL || holder_of(found, w) >= 0;
 
-		if (!known || found->nholders >= IPC_HOLDERS_MAX || !add_holder(found, w))
+		if (!known || found->times >= IPC_HOLDERS_MAX || !add_holder(found, w))
 			found = NULL;
 	}
 	answer(w, found, flags, true);
@@ -233,7 +250,7 @@ int ipc_drop(struct worker *w, uint64_t id)
 	index = e ? holder_of(e, w) : -1;
 	if (index < 0)
 		return -EINVAL;
-	let_go(e, w, (unsigned int)index);
+	let_go(e, (unsigned int)index, 1);
 	adopt_write(w);
 	return 0;
 }
@@ -265,17 +282,13 @@ void ipc_worker_gone(struct worker *w)
 	struct ipc_entry *e, *next;
 
 	for (e = registry(w)->entries; e; e = next) {
-		unsigned int times = 0;
-		int index;
+		int index = holder_of(e, w);
 
 		next = e->next;
-		for (unsigned int i = 0; i < e->nholders; i++)
-			times += e->holders[i] == w;
-		if (times)
-			tell_lost(e, w->pid);
-		/* The last one may take the entry along. */
-		while (times-- && (index = holder_of(e, w)) >= 0)
-			let_go(e, w, (unsigned int)index);
+		if (index < 0)
+			continue;
+		tell_lost(e, w->pid);
+		let_go(e, (unsigned int)index, e->holders[index].times);
 	}
 }
 
@@ -284,7 +297,7 @@ uint64_t ipc_held(const struct worker *w)
 	uint64_t sum = 0;
 
 	for (const struct ipc_entry *e = registry(w)->entries; e; e = e->next)
-		if (e->holders[0] == w)
+		if (e->holders[0].worker == w)
 			sum += e->charge;
 	return sum;
 }

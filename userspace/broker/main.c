@@ -278,10 +278,11 @@ static bool finished(void)
 static void run(void)
 {
 	struct epoll_event ev[32];
-	int i, n;
+	int i, n, ms;
 
 	while (!finished()) {
-		n = epoll_wait(broker.epoll, ev, 32, images_work() ? 0 : tick());
+		ms = tick();
+		n = epoll_wait(broker.epoll, ev, 32, images_work() ? 0 : ms);
 		if (n < 0 && errno != EINTR) {
 			log_line(LOG_ERROR, "epoll_wait: %s", strerror(errno));
 			return;

@@ -72,6 +72,9 @@ int main(void)
 	ok(!range_remove(&m, 0x1001, &charged), "only a start can be removed");
 	ok(range_remove(&m, 0x1000, &charged) && charged == 512 && !range_find(&m, 0x1000), "and gives its charge back");
 	ok(range_remove_owner(&m, 2) == 512 && !m.count, "what ends with its owner does");
+	ok(!range_add(&m, 0x2000, 0x40, RANGE_GLOBAL, 3, 64) && !range_add(&m, 0x2000, 0x1000, RANGE_ALLOC, 1, 4096) &&
+	   m.displaced == 64 && m.count == 1 && range_remove_owner(&m, 1) == 4096,
+	   "a library's variable that was reset away makes room, and its charge is told");
 
 	for (i = 0; i < 100000; i++)
 		bad += !!range_add(&m, 0x10000 + 256ull * i, 256, RANGE_ALLOC, i % 3, 1);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -92,6 +93,29 @@ static int terminal_ioctl(void)
 	return tried(syscall(SYS_ioctl, 0, 0x5412, "x"));	/* TIOCSTI */
 }
 
+static int pass_signals(void)
+{
+	return tried(fcntl(0, F_SETOWN, getppid()));
+}
+
+static int pass_signals_by_ioctl(void)
+{
+	int pid = getppid();
+
+	return tried((int)syscall(SYS_ioctl, 0, FIOSETOWN, &pid));
+}
+
+/* A descriptor that has it not says so; that is the kernel's answer, not the filter's. */
+static int device_ioctl(void)
+{
+	return tried((int)syscall(SYS_ioctl, 0, _IOWR('F', 200, int), NULL));
+}
+
+static int file_flags(void)
+{
+	return tried(fcntl(0, F_GETFL));
+}
+
 static int others_limits(void)
 {
 	struct rlimit rl;
@@ -175,6 +199,10 @@ int main(void)
 		{ "memory that is writable and code", make_code, EPERM, -1 },
 		{ "turning data into code", turn_into_code, EPERM, -1 },
 		{ "an ioctl of a terminal", terminal_ioctl, EPERM, -1 },
+		{ "signals to another process by fcntl()", pass_signals, EPERM, EPERM },
+		{ "signals to another process by ioctl()", pass_signals_by_ioctl, EPERM, EPERM },
+		{ "an ioctl of a device", device_ioctl, EPERM, ENOTTY },
+		{ "the flags of a descriptor", file_flags, EPERM, 0 },
 		{ "another process's limits", others_limits, EPERM, EPERM },
 		{ "a file of its own", make_file, EPERM, -1 },
 		{ "a copy of a descriptor", copy_descriptor, 0, 0 },

@@ -24,6 +24,15 @@ void worker_hand_cuGraphDestroy(struct worker *w, const struct idm_message *m)
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 
+/* The client has a handle of it, if it made the node and not a capture. */
+static void destroy_hidden(struct worker *w, CUgraphNode node)
+{
+	uint64_t handle = graph_node_known(node);
+
+	if (D.cuGraphDestroyNode(node) == CUDA_SUCCESS && handle)
+		graph_forget_node(w, handle);
+}
+
 void worker_hand_cuGraphDestroyNode(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuGraphDestroyNode *q = m->payload;
@@ -43,9 +52,9 @@ void worker_hand_cuGraphDestroyNode(struct worker *w, const struct idm_message *
 		after = graph_hidden(node, true);
 		r = D.cuGraphDestroyNode(node);
 		if (r == CUDA_SUCCESS && before)
-			D.cuGraphDestroyNode(before);
+			destroy_hidden(w, before);
 		if (r == CUDA_SUCCESS && after)
-			D.cuGraphDestroyNode(after);
+			destroy_hidden(w, after);
 	}
 	if (!err && r == CUDA_SUCCESS)
 		graph_forget_node(w, q->hNode);

@@ -23,6 +23,7 @@ uint64_t graph_name_graph(struct worker *w, CUgraph graph, uint64_t parent, stru
 
 /** The same if it has one already, else 0. */
 uint64_t graph_known(CUgraph graph);
+uint64_t graph_node_known(CUgraphNode node);
 
 /** Enter a node (graph) of which the client has chosen the handle. */
 int graph_enter_node(struct worker *w, uint64_t handle, CUgraphNode node, uint64_t graph);
@@ -31,6 +32,8 @@ int graph_enter_graph(struct worker *w, uint64_t handle, CUgraph graph, uint64_t
 /** Let go of all names in graph @handle (below node @handle), and of its own. */
 void graph_forget(struct worker *w, uint64_t handle);
 void graph_forget_node(struct worker *w, uint64_t handle);
+/** Graph @graph now ends with node @node (handles both). */
+void graph_moved(struct worker *w, uint64_t graph, uint64_t node);
 
 /** The driver's nodes for @n handles. @after: they are what something comes after, else before. NULL: see *@err */
 CUgraphNode *graph_nodes(struct worker *w, const uint64_t *handles, size_t n, bool after, int *err);
@@ -45,19 +48,22 @@ CUgraphNode graph_hidden(CUgraphNode node, bool after);
 uint64_t graph_of_node(struct worker *w, uint64_t handle);
 
 /* graph_node.c */
+struct hook;
 /** Why @graph (handle) is not what the client takes it for, CUDA_SUCCESS if it is. */
 CUresult graph_incomplete(struct worker *w, uint64_t graph);
 /** Are the addresses in these memory operations the session's? */
 bool graph_batch_ok(struct worker *w, const CUstreamBatchMemOpParams *ops, unsigned int n);
-/** Memory that @graph allocates: the session's, and charged, until no graph names it. @id: of the client's record */
-CUresult graph_note_memory(struct worker *w, CUgraph graph, CUdeviceptr addr, uint64_t size, uint64_t charge, uint64_t id);
+/** Memory that @graph allocates, by @h's record: the session's, and charged, until no graph names it. */
+CUresult graph_note_memory(struct worker *w, CUgraph graph, CUdeviceptr addr, uint64_t size, uint64_t charge,
+			   struct hook *h);
 
 /* hook.c */
-struct hook;
 /** A function of the client's for graphs. @return NULL with *@r */
 struct hook *hook_new(struct worker *w, uint64_t id, uint64_t ack, enum vgpu_hook kind, CUresult *r);
-/** A record of memory at @addr of @graph's: gone with it. */
-struct hook *hook_memory(struct worker *w, uint64_t id, CUdeviceptr addr, CUresult *r);
+/** A record of memory that a graph is going to allocate. @return NULL with *@r */
+struct hook *hook_memory(uint64_t id, CUresult *r);
+/** The graph allocates at @addr: that is the session's, and charged, until no graph names it. On failure it is over now. */
+CUresult hook_keep_memory(struct hook *h, CUgraph graph, CUdeviceptr addr);
 /** How many of those there are. */
 unsigned int hook_memories(void);
 void hook_drop(struct hook *h);

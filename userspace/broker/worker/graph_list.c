@@ -162,6 +162,21 @@ uint64_t graph_known(CUgraph graph)
 	return name_of(graph);
 }
 
+uint64_t graph_node_known(CUgraphNode node)
+{
+	return name_of(node);
+}
+
+void graph_moved(struct worker *w, uint64_t graph, uint64_t node)
+{
+	struct handle *e = handle_find(&w->handles, graph, VGPU_H_GRAPH);
+
+	if (!e)
+		return;
+	e->parent = node;
+	mark_owner(w, node);
+}
+
 uint64_t graph_of_node(struct worker *w, uint64_t handle)
 {
 	struct handle *e = handle_find(&w->handles, handle, VGPU_H_GRAPHNODE);

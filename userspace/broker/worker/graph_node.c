@@ -153,6 +153,7 @@ static CUresult alloc(struct worker *w, const struct vgpu_node *v, const void *m
 {
 	CUDA_MEM_ALLOC_NODE_PARAMS_v2 *a = &d->p.alloc;
 	CUmemAccessDesc *descs = (CUmemAccessDesc *)more;
+	CUresult r;
 
 	if (!a->bytesize || a->accessDescCount > VGPU_DEVICES_MAX || v->more != a->accessDescCount * sizeof(*descs) ||
 	    a->poolProps.handleTypes || a->poolProps.location.type != CU_MEM_LOCATION_TYPE_DEVICE)
@@ -169,7 +170,12 @@ static CUresult alloc(struct worker *w, const struct vgpu_node *v, const void *m
 		d->charge = 0;
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	return CUDA_SUCCESS;
+	d->hook = hook_memory(v->id, &r);
+	if (!d->hook) {
+		lease_uncharge(w, d->charge);
+		d->charge = 0;
+	}
+	return r;
 }
 
 /* @return 0 or IDM_ERROR_*; *@r what the driver would say. */
@@ -245,23 +251,15 @@ static void discard(struct worker *w, struct made *d)
 }
 
 /* Memory of a graph: the session's until no graph names it. */
-CUresult graph_note_memory(struct worker *w, CUgraph graph, CUdeviceptr addr, uint64_t size, uint64_t charge, uint64_t id)
+CUresult graph_note_memory(struct worker *w, CUgraph graph, CUdeviceptr addr, uint64_t size, uint64_t charge,
+			   struct hook *h)
 {
-	struct hook *h;
-	CUresult r;
-
+	/* The graph has the memory and goes on to have it: then it stays charged. */
 	if (memory_range_add(w, addr, size, RANGE_GRAPH, 0, charge)) {
-		lease_uncharge(w, charge);
-		hook_refuse(w, id);
+		hook_drop(h);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	h = hook_memory(w, id, addr, &r);
-	if (h)
-		return hook_keep(h, graph);
-	range_remove(&w->ranges, addr, &charge);
-	lease_uncharge(w, charge);
-	hook_refuse(w, id);
-	return r;
+	return hook_keep_memory(h, graph, addr);
 }
 
 /* The node is there: names for it and what comes with it. */
@@ -270,23 +268,20 @@ static CUresult added(struct worker *w, const struct vgpu_graph_node *q, CUgraph
 {
 	CUresult r = CUDA_SUCCESS;
 
-	if (d->hook)
-		r = hook_keep(d->hook, graph);
 	if (d->p.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
 		rp->address = d->p.alloc.dptr;
-		r = graph_note_memory(w, graph, rp->address, d->p.alloc.bytesize, d->charge, q->node.id);
-	}
-	if (d->p.type == CU_GRAPH_NODE_TYPE_GRAPH && d->p.graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE) {
-		struct handle *e = object_find(w, number(((CUgraphNodeParams *)q->node.params)->graph.graph), VGPU_H_GRAPH);
-
-		if (e)
-			e->parent = q->handle;
+		r = graph_note_memory(w, graph, rp->address, d->p.alloc.bytesize, d->charge, d->hook);
+	} else if (d->hook) {
+		r = hook_keep(d->hook, graph);
 	}
 	*err = graph_enter_node(w, q->handle, node, q->graph);
+	if (d->p.type == CU_GRAPH_NODE_TYPE_GRAPH && d->p.graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE)
+		graph_moved(w, number(((CUgraphNodeParams *)q->node.params)->graph.graph), q->handle);
 	for (uint32_t i = 0; !*err && d->p.type == CU_GRAPH_NODE_TYPE_CONDITIONAL && i < q->nbodies; i++)
 		*err = graph_enter_graph(w, bodies[i], d->p.conditional.phGraph_out[i], q->handle);
-	if (*err || r != CUDA_SUCCESS)
-		D.cuGraphDestroyNode(node);
+	/* With what has been named of it, or is now part of it. */
+	if ((*err || r != CUDA_SUCCESS) && D.cuGraphDestroyNode(node) == CUDA_SUCCESS)
+		graph_forget_node(w, q->handle);
 	return r;
 }
 

@@ -26,6 +26,7 @@ struct handle {
 	void *object, *aux;
 	uint64_t ctx, parent;
 	uint32_t failed;
+	uint32_t refs;		/* of a user object, the client's own */
 };
 
 struct handle_table {

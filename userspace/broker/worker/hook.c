@@ -122,19 +122,22 @@ struct hook *hook_new(struct worker *w, uint64_t id, uint64_t ack, enum vgpu_hoo
 	return NULL;
 }
 
-struct hook *hook_memory(struct worker *w, uint64_t id, CUdeviceptr addr, CUresult *r)
+struct hook *hook_memory(uint64_t id, CUresult *r)
 {
 	struct hook *h = make(id, r);
 
-	if (!h)
-		return NULL;
-	if (!object(h, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC, r)) {
+	if (h && !object(h, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC, r)) {
 		end(h);
 		return NULL;
 	}
+	return h;
+}
+
+CUresult hook_keep_memory(struct hook *h, CUgraph graph, CUdeviceptr addr)
+{
 	h->memory = addr;
 	__atomic_add_fetch(&memories, 1, __ATOMIC_RELAXED);
-	return h;
+	return hook_keep(h, graph);
 }
 
 void hook_refuse(struct worker *w, uint64_t id)
@@ -220,11 +223,88 @@ void worker_hand_user_object(struct worker *w, const struct idm_message *m)
 	if (err)
 		goto out;
 	h = make(q->id, &r);
-	if (h && object(h, q->count, q->flags, &r))
+	if (h && object(h, q->count, q->flags, &r)) {
 		err = worker_handle_add(w, q->handle, VGPU_H_USEROBJ, h->object);
-	else if (h)
+		if (!err)
+			object_find(w, q->handle, VGPU_H_USEROBJ)->refs = q->count;
+	} else if (h) {
 		end(h);
+	}
 out:
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+/*
+ * The object may be gone once the client has let go of it, and nobody tells until the client's function has run. So nothing
+ * is done with one of which the client has no reference. @needs: how many it must have
+ */
+static struct handle *referenced(struct worker *w, const struct vgpu_call *call, uint64_t handle, uint64_t needs, int *err,
+				 CUresult *r)
+{
+	struct handle *e;
+
+	*r = CUDA_ERROR_INVALID_VALUE;
+	*err = worker_enter(w, call);
+	e = *err ? NULL : object_find(w, handle, VGPU_H_USEROBJ);
+	if (!*err && !e)
+		*err = IDM_ERROR_INVALID_HANDLE;
+	return e && needs && needs <= e->refs ? e : NULL;
+}
+
+void worker_hand_cuUserObjectRetain(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuUserObjectRetain *q = m->payload;
+	struct handle *e;
+	CUresult r;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	e = referenced(w, &q->call, q->object, 1, &err, &r);
+	if (e && q->count && q->count <= INT32_MAX - e->refs)
+		r = D.cuUserObjectRetain(e->object, q->count);
+	if (!err && r == CUDA_SUCCESS)
+		e->refs += q->count;
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuUserObjectRelease(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuUserObjectRelease *q = m->payload;
+	struct handle *e;
+	CUresult r;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	e = referenced(w, &q->call, q->object, q->count, &err, &r);
+	if (e)
+		r = D.cuUserObjectRelease(e->object, q->count);
+	if (!err && r == CUDA_SUCCESS)
+		e->refs -= q->count;
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuGraphRetainUserObject(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGraphRetainUserObject *q = m->payload;
+	struct handle *e;
+	void *graph;
+	CUresult r;
+	bool move;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	move = q->flags & CU_GRAPH_USER_OBJECT_MOVE;
+	e = referenced(w, &q->call, q->object, move ? q->count : 1, &err, &r);
+	graph = err ? NULL : worker_handle(w, q->graph, VGPU_H_GRAPH);
+	if (!err && !graph)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (!err && e)
+		r = D.cuGraphRetainUserObject(graph, e->object, q->count, q->flags);
+	if (!err && r == CUDA_SUCCESS && move)
+		e->refs -= q->count;
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 

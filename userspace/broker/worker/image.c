@@ -96,8 +96,15 @@ static uint32_t text_len(const char *log, uint32_t cap)
 static uint64_t free_memory(struct worker *w)
 {
 	size_t bytes = 0, total;
+	CUcontext made;
 
-	return w->soft && w->current && D.cuMemGetInfo_v2(&bytes, &total) == CUDA_SUCCESS ? bytes : 0;
+	/* A library may be loaded with no context current. */
+	if (!w->soft || context_borrow(w, &made) != CUDA_SUCCESS)
+		return 0;
+	if (D.cuMemGetInfo_v2(&bytes, &total) != CUDA_SUCCESS)
+		bytes = 0;
+	context_give_back(w, made);
+	return bytes;
 }
 
 void worker_hand_load(struct worker *w, const struct idm_message *m)
@@ -452,7 +459,7 @@ static CUresult note_variable(struct worker *w, CUdeviceptr address, size_t size
 	/* Charged already, if what its module takes could be seen when it was loaded. */
 	if (!charged && !memory_charge(w, size))
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (range_add(&w->ranges, address, size, RANGE_GLOBAL, parent, charged ? 0 : size)) {
+	if (memory_range_add(w, address, size, RANGE_GLOBAL, parent, charged ? 0 : size)) {
 		lease_uncharge(w, charged ? 0 : size);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}

@@ -93,7 +93,7 @@ static CUresult opened(struct worker *w, const struct found *f, uint64_t at, enu
 {
 	if (!share_new(f->id, f->what.kind, at, false))
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (range_add(&w->ranges, at, f->what.size, kind, owner, 0)) {
+	if (memory_range_add(w, at, f->what.size, kind, owner, 0)) {
 		ipc_unlist(f->id);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
@@ -436,9 +436,16 @@ static CUresult import_physical(struct worker *w, const struct vgpu_ipc *q, stru
 	rp->size = f.what.size;
 	s = share_find(f.id);
 	if (s) {
+		p = (struct physical *)(uintptr_t)s->at;
+		/* Mapped, but the driver's handle has been given back. */
+		if (!p->handles)
+			r = f.fd < 0 ? CUDA_ERROR_INVALID_VALUE :
+				D.cuMemImportFromShareableHandle(&p->real, (void *)(intptr_t)f.fd,
+								 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
 		no_more(f.fd);
 		lost(&f);
-		*err = physical_enter(w, q->handle, (struct physical *)(uintptr_t)s->at);
+		if (r == CUDA_SUCCESS)
+			*err = physical_enter(w, q->handle, p);
 		return r;
 	}
 	r = f.own || !f.what.size || f.fd < 0 || f.what.device >= w->ndevices ? CUDA_ERROR_INVALID_VALUE :

@@ -72,6 +72,8 @@ int memory_range_add(struct worker *w, uint64_t base, uint64_t size, enum range_
 		hook_reap(w);
 		rc = range_add(&w->ranges, base, size, kind, owner, charge);
 	}
+	lease_uncharge(w, w->ranges.displaced);
+	w->ranges.displaced = 0;
 	return rc;
 }
 
@@ -180,16 +182,22 @@ static CUresult capture_allocate(struct worker *w, const struct vgpu_rq_cuMemAll
 	CUgraph graph = capture_graph(stream);
 	uint64_t id = VGPU_HOOK_ID | (q->call.reserved - 1), charge;
 	CUresult r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+	/* Before the node is there: nobody could take it out of the capture again. */
+	struct hook *h = graph ? hook_memory(id, &r) : NULL;
 
-	if (graph)
-		r = charge_of(q->bytesize, &charge) && lease_charge(w, charge) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-	if (r == CUDA_SUCCESS) {
-		r = alloc_async(out, q->bytesize, stream);
-		if (r == CUDA_SUCCESS)
-			return graph_note_memory(w, graph, *out, q->bytesize, charge, id);
-		lease_uncharge(w, charge);
+	if (!h) {
+		hook_refuse(w, id);
+		return r;
 	}
-	hook_refuse(w, id);
+	if (!charge_of(q->bytesize, &charge) || !lease_charge(w, charge)) {
+		hook_drop(h);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	r = alloc_async(out, q->bytesize, stream);
+	if (r == CUDA_SUCCESS)
+		return graph_note_memory(w, graph, *out, q->bytesize, charge, h);
+	lease_uncharge(w, charge);
+	hook_drop(h);
 	return r;
 }
 

@@ -77,6 +77,7 @@ int range_add(struct range_map *m, uint64_t base, uint64_t size, enum range_kind
 
 		if (r->kind != RANGE_GLOBAL || !range_remove(m, r->base, &charged_before))
 			return -EEXIST;
+		m->displaced += charged_before;
 	}
 	r = malloc(sizeof(*r));
 	if (!r)

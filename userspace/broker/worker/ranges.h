@@ -28,6 +28,7 @@ struct range_map {
 	uint64_t seed;
 	void (*gone)(uint64_t shared);	/* told by range_remove_owner(); may be NULL */
 	uint32_t count;
+	uint64_t displaced;		/* charge of what range_add() has removed; the caller takes it */
 };
 
 /** @return 0, -EINVAL empty or wrapping, -EEXIST overlaps another, -ENOMEM */

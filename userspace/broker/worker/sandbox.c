@@ -121,6 +121,37 @@ static int allow_soft(scmp_filter_ctx f)
 	return 0;
 }
 
+/*
+ * Workers have one user, so none may have the kernel send signals to another: as owner of a descriptor, by FIOSETOWN and
+ * SIOCSPGRP (all commands of that type are refused, each rule says where one of the others differs), or by F_SETOWN.
+ */
+#define IOCTL_TYPE_SOCKET	0x89u
+
+static int allow_ioctl(scmp_filter_ctx f)
+{
+	int rc;
+
+	for (unsigned int bit = 0; bit < 8; bit++) {
+		scmp_datum_t mask = 1u << (bit + _IOC_TYPESHIFT);
+
+		ALLOW(ioctl, 1, SCMP_A1(SCMP_CMP_MASKED_EQ, mask, ~(IOCTL_TYPE_SOCKET << _IOC_TYPESHIFT) & mask));
+	}
+	return 0;
+}
+
+static int allow_fcntl(scmp_filter_ctx f)
+{
+	static const int commands[] = {
+		F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK,
+		F_OFD_SETLK, F_OFD_SETLKW, F_ADD_SEALS, F_GET_SEALS,
+	};
+	int rc;
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		ALLOW(fcntl, 1, SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)commands[i], 0));
+	return 0;
+}
+
 /* What libcuda.so.1 was seen to need for the calls carried here. It opens device nodes when contexts are made. */
 static int allow_nvidia(scmp_filter_ctx f)
 {
@@ -128,7 +159,9 @@ static int allow_nvidia(scmp_filter_ctx f)
 
 	ALLOW(mmap, 0);
 	ALLOW(mprotect, 0);
-	ALLOW(ioctl, 0);
+	rc = allow_ioctl(f);
+	if (rc)
+		return rc;
 	ALLOW(openat, 0);
 	ALLOW(open, 0);
 	ALLOW(access, 0);
@@ -144,7 +177,9 @@ static int allow_nvidia(scmp_filter_ctx f)
 	ALLOW(readlinkat, 0);
 	ALLOW(getdents64, 0);
 	ALLOW(getcwd, 0);
-	ALLOW(fcntl, 0);
+	rc = allow_fcntl(f);
+	if (rc)
+		return rc;
 	ALLOW(dup, 0);
 	ALLOW(dup2, 0);
 	ALLOW(dup3, 0);

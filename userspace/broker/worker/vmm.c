@@ -54,9 +54,9 @@ int physical_enter(struct worker *w, uint64_t h, struct physical *p)
 	if (!err) {
 		p->refs++;
 		p->handles++;
-	} else if (!p->refs) {
+	} else if (!p->handles) {
 		D.cuMemRelease(p->real);
-		p->refs = 1;
+		p->refs++;
 		put(w, p);
 	}
 	return err;
@@ -247,7 +247,7 @@ void worker_hand_vmm_map(struct worker *w, const struct idm_message *m)
 	}
 	if (reserved(q->address, q->size))
 		r = D.cuMemMap(q->address, q->size, q->offset, p->real, 0);
-	if (r == CUDA_SUCCESS && range_add(&w->ranges, q->address, q->size, RANGE_MAPPED, 0, 0)) {
+	if (r == CUDA_SUCCESS && memory_range_add(w, q->address, q->size, RANGE_MAPPED, 0, 0)) {
 		D.cuMemUnmap(q->address, q->size);
 		r = CUDA_ERROR_OUT_OF_MEMORY;
 	}
