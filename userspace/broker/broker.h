@@ -6,6 +6,7 @@
  *	device.c	devices: quota, session limit
  *	session.c	a session's life: offered, waiting for a worker, running, ended
  *	pool.c		workers: spawned ahead, assigned once, watched by pidfd
+ *	messages.c	what they say and are told
  *	local.c		devices of this machine, each a UNIX socket
  *	xen.c		devices of pods, through /dev/vgpu-back
  *	ipc.c		what a device's sessions share with one another
@@ -175,13 +176,17 @@ void session_log(struct session *s, enum log_level level, const char *fmt, ...) 
 void pool_fill(void);
 struct worker *pool_take(void);
 int worker_assign(struct worker *w, struct session *s, int life);
-int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, int nfds);
 void worker_kill(struct worker *w);
 void pool_release_idle(void);
 /** Processor time of a live worker since it got its session: with the software GPU, its GPU time. */
 uint64_t worker_cpu_ns(const struct worker *w);
 void worker_watch_adopted(struct worker *w, int pidfd);
 uint64_t pool_tick(uint64_t now_ns);
+
+/* messages.c */
+int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, int nfds);
+void worker_listen(struct worker *w);			/* take what it has said by now */
+void worker_speaks(struct source *control, uint32_t events);
 
 /* local.c */
 int local_parse(const char *spec);
