@@ -7,8 +7,8 @@ CUDA_GEN   := $(addprefix $(B)/gen/,cuda_wire.h shim_gen.h shim_gen.c names_gen.
 GENERATED  += $(CUDA_GEN)
 
 # One run makes them all.
-$(CUDA_GEN) &: $(CUDA_TBL) userspace/cuda/gen.py $(CUDA)/include/cuda.h
-	python3 userspace/cuda/gen.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $(B)/gen --cc "$(CC)"
+$(CUDA_GEN) &: $(CUDA_TBL) userspace/cuda/wire.h userspace/cuda/gen.py $(CUDA)/include/cuda.h
+	python3 userspace/cuda/gen.py --table $(CUDA_TBL) --wire userspace/cuda/wire.h --header $(CUDA)/include/cuda.h --out $(B)/gen --cc "$(CC)"
 
 $(B)/gen/%.o: $(B)/gen/%.c $(CUDA_GEN)
 	$(CC) $(CPPFLAGS_) -Iuserspace/libcuda $(CFLAGS_) $(CFLAGS-gen/$*) -MMD -MP -c -o $@ $<

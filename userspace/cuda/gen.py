@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the shim's stubs, the worker's decoders, the resolver and the coverage page from the call table.
 
-usage: gen.py --table cuda.tbl --header CUDA_H --out DIR [--cc CC]
+usage: gen.py --table cuda.tbl --wire wire.h --header CUDA_H --out DIR [--cc CC]
 
 Needs Python 3.11 and a C preprocessor. The table says what is carried and how; C types come from cuda.h, read with
 __CUDA_API_VERSION_INTERNAL so that the old forms of every call are declared too.
@@ -168,6 +168,21 @@ def c_args(params):
     return ", ".join(p.name for p in params)
 
 
+# --- what both sides must agree on -----------------------------------------------------------------------
+
+def tokens(text):
+    """C without comments and white space."""
+    found = re.findall(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|[\w.]+|[^\s\w]', text, re.DOTALL)
+    return " ".join(t for t in found if not t.startswith(("//", "/*")))
+
+
+def table_hash(entries, prototypes, wire):
+    """Calls that are carried, and the layout of their messages: the generated ones and those of wire.h."""
+    carried = "".join(f"{e.number} {e.klass} {e.name} {e.wire} {e.kinds} {[p.decl for p in prototypes.get(e.name, [])]}\n"
+                      for e in entries if e.klass in CARRIED)
+    return int.from_bytes(hashlib.sha256((carried + tokens(wire)).encode()).digest()[:8], "little")
+
+
 # --- cuda_wire.h ------------------------------------------------------------------------------------------
 
 def request_fields(entry, prototypes):
@@ -192,11 +207,11 @@ def reply_fields(entry, prototypes):
             yield f"\tuint64_t {p.name};"
 
 
-def emit_wire(entries, prototypes, table_hash):
+def emit_wire(entries, prototypes, agreed):
     out = [HEAD, "#ifndef VGPU_CUDA_WIRE_GEN_H\n#define VGPU_CUDA_WIRE_GEN_H\n",
            "#ifndef __CUDA_API_VERSION_INTERNAL\n#define __CUDA_API_VERSION_INTERNAL\n#endif",
            "#include <cuda.h>\n\n#include \"wire.h\"\n",
-           f"#define VGPU_TABLE_HASH\t{table_hash:#018x}ull\n"]
+           f"#define VGPU_TABLE_HASH\t{agreed:#018x}ull\n"]
     for e in entries:
         if e.klass in CARRIED:
             out.append(f"#define VGPU_MSG_{e.key}\t{e.number:#06x}")
@@ -594,6 +609,7 @@ def emit_coverage(entries, names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", required=True)
+    parser.add_argument("--wire", required=True)
     parser.add_argument("--header", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--cc", default="cc")
@@ -603,12 +619,10 @@ def main():
     for e in entries:
         if not e.internal and not e.foreign and e.name not in prototypes and e.name != "cuProfilerInitialize":
             fail(f"line {e.lineno}: {e.name} is not declared in {args.header}")
-    # What both sides must agree on: the table, and the layout of what it carries.
-    carried = "".join(f"{e.number} {e.klass} {e.name} {e.kinds} {[p.decl for p in prototypes[e.name]]}\n"
-                      for e in entries if e.klass in CARRIED and not e.internal)
-    table_hash = int.from_bytes(hashlib.sha256(carried.encode()).digest()[:8], "little")
+    with open(args.wire, encoding="utf-8") as f:
+        agreed = table_hash(entries, prototypes, f.read())
     files = {
-        "cuda_wire.h": emit_wire(entries, prototypes, table_hash),
+        "cuda_wire.h": emit_wire(entries, prototypes, agreed),
         "shim_gen.h": emit_shim_header(entries, prototypes),
         "shim_gen.c": emit_shim(entries, names, prototypes),
         "names_gen.c": emit_names(entries, results),

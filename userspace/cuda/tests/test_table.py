@@ -75,6 +75,23 @@ def main():
         ok(page.read() == gen.emit_coverage(entries, names), "the coverage page is up to date",
            "run make coverage-page")
 
+    with open(os.path.join(ROOT, "userspace/cuda/wire.h"), encoding="utf-8") as header:
+        wire = header.read()
+    agreed = gen.table_hash(entries, prototypes, wire)
+    commented = re.sub(r"\n\t", " /* \" */\n\n    ", wire).replace("{", "{ // struct {\n")
+    ok(commented != wire and gen.table_hash(entries, prototypes, commented) == agreed,
+       "shim and worker agree whatever comments and white space wire.h has")
+    same = [before for before, after in (("uint64_t arena_base;", "uint32_t arena_base;"),
+                                         ("uint32_t pid;\n\tuint32_t reserved;", "uint32_t reserved;\n\tuint32_t pid;"),
+                                         ("#define VGPU_ATTRIBUTES_MAX\t160", "#define VGPU_ATTRIBUTES_MAX\t161"),
+                                         ("VGPU_H_CTX, VGPU_H_STREAM", "VGPU_H_STREAM, VGPU_H_CTX"))
+            if gen.table_hash(entries, prototypes, wire.replace(before, after, 1)) == agreed]
+    ok(not same, "and refuse each other when a field, a length or a number in it differs", same)
+    internal = next(e for e in entries if e.internal and e.klass in gen.CARRIED)
+    internal.number ^= 0x800
+    ok(gen.table_hash(entries, prototypes, wire) != agreed, "or a message of ours has another number")
+    internal.number ^= 0x800
+
     pfns = typedefs()
     table = {(gen.base_name(e.name), e.version, e.klass if e.base else "") for e in exports if e.name not in PROFILER}
     ok(table == {(n, v, s.lstrip("_")) for n, v, s in pfns}, "name, version and form agree with cudaTypedefs.h",
