@@ -19,6 +19,18 @@ CARRIED = ("reply", "post", "wait")
 CLASSES = CARRIED + ("via", "local", "refused", "foreign", "ptsz", "ptds")
 HANDLES = ("ctx stream event module function library kernel mempool array mipmap texref texobj surfobj graph "
            "graphexec graphnode link memalloc greenctx userobj surfref resdesc").split()
+# Why calls are refused.
+REASONS = {
+    "32-bit-abi": "the first form of a call, with sizes and addresses of 32 bits; programs use the later form",
+    "external": "memory and semaphores of other drivers and devices: Vulkan, Direct3D, NvSci, dma-buf",
+    "graphics": "OpenGL, EGL and VDPAU, which a pod has not",
+    "multicast": "memory that the switch between several GPUs serves",
+    "tools": "checkpoints and core dumps of the GPU's side of a process, which here is another process",
+    "green-contexts": "the ordinary context of a green context",
+    "sparse-arrays": "memory mapped into parts of an array",
+    "decompression": "the GPU's engine for compressed data",
+    "removed": "CUDA 13's library exports it, its headers declare it no more",
+}
 PLAIN_KINDS = ("val", "skip", "stream", "hf", "out", "outz", "in", "out8", "in8")
 
 HEAD = "/* SPDX-License-Identifier: Apache-2.0 */\n/* Generated from userspace/cuda/cuda.tbl by gen.py. */\n"
@@ -52,6 +64,8 @@ class Entry:
             self.base = rest[0]
         elif self.klass in ("refused", "foreign"):
             self.reason = rest[0]
+            if self.reason not in REASONS:
+                fail(f"line {lineno}: {self.name}: the reasons are {', '.join(REASONS)}")
         elif self.klass in CARRIED:
             for word in rest:
                 if word == "shim":
@@ -588,9 +602,16 @@ def emit_coverage(entries, names):
     for klass, meaning in (("local", "answered by the shim without a message"),
                            ("post", "a message without an answer"), ("reply", "a message with an answer"),
                            ("wait", "the same, and may block for long"),
-                           ("via", "carried by other entries' messages"), ("refused", "not carried yet")):
+                           ("via", "carried by other entries' messages"), ("refused", "not carried: the word behind it says why")):
         out.append(f"{klass:<20}  {count[klass]:>6}  {meaning}")
+    refused = collections.Counter(e.reason or names[e.base].reason for e in exports if effective[e.name] == "refused")
+    rule = "====================  ======  ========================================================================================="
     out += ["====================  ======  =================================================", "",
+            "Why calls are refused, in the same words as on standard error. What is not carried of a call that works otherwise is "
+            "refused with a reason of its own.", "",
+            rule, "reason                number  meaning", rule]
+    out += [f"{word:<20}  {refused[word]:>6}  {meaning}" for word, meaning in REASONS.items()]
+    out += [rule, "",
             "Every call", "----------", "", ".. list-table::", "   :header-rows: 1", "",
             "   * - call", "     - entry points", "     - state"]
     for base, rows in bases.items():

@@ -126,7 +126,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemPoolCreate(CUmemoryPool *pool, const CUmemPool
 	if (poolProps->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return REFUSE("memory pools of host memory", "pools");
 	if (poolProps->handleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
-		return REFUSE("memory pools for sharing otherwise than by descriptor", "ipc");
+		return REFUSE("memory pools for sharing otherwise than by descriptor", "external");
 	if (poolProps->location.id < 0 || (uint32_t)poolProps->location.id >= shim.ndevices)
 		return CUDA_ERROR_INVALID_VALUE;
 	o = object_new(VGPU_H_MEMPOOL);

@@ -42,7 +42,7 @@ static CUresult check_prop(const CUmemAllocationProp *prop)
 	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return REFUSE("cuMemCreate in host memory", "virtual-memory");
 	if (prop->requestedHandleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
-		return REFUSE("cuMemCreate for sharing otherwise than by descriptor", "ipc");
+		return REFUSE("cuMemCreate for sharing otherwise than by descriptor", "external");
 	return prop->location.id >= 0 && (uint32_t)prop->location.id < shim.ndevices ? CUDA_SUCCESS :
 		CUDA_ERROR_INVALID_DEVICE;
 }
