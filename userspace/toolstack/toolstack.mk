@@ -9,7 +9,7 @@ XL_SRC	      := $(TOOLSTACK)/xl/front.c $(TOOLSTACK)/vgpuctl/follow.c
 TOOLSTACK_LIBS := -lxlutil -lxenlight -lxenstore -lxentoollog
 
 PRODUCTS += $(B)/bin/vgpuctl $(B)/bin/vgpu-xl $(B)/bin/vgpu-block $(B)/lib/libvgpuxl.so $(B)/bin/vgpuxl-example
-UNIT_TESTS += $(B)/tests/toolstack-config
+UNIT_TESTS += $(B)/tests/toolstack-config $(B)/tests/toolstack-words
 
 # The version of the interface; it changes when a program built against the one before could not run.
 VGPUXL_SONAME := libvgpuxl.so.1
@@ -45,5 +45,10 @@ $(B)/bin/vgpuxl-example: $(TOOLSTACK)/example.c $(B)/lib/libvgpuxl.so
 $(B)/tests/toolstack-config: $(addprefix $(B)/asan/$(TOOLSTACK)/,test_config.o entry.o config.o)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ $(TOOLSTACK_LIBS)
+
+$(B)/tests/toolstack-words: $(TOOLSTACK)/test_words.py $(B)/bin/vgpuctl
+	@mkdir -p $(@D)
+	printf '#!/bin/sh\nexec python3 %s %s\n' '$(CURDIR)/$<' '$(CURDIR)/$(B)/bin/vgpuctl' > $@
+	chmod +x $@
 
 $(addprefix $(B)/$(TOOLSTACK)/,vgpuctl/%.o xl/%.o): CPPFLAGS_ += -I$(TOOLSTACK) -I$(TOOLSTACK)/vgpuctl

@@ -2,6 +2,7 @@
 /* vgpuctl create, check, destroy, shutdown, wait: a domain's life. Made entirely, or nothing has happened. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -252,12 +253,14 @@ int wait_command(int argc, char **argv)
 	uint32_t domid;
 
 	while ((c = getopt_long(argc, argv, "+t:j", options, NULL)) != -1) {
-		if (c == 't')
-			timeout = atoi(optarg) * 1000;
-		else if (c == 'j')
+		if (c == 'j')
 			json = true;
-		else
+		else if (c != 't')
 			return 2;
+		else if (*optarg < '0' || *optarg > '9' || strtoul(optarg, NULL, 10) > INT_MAX / 1000)
+			return fail("wait: --timeout wants seconds");
+		else
+			timeout = atoi(optarg) * 1000;
 	}
 	if (argc - optind != 1)
 		return fail("wait: for which domain? vgpuctl wait [--timeout S] DOMAIN");

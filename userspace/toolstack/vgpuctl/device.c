@@ -13,19 +13,18 @@
 #define DETACH_TIMEOUT_MS	10000
 #define FRONTEND_TIMEOUT_MS	5000
 
-static const struct option options[] = {
-	{ "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' }, { 0 }
-};
-
-/* @return false for an option that there is not, which has been told */
+/* @force: NULL for a command without it. @return false for an option that there is not, which has been told */
 static bool take_options(int argc, char **argv, bool *force, bool *json)
 {
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' }, { "force", no_argument, NULL, 'f' }, { 0 }
+	}, only_json[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	int c;
 
-	while ((c = getopt_long(argc, argv, "+fj", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, force ? "+fj" : "+j", force ? options : only_json, NULL)) != -1) {
 		if (c == 'j')
 			*json = true;
-		else if (c == 'f' && force)
+		else if (c == 'f')
 			*force = true;
 		else
 			return false;

@@ -204,7 +204,7 @@ int list_command(int argc, char **argv)
 	int i = json_only(argc, argv, &json);
 
 	if (i < 0)
-		return fail("list: the only option is --json");
+		return 2;
 	all = gather(false);
 	if (!all)
 		return 1;
@@ -256,7 +256,9 @@ int show_command(int argc, char **argv)
 	uint32_t zone = 0;
 	int i = json_only(argc, argv, &json), ret = 0;
 
-	if (i < 0 || argc - i != 1)
+	if (i < 0)
+		return 2;
+	if (argc - i != 1)
 		return fail("show: which zone? vgpuctl show DOMAIN (or local:NAME)");
 	if (strncmp(argv[i], "local:", 6) && !vgpuxl_store_open(&xs, &e)) {
 		ret = vgpuxl_domain_find(xs, argv[i], &zone, &e);

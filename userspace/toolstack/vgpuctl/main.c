@@ -13,7 +13,7 @@ const char *self_name = "vgpuctl";
 
 static void usage(FILE *out)
 {
-	fputs("usage: vgpuctl COMMAND [--json] ...\n"
+	fputs("usage: vgpuctl COMMAND [--json] ...      every command but daemon and help answers in JSON if told to\n"
 	      "\n"
 	      "  create [-p] [-e] [-F] POD.cfg [key=value...]   make a domain with its vgpu devices and start it\n"
 	      "                                   (-p: leave it paused, -e: do not follow it, -F: follow it here)\n"
@@ -21,17 +21,18 @@ static void usage(FILE *out)
 	      "  destroy DOMAIN                   end a domain now\n"
 	      "  shutdown [-r] DOMAIN             ask it to power off (-r: to reboot)\n"
 	      "  wait [--timeout S] DOMAIN        until it has ended, and say why\n"
-	      "  attach DOMAIN [ENTRY]            add a device to a running domain\n"
+	      "  attach DOMAIN [ENTRY...]         add a device to a running domain\n"
 	      "  detach [--force] DOMAIN DEVICE   remove one, cleanly (--force: even if it is in use)\n"
-	      "  set DOMAIN [DEVICE] CHANGE       change quota, weight or sessions of a device that is in use\n"
+	      "  set DOMAIN [DEVICE] CHANGE...    change quota, weight or sessions of a device that is in use\n"
 	      "  disk-attach DOMAIN SPEC          add a disk: format=raw,vdev=xvdb,access=ro,target=/file\n"
-	      "  disk-detach [--force] DOMAIN VDEV\n"
+	      "  disk-detach [--force] DOMAIN VDEV   remove one\n"
 	      "  list [DOMAIN...]                 zones, devices and sessions\n"
 	      "  show DOMAIN                      one zone, in every detail\n"
-	      "  top [--once] [-d S] [-n N]       the same, alive: calls per second, memory, GPU time\n"
-	      "  watch                            devices and sessions as they come and go, refusals, violations\n"
+	      "  top [--once] [--batch] [-d S] [-n TIMES]   the same, alive: calls per second, memory, GPU time\n"
+	      "  watch [-n EVENTS]                devices and sessions as they come and go, refusals, violations\n"
 	      "  stats                            the broker's counters\n"
 	      "  daemon [--foreground]            remove what ended domains leave in xenstore ('create' starts it)\n"
+	      "  help                             this\n"
 	      "\n"
 	      "In POD.cfg:  vgpu = [ \"gpu=0,memory=4096,weight=1,sessions=64\", ... ]\n"
 	      "  gpu       indices or UUIDs, several joined by '+' (default 0)\n"
@@ -39,8 +40,9 @@ static void usage(FILE *out)
 	      "  weight    share among zones, 1 to 10000 (default 1)\n"
 	      "  sessions  most at a time, 1 to 1024 (default 64)\n"
 	      "  backend   driver domain (default 0)\n"
-	      "ENTRY is one such string, CHANGE one with memory, weight or sessions. VGPU_RUN_DIR is where the broker runs\n"
-	      "(default /run/vgpu). The manual: man vgpuctl.\n",
+	      "ENTRY is one such string, CHANGE one with memory, weight or sessions. For set and show DOMAIN may be local:NAME,\n"
+	      "a device that the broker serves on this machine. VGPU_RUN_DIR is where the broker runs (default /run/vgpu).\n"
+	      "Exit status: 0, 1 if it failed, 2 for a command or option that there is not. The manual: man vgpuctl.\n",
 	      out);
 }
 
@@ -100,12 +102,18 @@ char *join_lines(char **lines, int n)
 
 static int daemon_command(int argc, char **argv)
 {
-	bool foreground = argc > 1 && (!strcmp(argv[1], "--foreground") || !strcmp(argv[1], "-f"));
+	static const struct option options[] = { { "foreground", no_argument, NULL, 'f' }, { 0 } };
+	bool foreground = false;
 	struct vgpuxl_error e;
 	struct xs_handle *xs;
-	int lock;
+	int c, lock;
 
-	if (argc > 1 && !foreground)
+	while ((c = getopt_long(argc, argv, "+f", options, NULL)) != -1) {
+		if (c != 'f')
+			return 2;
+		foreground = true;
+	}
+	if (optind < argc)
 		return fail("daemon: the only option is --foreground");
 	/* Tell here, not in a log, what a user can mend. */
 	if (vgpuxl_store_open(&xs, &e))
@@ -150,6 +158,8 @@ static const struct command {
 
 int main(int argc, char **argv)
 {
+	if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h")))
+		return help_command(argc, argv);
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].run(argc - 1, argv + 1);

@@ -94,10 +94,12 @@ int watch_command(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "jn:", options, NULL)) != -1) {
 		if (c == 'j')
 			json = true;
-		else if (c == 'n' && atol(optarg) > 0)
-			count = atol(optarg);
+		else if (c != 'n')
+			return 2;
+		else if (atol(optarg) < 1)
+			return fail("watch: -n wants how many events, 1 or more");
 		else
-			return fail("watch: the options are --json and -n EVENTS");
+			count = atol(optarg);
 	}
 	for (;;) {
 		int fd = broker_ask("watch\n");
