@@ -104,7 +104,7 @@ static void usage(FILE *f)
 		"Serve GPUs to pods and to programs of this machine.\n\n"
 		"  --local NAME:KEY=VALUE,...  serve a device on DIR/vgpu-NAME.sock (NAME default: DIR/vgpu.sock);\n"
 		"                              keys: gpu (index or UUID, joined by +), memory (MiB of quota), weight,\n"
-		"                              sessions, arena (MiB a session may lend). May be repeated\n"
+		"                              sessions, arena (MiB of shared memory a session may have). May be repeated\n"
 		"  --xen                       serve the pods' devices, through /dev/vgpu-back\n"
 		"  --driver PATH               the CUDA driver library: NVIDIA's libcuda.so.1 (default) or libsoftgpu.so\n"
 		"  --worker PATH               the worker program (default: vgpu-worker beside this program)\n"
@@ -112,7 +112,9 @@ static void usage(FILE *f)
 		"  --pool N                    workers kept ready (default 2)\n"
 		"  --run-dir DIR               sockets are here (default /run/vgpu)\n"
 		"  --foreground                accepted; the broker never detaches itself\n"
-		"  --debug                     more log lines\n");
+		"  --debug                     more log lines\n"
+		"  --help                      this\n\n"
+		"Workers get of the environment: SOFTGPU_*, VGPU_SPIN_US, VGPU_WORKER_STDERR. The manual: man vgpu-broker.\n");
 }
 
 static int find_user(void)
