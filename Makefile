@@ -109,12 +109,32 @@ gpu-check:
 
 help:
 	@echo 'make demo           boots real Xen and runs CUDA programs in two pods'
-	@echo 'make check          runs every test (scripts/check has its steps)'
-	@echo 'make                builds everything into $(B)/'
-	@echo 'make check-unit, check-local, check-xen, check-drivers, lint     single steps'
+	@echo 'make check          runs every test (scripts/check --help lists its steps)'
+	@echo 'make                builds everything into $(B)/ (make all)'
+	@echo 'make clean          removes $(B)/; the cache stays: $(CACHE)'
+	@echo
+	@echo 'make lint           what can be said about the sources without running them'
+	@echo 'make check-unit     the parts on this machine, with sanitizers'
+	@echo 'make check-local    CUDA programs through broker and worker, without Xen'
+	@echo 'make check-xen      the same and much more in pods on real Xen'
+	@echo 'make check-drivers-xen    vgpu-front and vgpu-back by themselves, on real Xen'
+	@echo 'make check-drivers  the drivers with W=1, sparse and checkpatch'
+	@echo 'make check-boot     size, memory and boot time of a pod'
+	@echo 'make check-libs     NVIDIA'"'"'s libraries on a GPU that computes nothing (1.5 GB of wheels, fetched once; 2.5 GB on disk)'
 	@echo 'make check-torch    PyTorch on the software GPU (10 GB of wheels, fetched once)'
-	@echo 'make gpu-check      on a machine with an NVIDIA GPU: everything natively and through xen-vgpu'
-	@echo 'make bench, bench-counts, pod-kernel, pod-image, check-boot, clean'
+	@echo 'make gpu-check      on a machine with an NVIDIA GPU: everything natively and through xen-vgpu (GPU_CHECK=options)'
+	@echo 'make fuzz           the worker'"'"'s decoders, FUZZ_SECONDS long; fuzz-seeds: makes what it begins with'
+	@echo 'make bench          the figures of this machine (BENCH_ARGS); bench-counts: what can be counted'
+	@echo
+	@echo 'make drivers        for the kernel of KDIR, into DRIVERS_OUT'
+	@echo 'make pod-kernel     the pods'"'"' kernel, once, into the cache; pod-image: their root image; pod-builtin: the variant without modules'
+	@echo 'make debug-lockdep, debug-kasan    kernels that look for mistakes, and both drivers for them'
+	@echo 'make coverage-page  Documentation/cuda-coverage.rst from the call table'
+	@echo 'make help           this'
+	@echo
+	@echo 'Parts of these: products, lab, drivers-pod, pod-image-file, drivers-copy, watched, list-unit-tests; test-programs,'
+	@echo 'selftest-programs, cuda-tests, driver-tests, errors-tests, giveback-tests, gpu-tests, hostile-tests, isolation-tests,'
+	@echo 'toolstack-tests, libs-programs.'
 
 clean:
 	rm -rf $(B)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# NVIDIA's libraries on the null GPU: `make check-libs`. They are 2.5 GB, fetched once (scripts/cuda-libs), so this is
-# no part of `make check`; its last result is in Documentation/benchmarks/.
+# NVIDIA's libraries on the null GPU: `make check-libs`. 1.5 GB to fetch, once (scripts/cuda-libs), 2.5 GB on disk, so
+# this is no part of `make check`; its last result is in Documentation/benchmarks/.
 
 LIBS_DIR   := selftests/libs
 LIBS_TESTS := cublas cublaslt cudnn curand cusparse cusolver cufft cupti
