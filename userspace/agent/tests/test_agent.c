@@ -23,15 +23,9 @@
 #include <unistd.h>
 
 #include "codec.h"
+#include "pod.h"
 #include "tap.h"
 #include "vgpuagent.h"
-
-static char folder[] = "/tmp/agent-test.XXXXXX", sock[64];
-static const char *init;
-static pid_t daemon_pid;
-static struct vgpu_agent *pod;
-static struct vgpu_agent_error e;
-static const char *const environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 
 static double seconds(void)
 {
@@ -40,92 +34,6 @@ static double seconds(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
-
-static void start_daemon(void)
-{
-	daemon_pid = fork();
-	if (!daemon_pid) {
-		/* The leak checker stops its own process to look at it, which the first process of a namespace cannot be. */
-		setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(init, init, "--socket", sock, "--private", (char *)NULL);
-		_exit(127);
-	}
-	for (int i = 0; i < 500 && access(sock, F_OK); i++)
-		usleep(10000);
-}
-
-static bool connect_pod(void)
-{
-	for (int i = 0; i < 100; i++) {
-		pod = vgpu_agent_open(sock, 10000, &e);
-		if (pod)
-			return true;
-		usleep(20000);
-	}
-	printf("# %s\n", e.text);
-	return false;
-}
-
-static char output[65536], errors[4096];
-
-/* Runs it to its end; its exit code (-1: it was not run, @e says why), its output in @output. */
-static int run_spec(struct vgpu_agent_spec *s, const char *input)
-{
-	struct vgpu_agent_exit ended;
-	struct vgpu_agent_call *c;
-	size_t used[3] = { 0 };
-	char buf[4096];
-	int stream;
-	ssize_t n;
-
-	s->name = s->name ?: "test";
-	s->flags |= VGPU_AGENT_F_DELETE | VGPU_AGENT_F_KILL;
-	s->env = s->env ?: environment;
-	output[0] = errors[0] = 0;
-	c = vgpu_agent_run(pod, s, &e);
-	if (!c)
-		return -1;
-	if (input)
-		vgpu_agent_write(c, input, strlen(input), 5000, &e);
-	vgpu_agent_close_input(c, NULL);
-	while ((n = vgpu_agent_read(c, &stream, buf, sizeof(buf), 30000, &e)) > 0) {
-		char *to = stream == 1 ? output : errors;
-		size_t size = stream == 1 ? sizeof(output) : sizeof(errors);
-
-		if (used[stream] + n < size) {
-			memcpy(to + used[stream], buf, n);
-			used[stream] += n;
-			to[used[stream]] = 0;
-		}
-	}
-	if (n < 0 || vgpu_agent_finish(c, &ended, 30000, &e)) {
-		vgpu_agent_call_free(c);
-		return -1;
-	}
-	vgpu_agent_call_free(c);
-	return ended.code;
-}
-
-static int sh_with(struct vgpu_agent_spec s, const char *script)
-{
-	const char *args[] = { "sh", "-c", script, NULL };
-
-	s.args = args;
-	return run_spec(&s, NULL);
-}
-
-#define sh(script, ...) sh_with((struct vgpu_agent_spec){ __VA_ARGS__ }, script)
-
-static bool said(const char *words)
-{
-	if (strstr(output, words))
-		return true;
-	printf("# output: %.500s\n# errors: %.300s\n# %.300s\n", output, errors, e.text);
-	return false;
-}
-
-/* ---- */
 
 static void basics(void)
 {
@@ -456,36 +364,13 @@ static void filters(void)
 	ok(vgpu_agent_seccomp("[", &filter, &len, &e) == -1, "and what is no profile refused");
 }
 
-/* A container's root: this machine's /usr, read-only, with the usual mounts. */
-static char root[96];
-static struct vgpu_agent_mount mounts[] = {
-	{ .source = "/usr", .path = "/usr", .flags = MS_BIND | MS_REC | MS_RDONLY },
-	{ .source = "proc", .path = "/proc", .type = "proc", .flags = MS_NOSUID | MS_NOEXEC | MS_NODEV },
-	{ .source = "tmpfs", .path = "/tmp", .type = "tmpfs", .data = "size=1m,mode=1777" },
-	{ .source = "/etc/passwd", .path = "/etc/passwd", .flags = MS_BIND },
-};
-static const char *const hidden[] = { "/proc/kcore", "/proc/bus", NULL };
-static const char *const frozen[] = { "/proc/sys", NULL };
-#define ALL_NAMESPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC)
-#define CONTAINER .root = root, .mounts = mounts, .mount_count = 4, .masked = hidden, .readonly = frozen, .namespaces = ALL_NAMESPACES, .hostname = "inside", \
-	.devices = (const struct vgpu_agent_device[]){ { "/dev/null", 'c', 1, 3, 0666, 0, 0 } }, .device_count = 1
-
 static void containers(void)
 {
 	struct vgpu_agent_spec s = { .name = "box", .args = (const char *[]){ "sleep", "1000", NULL }, .env = environment, .flags = VGPU_AGENT_F_RUN, CONTAINER };
 	char path[128];
 
-	snprintf(root, sizeof(root), "%s/root", folder);
-	mkdir(root, 0755);
-	for (int i = 0; i < 4; i++) {
-		static const char *const links[] = { "bin", "lib", "lib64", "sbin" };
-		char target[32];
-
-		snprintf(path, sizeof(path), "%s/%s", root, links[i]);
-		snprintf(target, sizeof(target), "usr/%s", links[i]);
-		if (symlink(target, path))
-			return;
-	}
+	if (!make_root())
+		return;
 	snprintf(path, sizeof(path), "%s/trap", root);
 	if (symlink("/etc", path))	/* an absolute link in an image leads into the image, not out of it */
 		return;
@@ -684,22 +569,8 @@ static void the_end(void)
 
 int main(int argc, char **argv)
 {
-	char command[96];
-
-	if (geteuid()) {
-		printf("1..0 # SKIP needs root\n");
-		return 0;
-	}
-	init = argc > 1 ? argv[1] : "build/tests/vgpu-init-asan";
-	if (!mkdtemp(folder))
-		return 1;
-	snprintf(sock, sizeof(sock), "%s/sock", folder);
-	start_daemon();
-	if (!connect_pod()) {
-		printf("Bail out! no connection: %s\n", e.text);
-		kill(daemon_pid, SIGKILL);
-		return 1;
-	}
+	if (!begin(argc > 1 ? argv[1] : NULL))
+		return tap_failed;
 	basics();
 	terminal();
 	bulk();
@@ -717,8 +588,6 @@ int main(int argc, char **argv)
 	figures();
 	hostile_hosts();
 	the_end();
-	snprintf(command, sizeof(command), "rm -rf %s", folder);
-	if (system(command))
-		printf("# %s is left\n", folder);
+	remove_folder();
 	return tap_done();
 }

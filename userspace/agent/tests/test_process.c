@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What a process in a pod finds around it (its terminal, descriptors, home and directory), that its streams never stall, and
+ * what it still says at the pod's end; as test_agent.c, without Xen. Needs root.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <pty.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "codec.h"
+#include "pod.h"
+#include "tap.h"
+#include "vgpuagent.h"
+
+#define A(name)	VGPU_AGENT_A_##name
+
+/* ---- Home, directory, owners */
+
+static void user(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/private", folder);
+	mkdir(path, 0700);
+	ok(sh("/bin/pwd", .uid = 1234, .cwd = path) == 0 && said(path), "a directory that is closed to the user is entered all the same");
+	rmdir(path);
+	ok(sh("echo out >/proc/self/fd/1 && echo err >/proc/self/fd/2", .uid = 1234) == 0 && said("out") && strstr(errors, "err"),
+	   "a user who is not root opens its own streams anew");
+}
+
+/* A process that waits for its start has nothing of the others: their input ends when their host ends it. */
+static void descriptors(void)
+{
+	struct vgpu_agent_spec cat = { .name = "cat", .args = (const char *[]){ "cat", NULL }, .env = environment, .flags = VGPU_AGENT_F_DELETE };
+	struct vgpu_agent_spec waits = { .name = "waits", .args = (const char *[]){ "true", NULL }, .env = environment };
+	struct vgpu_agent_call *c = vgpu_agent_run(pod, &cat, &e);
+	struct vgpu_agent_exit ended = { .code = 99 };
+	int pid = vgpu_agent_create(pod, &waits, &e);
+	char script[64];
+
+	snprintf(script, sizeof(script), "ls /proc/%d/fd | wc -l", pid);
+	ok(c && pid > 0 && !vgpu_agent_close_input(c, &e) && !vgpu_agent_finish(c, &ended, 5000, &e) && !ended.code, "an input ends although another process waits for its start");
+	vgpu_agent_call_free(c);
+	ok(sh(script) == 0 && said("4\n"), "which has its streams and its line to the agent, nothing else");
+	vgpu_agent_delete(pod, "waits", VGPU_AGENT_F_KILL, NULL);
+	/* Not the last command, which the shell would become. */
+	ok(sh("ls /proc/$$/fd; true") == 0 && !strcmp(output, "0\n1\n2\n"), "a program has its streams and nothing else");
+	ok(sh("ls /proc/$$/fd; true", CONTAINER) == 0 && !strcmp(output, "0\n1\n2\n"), "in a container as well");
+}
+
+/* ---- Signals of the host's program are its own. */
+
+static bool blocks(const char *task, int signal)
+{
+	char path[300], line[128];
+	unsigned long long mask = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/status", task);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, "SigBlk: %llx", &mask);
+	if (file)
+		fclose(file);
+	return mask & 1ull << (signal - 1);
+}
+
+static void signals(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	int others = 0, open = 0;
+
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.' && atoi(entry->d_name) != getpid()) {
+			others++;
+			open += !blocks(entry->d_name, SIGWINCH) || !blocks(entry->d_name, SIGTERM) || !blocks(entry->d_name, SIGCHLD);
+		}
+	closedir(dir);
+	ok(others && !open, "the library's thread takes no signal from the program's own");
+}
+
+/* A person at a terminal who makes the window larger. */
+static void window(const char *ctl)
+{
+	const char *script = "trap 'stty size; exit 7' WINCH; echo ready; while :; do sleep 0.05; done";
+	struct winsize size = { .ws_row = 20, .ws_col = 60 }, larger = { .ws_row = 50, .ws_col = 132 };
+	char all[4096] = "";
+	int master, status = 0;
+	size_t used = 0;
+	bool told = false;
+	struct pollfd pfd = { .events = POLLIN };
+	ssize_t n;
+	pid_t pid;
+
+	vgpu_agent_close(pod);
+	pid = forkpty(&master, NULL, NULL, &size);
+	pfd.fd = master;
+	if (!pid) {
+		execl(ctl, ctl, "-w", "5000", "-a", sock, "run", "-T", "sh", "-c", script, (char *)NULL);
+		_exit(126);
+	}
+	/* It ends of itself, or hears of nothing. */
+	while (used < sizeof(all) - 1 && poll(&pfd, 1, 10000) == 1 && (n = read(master, all + used, sizeof(all) - 1 - used)) > 0) {
+		used += n;
+		all[used] = 0;
+		if (!told && strstr(all, "ready"))
+			told = !ioctl(master, TIOCSWINSZ, &larger);
+	}
+	close(master);
+	waitpid(pid, &status, 0);
+	ok(strstr(all, "50 132") && WIFEXITED(status) && WEXITSTATUS(status) == 7, "a program run from a terminal hears of its new size (status %#x)", status);
+	if (!strstr(all, "50 132"))
+		printf("# %s\n", all);
+	connect_pod();
+}
+
+/* ---- A host of our own, who reads when it likes. */
+
+static int raw_connect(struct wire_queue *out)
+{
+	struct timeval limit = { .tv_sec = 5 };
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	size_t begun;
+
+	strcpy(sun.sun_path, sock);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)))
+		return -1;
+	begun = wire_begin(out, 1, VGPU_AGENT_HELLO, 0);
+	wire_u32(out, A(MAGIC), VGPU_AGENT_MAGIC);
+	wire_u32(out, A(VERSION), VGPU_AGENT_VERSION);
+	wire_end(out, begun);
+	return fd;
+}
+
+static void raw_run(struct wire_queue *out, uint32_t call, const char *script)
+{
+	size_t begun = wire_begin(out, call, VGPU_AGENT_CREATE, 0);
+	char name[16];
+
+	snprintf(name, sizeof(name), "raw%u", call);
+	wire_string(out, A(NAME), name);
+	wire_u32(out, A(FLAGS), VGPU_AGENT_F_RUN | VGPU_AGENT_F_ATTACH | VGPU_AGENT_F_DELETE);
+	wire_string(out, A(ARG), "sh");
+	wire_string(out, A(ARG), "-c");
+	wire_string(out, A(ARG), script);
+	wire_string(out, A(ENV), environment[0]);
+	wire_end(out, begun);
+}
+
+static bool raw_send(int fd, struct wire_queue *out)
+{
+	bool sent = send(fd, out->data + out->start, out->len, MSG_NOSIGNAL) == (ssize_t)out->len;
+
+	wire_free(out);
+	return sent;
+}
+
+struct seen {
+	uint64_t bytes;
+	unsigned int replies, errors, events;
+};
+
+/* Reads what is there (and waits for something). False: nothing came in time, or the connection is over. */
+static bool raw_read(int fd, struct wire_queue *in, struct seen *seen)
+{
+	struct vgpu_agent_frame f;
+	const uint8_t *payload;
+	const char *why;
+	ssize_t n = recv(fd, wire_space(in, 1 << 20), 1 << 20, 0);
+
+	if (n <= 0)
+		return false;
+	wire_added(in, n);
+	while (wire_next_frame(in, WIRE_AGENT, &f, &payload, &why) > 0) {
+		seen->bytes += f.type == VGPU_AGENT_DATA ? f.length : 0;
+		seen->replies += f.type == VGPU_AGENT_REPLY && f.call > 1;
+		seen->errors += f.type == VGPU_AGENT_ERROR;
+		seen->events += f.type == VGPU_AGENT_EVENT;
+		wire_drop(in, wire_size(&f));
+	}
+	return true;
+}
+
+/*
+ * Whoever had to wait because the way to the host was full goes on when it is not, also when that was over in the same moment.
+ * Each process has written twice a window and ended: one window came, the other waits in its pipe. Then all may go on at once,
+ * and four windows are as much as the agent keeps for a host, and a little more than it can send at once.
+ */
+static void back_pressure(void)
+{
+	enum { CALLS = 4, BYTES = 2 * VGPU_AGENT_WINDOW };
+	struct wire_queue out = { 0 }, in = { 0 };
+	struct seen seen = { 0 };
+	bool alive = true;
+	int fd;
+
+	vgpu_agent_close(pod);
+	fd = raw_connect(&out);
+	for (uint32_t call = 2; call < 2 + CALLS; call++)
+		raw_run(&out, call, "head -c 131072 /dev/zero");
+	raw_send(fd, &out);
+	while (alive && seen.bytes < CALLS * BYTES / 2)
+		alive = raw_read(fd, &in, &seen);
+	usleep(500000);
+	for (uint32_t call = 2; call < 2 + CALLS; call++)
+		wire_credit(&out, call, 1, 2 * VGPU_AGENT_WINDOW);
+	raw_send(fd, &out);
+	while (alive && seen.replies < CALLS)
+		alive = raw_read(fd, &in, &seen);
+	ok(alive && seen.bytes == CALLS * BYTES, "%u processes that had to wait for their host all send the rest (%llu bytes, %u ends)", CALLS,
+	   (unsigned long long)seen.bytes, seen.replies);
+	close(fd);
+	wire_free(&in);
+	connect_pod();
+}
+
+/* The pod ends though nobody waits for its end any more: what its processes say then is sent. */
+static void last_words(void)
+{
+	struct wire_queue out = { 0 }, in = { 0 };
+	struct seen seen = { 0 };
+	int fd, status = -1;
+	size_t begun;
+
+	vgpu_agent_close(pod);
+	fd = raw_connect(&out);
+	raw_run(&out, 2, "trap 'sleep 0.3; head -c 60000 /dev/zero; exit 3' TERM; while :; do sleep 0.05; done");
+	raw_send(fd, &out);
+	while (!seen.events && raw_read(fd, &in, &seen))
+		;
+	usleep(200000);
+	begun = wire_begin(&out, 3, VGPU_AGENT_SHUTDOWN, 0);
+	wire_u32(&out, A(TIMEOUT_MS), 10000);
+	wire_end(&out, begun);
+	wire_frame(&out, 3, VGPU_AGENT_CANCEL, 0, NULL, 0);
+	raw_send(fd, &out);
+	while (raw_read(fd, &in, &seen))
+		;
+	ok(seen.errors == 1 && seen.bytes == 60000 && seen.replies == 1, "at the pod's end the last output comes, and how the last process ended (%llu bytes, %u replies)",
+	   (unsigned long long)seen.bytes, seen.replies);
+	close(fd);
+	wire_free(&in);
+	ok(waitpid(daemon_pid, &status, 0) == daemon_pid && WIFEXITED(status) && !WEXITSTATUS(status), "and the agent ends cleanly");
+}
+
+int main(int argc, char **argv)
+{
+	if (!begin(argc > 1 ? argv[1] : NULL))
+		return tap_failed;
+	ok(make_root(), "a container's root");
+	user();
+	descriptors();
+	signals();
+	window("build/bin/vgpu-agentctl");
+	back_pressure();
+	last_words();
+	remove_folder();
+	return tap_done();
+}
