@@ -70,8 +70,11 @@ static int pidfd_of(pid_t pid, struct failure *f)
 	return fd < 0 ? fail(f, "cannot reach process %d", pid) : fd;
 }
 
-/* Only what differs is joined: the kernel refuses a mount namespace that is one's own while a descriptor shares it. */
-static int join_namespaces(pid_t pid, struct failure *f)
+/*
+ * Only what differs is joined: the kernel refuses a mount namespace that is one's own while a descriptor shares it. A process
+ * whose first thread has ended has no namespaces any more that could be seen, and must not pass for one that has the pod's.
+ */
+static int join_namespaces(const char *name, pid_t pid, struct failure *f)
 {
 	static const struct { int flag; const char *name; } kinds[] = {
 		{ CLONE_NEWCGROUP, "cgroup" }, { CLONE_NEWIPC, "ipc" }, { CLONE_NEWUTS, "uts" }, { CLONE_NEWNET, "net" },
@@ -87,13 +90,16 @@ static int join_namespaces(pid_t pid, struct failure *f)
 
 		snprintf(theirs, sizeof(theirs), "/proc/%d/ns/%s", pid, kinds[i].name);
 		snprintf(ours, sizeof(ours), "/proc/self/ns/%s", kinds[i].name);
-		if (stat(theirs, &a) || stat(ours, &b))
-			continue;
+		if (stat(ours, &b))
+			continue;	/* this kernel has no such kind */
+		if (stat(theirs, &a))
+			return refuse(f, ESRCH, "cannot join %s (process %d): it has ended, or its first thread has, and with that the way into its %s "
+				      "namespace; start it again", name, pid, kinds[i].name);
 		if (a.st_ino != b.st_ino)
 			flags |= kinds[i].flag;
 	}
 	if (flags && setns(fd, flags))
-		return fail(f, "cannot join the namespaces of process %d", pid);
+		return fail(f, "cannot join the namespaces of %s (process %d)", name, pid);
 	close(fd);
 	return flags;
 }
@@ -125,7 +131,7 @@ static int enter(const struct spawn *s, struct failure *f)
 	if (s->cgroup_procs && write_file(s->cgroup_procs, "0"))
 		return fail(f, "cannot enter the cgroup %s", s->cgroup_procs);
 	if (s->join_pid) {
-		joined = join_namespaces(s->join_pid, f);
+		joined = join_namespaces(spec->join, s->join_pid, f);
 		if (joined < 0)
 			return -1;
 		other_pids = joined & CLONE_NEWPID;

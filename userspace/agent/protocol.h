@@ -210,7 +210,7 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_OOM_SCORE_ADJ,	/* int32 */
 	VGPU_AGENT_A_SECCOMP,		/* bytes: an array of struct sock_filter; many are installed one after the other */
 	VGPU_AGENT_A_SECCOMP_FLAGS,	/* SECCOMP_FILTER_FLAG_LOG, _TSYNC, _SPEC_ALLOW [0] */
-	VGPU_AGENT_A_JOIN,		/* string: run within a running process's root, namespaces and cgroup */
+	VGPU_AGENT_A_JOIN,		/* string: run within a running process's root, namespaces and cgroup; ESRCH if its first thread has ended */
 	VGPU_AGENT_A_ROOT,		/* string: directory of the pod that becomes its root [the pod's root] */
 	VGPU_AGENT_A_READONLY_ROOT,	/* [0] */
 	VGPU_AGENT_A_NAMESPACES,	/* CLONE_NEW… that it gets of its own: NS, PID, UTS, IPC, CGROUP, NET [none; NS with ROOT] */

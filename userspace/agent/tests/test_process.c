@@ -6,9 +6,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <pty.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -18,6 +20,44 @@
 #include "vgpuagent.h"
 
 #define A(name)	VGPU_AGENT_A_##name
+
+/* ---- Joining a process whose first thread has ended: what is left of it has no namespaces that could be entered. */
+
+static void *rest(void *unused)
+{
+	sleep(1000);
+	return NULL;
+}
+
+static int leader_ends(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, rest, NULL))
+		return 1;
+	syscall(SYS_exit, 0);
+	return 1;
+}
+
+static void half_dead(const char *self)
+{
+	struct vgpu_agent_spec s = { .name = "half", .args = (const char *[]){ self, "--leader-ends", NULL }, .env = environment, .flags = VGPU_AGENT_F_RUN,
+				     .namespaces = CLONE_NEWUTS, .hostname = "inside" };
+	int pid = vgpu_agent_create(pod, &s, &e), code;
+	bool zombie = false;
+	char script[64];
+
+	snprintf(script, sizeof(script), "grep -q 'State:.Z' /proc/%d/status", pid);
+	for (int i = 0; pid > 0 && !zombie && i < 200; i++) {
+		usleep(20000);
+		zombie = sh(script) == 0;
+	}
+	ok(zombie, "a process whose first thread has ended");
+	code = sh("hostname", .join = "half");
+	ok(code == -1 && e.code == ESRCH && strstr(e.text, "half") && strstr(e.text, "first thread"), "is not joined: not in the pod's own root instead, either (%d, %s)",
+	   code, code == -1 ? e.text : output);
+	vgpu_agent_delete(pod, "half", VGPU_AGENT_F_KILL, NULL);
+}
 
 /* ---- Home, directory, owners */
 
@@ -253,9 +293,15 @@ static void last_words(void)
 
 int main(int argc, char **argv)
 {
+	char *self;
+
+	if (argc > 1 && !strcmp(argv[1], "--leader-ends"))
+		return leader_ends();
+	self = realpath("/proc/self/exe", NULL);
 	if (!begin(argc > 1 ? argv[1] : NULL))
 		return tap_failed;
 	ok(make_root(), "a container's root");
+	half_dead(self);
 	user();
 	descriptors();
 	signals();
@@ -263,5 +309,6 @@ int main(int argc, char **argv)
 	back_pressure();
 	last_words();
 	remove_folder();
+	free(self);
 	return tap_done();
 }
