@@ -38,9 +38,23 @@ static void add_group(struct identity *id, gid_t gid)
 }
 
 /* Only files of the root are read, and no name service: this program is static and its root anybody's. */
+static FILE *open_list(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
+	FILE *file = NULL;
+
+	/* Nothing that would be waited for. */
+	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode))
+		file = fdopen(fd, "r");
+	if (fd >= 0 && !file)
+		close(fd);
+	return file;
+}
+
 static int user_entry(const char *user, struct identity *id, char *name, size_t size)
 {
-	FILE *file = fopen("/etc/passwd", "re");
+	FILE *file = open_list("/etc/passwd");
 	struct passwd *entry;
 	uint32_t uid;
 	bool by_number = number(user, &uid);
@@ -62,7 +76,7 @@ static int user_entry(const char *user, struct identity *id, char *name, size_t 
 
 static int group_entries(const char *group, const char *user, struct identity *id)
 {
-	FILE *file = fopen("/etc/group", "re");
+	FILE *file = open_list("/etc/group");
 	struct group *entry;
 	uint32_t gid;
 	bool found = group && number(group, &gid);
@@ -83,6 +97,23 @@ static int group_entries(const char *group, const char *user, struct identity *i
 	return group && !found ? -1 : 0;
 }
 
+/* As other runtimes have it: by the number alone, and "/" for whoever has none. */
+static void look_up_home(struct identity *id)
+{
+	FILE *file = open_list("/etc/passwd");
+	struct passwd *entry;
+
+	strcpy(id->home, "/");
+	while (file && (entry = fgetpwent(file)))
+		if (entry->pw_uid == id->uid) {
+			if (entry->pw_dir[0] == '/' && strlen(entry->pw_dir) < sizeof(id->home))
+				strcpy(id->home, entry->pw_dir);
+			break;
+		}
+	if (file)
+		fclose(file);
+}
+
 int creds_look_up(const struct spec *s, struct identity *id, struct failure *f)
 {
 	char user[256] = "", name[256] = "", *group = NULL;
@@ -92,8 +123,10 @@ int creds_look_up(const struct spec *s, struct identity *id, struct failure *f)
 	id->gid = s->gid;
 	for (size_t i = 0; i < s->groups.count; i++)
 		add_group(id, *LIST_ITEM(&s->groups, uint32_t, i));
-	if (!s->user)
+	if (!s->user) {
+		look_up_home(id);
 		return 0;
+	}
 	snprintf(user, sizeof(user), "%s", s->user);
 	group = strchr(user, ':');
 	if (group)
@@ -102,6 +135,7 @@ int creds_look_up(const struct spec *s, struct identity *id, struct failure *f)
 		return refuse(f, ENOENT, "there is no user %s in the process's /etc/passwd", user);
 	if (group_entries(group, name, id))
 		return refuse(f, ENOENT, "there is no group %s in the process's /etc/group", group);
+	look_up_home(id);
 	return 0;
 }
 

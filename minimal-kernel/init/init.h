@@ -257,6 +257,7 @@ struct identity {
 	gid_t gid;
 	gid_t groups[256];
 	int group_count;
+	char home[256];
 };
 
 int creds_look_up(const struct spec *s, struct identity *id, struct failure *f);

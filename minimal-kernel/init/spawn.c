@@ -204,9 +204,9 @@ static int set_sysctls(const struct spec *s, struct failure *f)
 }
 
 /* The program's file: as execvp() would find it, with the process's own PATH. */
-static int execute(const struct spec *s, struct failure *f)
+static int execute(const struct spec *s, const struct identity *id, struct failure *f)
 {
-	char **argv = calloc(s->args.count + 1, sizeof(*argv)), **env = calloc(s->env.count + 1, sizeof(*env));
+	char **argv = calloc(s->args.count + 1, sizeof(*argv)), **env = calloc(s->env.count + 1, sizeof(*env)), *home;
 
 	if (!argv || !env)
 		return fail(f, "cannot pass its arguments");
@@ -215,6 +215,9 @@ static int execute(const struct spec *s, struct failure *f)
 	for (size_t i = 0; i < s->env.count; i++)
 		env[i] = *LIST_ITEM(&s->env, char *, i);
 	environ = env;
+	home = getenv("HOME");
+	if (!home || !*home)
+		setenv("HOME", id->home, 1);
 	if (!getenv("PATH") && !strchr(argv[0], '/')) {
 		setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
 		execvp(argv[0], argv);
@@ -251,7 +254,7 @@ static int set_up(const struct spawn *s, struct failure *f)
 		return -1;
 	if (!there && chdir(spec->cwd ?: "/"))
 		return fail(f, "cannot change to the directory %.200s", spec->cwd);
-	return execute(spec, f);
+	return execute(spec, &id, f);
 }
 
 void spawn_child(const struct spawn *s)

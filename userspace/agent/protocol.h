@@ -195,7 +195,7 @@ enum vgpu_agent_attr_type {
 
 	/* A process's specification (CREATE). Defaults in brackets. */
 	VGPU_AGENT_A_ARG = 0x80,	/* many, at least one; string. The first is looked up in its PATH. */
-	VGPU_AGENT_A_ENV,		/* many; string NAME=VALUE: its whole environment */
+	VGPU_AGENT_A_ENV,		/* many; string NAME=VALUE: its whole environment but for HOME [its user's in its root's passwd, or /] */
 	VGPU_AGENT_A_CWD,		/* string, absolute [/] */
 	VGPU_AGENT_A_USER,		/* string name or number [:name or number], looked up in its root's passwd and group */
 	VGPU_AGENT_A_USER_ID,		/* [0] */

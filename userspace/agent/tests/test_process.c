@@ -61,6 +61,37 @@ static void half_dead(const char *self)
 
 /* ---- Home, directory, owners */
 
+static void put_text(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+
+	if (!file)
+		return;
+	fputs(text, file);
+	fclose(file);
+}
+
+static void home(void)
+{
+	struct vgpu_agent_mount own[4];
+	char passwd[128];
+
+	snprintf(passwd, sizeof(passwd), "%s/passwd", folder);
+	put_text(passwd, "root:x:0:0::/a/root:/bin/sh\nother:x:1000:1000::/a/home:/bin/sh\nnone:x:1001:1001:::/bin/sh\n");
+	memcpy(own, mounts, sizeof(own));
+	own[3].source = passwd;
+	ok(sh("echo $HOME", CONTAINER, .mounts = own) == 0 && said("/a/root\n"), "HOME is the user's in the container's passwd");
+	ok(sh("echo $HOME", CONTAINER, .mounts = own, .uid = 1000) == 0 && said("/a/home\n"), "by number");
+	ok(sh("echo $HOME", CONTAINER, .mounts = own, .user = "other") == 0 && said("/a/home\n"), "or by name");
+	ok(sh("echo =$HOME=", CONTAINER, .mounts = own, .uid = 4711) == 0 && said("=/=\n"), "/ of a user who is not there");
+	ok(sh("echo =$HOME=", CONTAINER, .mounts = own, .uid = 1001) == 0 && said("=/=\n"), "or has none there");
+	ok(sh("echo $HOME", CONTAINER, .mounts = own, .env = (const char *const[]){ "HOME=/given", "PATH=/bin:/usr/bin", NULL }) == 0 && said("/given\n"),
+	   "unless the environment says otherwise");
+	unlink(passwd);
+	ok(!mkfifo(passwd, 0644) && sh("echo =$HOME=", CONTAINER, .mounts = own) == 0 && said("=/=\n"), "a passwd that is no file is not waited for");
+	unlink(passwd);
+}
+
 static void user(void)
 {
 	char path[128];
@@ -302,6 +333,7 @@ int main(int argc, char **argv)
 		return tap_failed;
 	ok(make_root(), "a container's root");
 	half_dead(self);
+	home();
 	user();
 	descriptors();
 	signals();
