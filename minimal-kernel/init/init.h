@@ -9,7 +9,7 @@
  *	conn.c		the connection to the host: frames in, frames out, calls
  *	request.c	requests that are answered at once
  *	process.c	the table of processes and their lives; stdio.c their streams
- *	spec.c		CREATE's attributes taken apart; spawn.c makes a process of them; rootfs.c, creds.c: its surroundings
+ *	spec.c		CREATE's attributes taken apart; spawn.c makes a process of them; rootfs.c, terminal.c, creds.c: its surroundings
  *	cgroup.c, devices.c, stats.c, file.c, dial.c
  */
 #ifndef VGPU_INIT_H
@@ -191,7 +191,7 @@ struct process {
 	bool go;			/* execute as soon as it is ready */
 	struct call *attached;
 	struct source in, out[VGPU_AGENT_STREAMS];	/* out[1], out[2] */
-	int tty_slave;
+	int tty_slave;			/* a terminal nobody has open loses what was written to it */
 	char cgroup[256];		/* "" : none of its own and none joined */
 	bool own_cgroup;
 	uint64_t start_time, exit_time;
@@ -219,6 +219,8 @@ void process_abandon(struct process *p);
 
 /* stdio.c */
 int stdio_open(struct process *p, int child[3], struct failure *f);
+/* The terminal that the child has opened: @master is this side's from now on. */
+int stdio_terminal(struct process *p, int master, struct failure *f);
 void stdio_attach(struct process *p, struct call *c);
 void stdio_detach(struct process *p);
 /* Reads what is there; true if the streams are at their end. */
@@ -226,9 +228,10 @@ bool stdio_drain(struct process *p);
 void stdio_close(struct process *p);
 extern const struct call_ops stdio_call_ops;
 
-/* ---- spawn.c, rootfs.c, creds.c: in the child */
+/* ---- spawn.c, rootfs.c, terminal.c, creds.c: in the child */
 
-enum sync_type { SYNC_PID = 1, SYNC_GO, SYNC_READY, SYNC_START, SYNC_FAILED };
+/* SYNC_TERMINAL comes with a descriptor, the master's, and before SYNC_READY. */
+enum sync_type { SYNC_PID = 1, SYNC_GO, SYNC_TERMINAL, SYNC_READY, SYNC_START, SYNC_FAILED };
 
 struct sync_message {
 	uint32_t type;
@@ -247,10 +250,14 @@ struct spawn {
 void spawn_child(const struct spawn *s) __attribute__((noreturn));
 
 int rootfs_enter(const struct spec *s, struct failure *f);
+/* Afterwards nothing can be made in it that should not be. */
+int rootfs_seal(const struct spec *s, struct failure *f);
 /* One mount below the directory @root (-1: the process's own root). */
 int rootfs_mount(int root, const struct spec_mount *m, struct failure *f);
 int open_in_root(int root, const char *path, int flags, int mode);
 int make_directories(int root, const char *path, mode_t mode);
+
+int terminal_open(const struct spec *s, int pod_dev, struct failure *f);
 
 struct identity {
 	uid_t uid;

@@ -296,14 +296,48 @@ static void ready(struct process *p)
 	}
 }
 
+/* @fd: a descriptor that came with it, or -1. */
+static ssize_t receive(int socket, struct sync_message *m, int *fd)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = m, .iov_len = sizeof(*m) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+
+	*fd = -1;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(fd, CMSG_DATA(c), sizeof(*fd));
+	return n;
+}
+
+/* The terminal comes once, for a process that is to have one and before it is ready. */
+static void take_terminal(struct process *p, int fd)
+{
+	if (fd < 0 || !p->has_tty || p->in.fd >= 0 || p->state != VGPU_AGENT_CREATING) {
+		if (fd >= 0)
+			close(fd);
+		refuse(&p->failure, EPROTO, "%s: the child that was to become it sent a terminal that nobody asked for", p->name);
+		failed(p);
+	} else if (stdio_terminal(p, fd, &p->failure)) {
+		failed(p);
+	}
+}
+
 /* One message, or the socket's end, after which there is no socket (or no process) any more. False: there is nothing now. */
 static bool sync_read(struct process *p)
 {
 	struct sync_message m;
-	ssize_t n = recv(p->sync.fd, &m, sizeof(m), MSG_DONTWAIT);
+	int fd;
+	ssize_t n = receive(p->sync.fd, &m, &fd);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
+	if (fd >= 0 && (n != sizeof(m) || m.type != SYNC_TERMINAL))
+		close(fd);
 	if (n == sizeof(m)) {
 		m.failure.text[sizeof(m.failure.text) - 1] = 0;
 		switch (m.type) {
@@ -311,6 +345,9 @@ static bool sync_read(struct process *p)
 			p->pid = m.pid;
 			p->pid_known = true;
 			send_sync(p, SYNC_GO);
+			return true;
+		case SYNC_TERMINAL:
+			take_terminal(p, fd);
 			return true;
 		case SYNC_READY:
 			ready(p);
@@ -338,6 +375,19 @@ static void sync_event(struct source *s, uint32_t events)
 	sync_read((struct process *)((char *)s - offsetof(struct process, sync)));
 }
 
+/* Whoever gets a terminal may use terminals: its child opens it within these rules. */
+static int allow_devices(struct process *p, struct failure *f)
+{
+	static const char *const terminals[] = { "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm" };
+	struct list *rules = &p->spec->device_rules;
+
+	if (!rules->count)
+		return 0;
+	for (size_t i = 0; p->has_tty && i < sizeof(terminals) / sizeof(terminals[0]); i++)
+		*(const char **)list_add(rules, sizeof(terminals[0])) = terminals[i];
+	return devices_allow(p->cgroup, rules, f);
+}
+
 static int place(struct process *p, struct spawn *s, char *procs, size_t size, struct failure *f)
 {
 	const struct spec *spec = p->spec;
@@ -360,8 +410,7 @@ static int place(struct process *p, struct spawn *s, char *procs, size_t size, s
 		if (cgroup_create(p->name, p->cgroup, sizeof(p->cgroup), f))
 			return -1;
 		p->own_cgroup = true;
-		if (cgroup_set(p->cgroup, &spec->cgroup, f) ||
-		    (spec->device_rules.count && devices_allow(p->cgroup, &spec->device_rules, f)))
+		if (cgroup_set(p->cgroup, &spec->cgroup, f) || allow_devices(p, f))
 			return -1;
 		cgroup_watch_oom(p);
 	}

@@ -11,8 +11,10 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <unistd.h>
 
@@ -205,6 +207,42 @@ static int make_device(int root, const struct spec_device *d, struct failure *f)
 	return result ? fail(f, "cannot make the device %.200s", d->path) : 0;
 }
 
+/*
+ * What OCI's runtime specification wants in every container's /dev, beside the devices that it names. Not in the pod's own,
+ * if that is what was mounted there, and not where nothing can be written.
+ */
+static int make_links(int root, struct failure *f)
+{
+	static const struct { const char *name, *target; } links[] = {
+		{ "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" }, { "stderr", "/proc/self/fd/2" },
+	};
+	struct stat pods, own;
+	struct statfs fs;
+	int dev, pts, result = 0;
+
+	if (make_directories(root, "/dev", 0755) && errno != EROFS)
+		return fail(f, "cannot make the directory /dev");
+	dev = open_in_root(root, "/dev", O_PATH | O_DIRECTORY, 0);
+	if (dev < 0)
+		return errno == ENOENT ? 0 : fail(f, "cannot open the directory /dev");
+	if (!fstat(dev, &own) && !stat("/dev", &pods) && own.st_dev == pods.st_dev && own.st_ino == pods.st_ino)
+		goto out;
+	for (size_t i = 0; !result && i < sizeof(links) / sizeof(links[0]); i++)
+		if (symlinkat(links[i].target, dev, links[i].name) && errno != EEXIST && errno != EROFS)
+			result = fail(f, "cannot make the link /dev/%s", links[i].name);
+	/* A terminal's place in a devpts is beside the ptmx that made it. */
+	pts = open_in_root(root, "/dev/pts", O_PATH | O_DIRECTORY, 0);
+	if (!result && pts >= 0 && !fstatfs(pts, &fs) && fs.f_type == DEVPTS_SUPER_MAGIC &&
+	    ((unlinkat(dev, "ptmx", 0) && errno != ENOENT && errno != EROFS) ||
+	     (symlinkat("pts/ptmx", dev, "ptmx") && errno != EEXIST && errno != EROFS)))
+		result = fail(f, "cannot make the link /dev/ptmx");
+	if (pts >= 0)
+		close(pts);
+out:
+	close(dev);
+	return result;
+}
+
 static int hide(const char *path, struct failure *f)
 {
 	struct stat st;
@@ -261,10 +299,17 @@ int rootfs_enter(const struct spec *s, struct failure *f)
 		if (make_device(root, LIST_ITEM(&s->devices, struct spec_device, i), f))
 			return -1;
 	if (root >= 0) {
+		if (make_links(root, f))
+			return -1;
 		close(root);
 		if (change_root(s->root, f))
 			return -1;
 	}
+	return 0;
+}
+
+int rootfs_seal(const struct spec *s, struct failure *f)
+{
 	if (s->readonly_root && remount("/", MS_RDONLY))
 		return fail(f, "cannot make the root read-only");
 	for (size_t i = 0; i < s->readonly.count; i++)

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,6 +25,20 @@ static void tell(uint32_t type, pid_t pid, const struct failure *f)
 		m.failure = *f;
 	if (send(sync_fd, &m, sizeof(m), MSG_NOSIGNAL) != sizeof(m))
 		_exit(126);
+}
+
+static int send_terminal(int master, struct failure *f)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct sync_message m = { .type = SYNC_TERMINAL };
+	struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+
+	memcpy(CMSG_DATA(&control.head), &master, sizeof(master));
+	return sendmsg(sync_fd, &msg, MSG_NOSIGNAL) == sizeof(m) ? 0 : fail(f, "cannot pass its terminal to the agent");
 }
 
 static void await(uint32_t type)
@@ -61,6 +74,11 @@ static int write_file(const char *path, const char *text)
 	result = write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : -1;
 	close(fd);
 	return result;
+}
+
+static int enter_cgroup(int procs, const struct spawn *s, struct failure *f)
+{
+	return procs >= 0 && write(procs, "0", 1) != 1 ? fail(f, "cannot enter the cgroup %s", s->cgroup_procs) : 0;
 }
 
 static int pidfd_of(pid_t pid, struct failure *f)
@@ -121,15 +139,19 @@ static void fork_into_namespace(void)
 	}
 }
 
-/* Namespaces and cgroup, then the PID as the agent sees it. */
-static int enter(const struct spawn *s, struct failure *f)
+/*
+ * Namespaces and cgroup, then the PID as the agent sees it. @procs is the cgroup's file; a process that joins another enters
+ * it later (set_up()), since what devices the other may use is no matter of its terminal's. A cgroup namespace of one's own is
+ * made within the cgroup.
+ */
+static int enter(int procs, const struct spawn *s, struct failure *f)
 {
 	const struct spec *spec = s->spec;
 	bool other_pids = spec->namespaces & CLONE_NEWPID;
 	int joined, fd;
 
-	if (s->cgroup_procs && write_file(s->cgroup_procs, "0"))
-		return fail(f, "cannot enter the cgroup %s", s->cgroup_procs);
+	if (!s->join_pid && enter_cgroup(procs, s, f))
+		return -1;
 	if (s->join_pid) {
 		joined = join_namespaces(spec->join, s->join_pid, f);
 		if (joined < 0)
@@ -157,11 +179,8 @@ static int enter(const struct spawn *s, struct failure *f)
 
 static int take_stdio(const struct spawn *s, struct failure *f)
 {
-	setsid();
-	if (s->has_tty && ioctl(s->stdio[0], TIOCSCTTY, 0))
-		return fail(f, "cannot make the terminal its own");
 	for (int i = 0; i < 3; i++)
-		if (dup2(s->stdio[i], i) < 0)
+		if (s->stdio[i] >= 0 && dup2(s->stdio[i], i) < 0)
 			return fail(f, "cannot pass the standard streams");
 	return 0;
 }
@@ -229,17 +248,40 @@ static int execute(const struct spec *s, const struct identity *id, struct failu
 static int set_up(const struct spawn *s, struct failure *f)
 {
 	const struct spec *spec = s->spec;
+	int dev = -1, procs = -1, master;
 	struct identity id;
 	bool there;
 
-	if (enter(s, f) || take_stdio(s, f))
+	if (take_stdio(s, f))
 		return -1;
 	close_others(s->sync);
+	/* What is the pod's and cannot be found from within other mounts. */
+	if (s->has_tty)
+		dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (s->cgroup_procs) {
+		procs = open(s->cgroup_procs, O_WRONLY | O_CLOEXEC);
+		if (procs < 0)
+			return fail(f, "cannot open %s", s->cgroup_procs);
+	}
+	if (enter(procs, s, f))
+		return -1;
+	setsid();
 	if (spec->hostname && sethostname(spec->hostname, strlen(spec->hostname)))
 		return fail(f, "cannot set the host name %.100s", spec->hostname);
 	if (set_sysctls(spec, f))
 		return -1;
 	if (spec->namespaces & CLONE_NEWNS && rootfs_enter(spec, f))
+		return -1;
+	if (s->has_tty) {
+		master = terminal_open(spec, dev, f);
+		if (master < 0 || send_terminal(master, f))
+			return -1;
+	}
+	if (s->join_pid && enter_cgroup(procs, s, f))
+		return -1;
+	/* The way out of its root: gone before anything of it runs. */
+	close_others(s->sync);
+	if (spec->namespaces & CLONE_NEWNS && rootfs_seal(spec, f))
 		return -1;
 	if (creds_look_up(spec, &id, f) || creds_limits(spec, f))
 		return -1;

@@ -15,27 +15,22 @@ static void in_event(struct source *s, uint32_t events);
 static void out_event(struct source *s, uint32_t events);
 static void err_event(struct source *s, uint32_t events);
 
-static int open_terminal(struct process *p, int child[3], struct failure *f)
+/* What came from the child is looked at: in a container that it joined it is not alone. */
+int stdio_terminal(struct process *p, int master, struct failure *f)
 {
-	struct winsize size = { .ws_row = p->spec->tty >> 16, .ws_col = p->spec->tty & 0xffff };
-	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
-	char name[64];
+	int number;
 
-	if (master < 0 || grantpt(master) || unlockpt(master) || ptsname_r(master, name, sizeof(name))) {
-		fail(f, "%s: cannot open a terminal", p->name);
-		if (master >= 0)
-			close(master);
+	if (ioctl(master, TIOCGPTN, &number) || fcntl(master, F_SETFL, O_RDWR | O_NONBLOCK)) {
+		fail(f, "%s: what its child has opened is no terminal", p->name);
+		close(master);
 		return -1;
 	}
 	p->in.fd = master;
 	p->out[1].fd = fcntl(master, F_DUPFD_CLOEXEC, 0);
-	/* Held open until the process ends: a terminal nobody has open loses what was written to it. */
-	p->tty_slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	p->tty_slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (p->tty_slave < 0 || p->out[1].fd < 0)
-		return fail(f, "%s: cannot open %s", p->name, name);
-	ioctl(p->tty_slave, TIOCSWINSZ, &size);
-	child[0] = child[1] = child[2] = fcntl(p->tty_slave, F_DUPFD_CLOEXEC, 0);
-	return child[0] < 0 ? fail(f, "%s: cannot open a terminal", p->name) : 0;
+		return fail(f, "%s: cannot open the terminal %d", p->name, number);
+	return 0;
 }
 
 static int open_pipe(struct source *ours, int *child, bool input)
@@ -56,7 +51,7 @@ int stdio_open(struct process *p, int child[3], struct failure *f)
 	p->out[1].handle = out_event;
 	p->out[2].handle = err_event;
 	if (p->has_tty)
-		return open_terminal(p, child, f);
+		return 0;	/* by the child, where it will have it */
 	if (!p->spec->has_stdin)
 		child[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	else if (open_pipe(&p->in, &child[0], true))

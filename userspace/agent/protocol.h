@@ -202,7 +202,8 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_GROUP_ID,		/* [0] */
 	VGPU_AGENT_A_EXTRA_GROUP,	/* many */
 	VGPU_AGENT_A_UMASK,		/* [022] */
-	VGPU_AGENT_A_TTY,		/* rows << 16 | columns: a terminal instead of three pipes */
+	VGPU_AGENT_A_TTY,		/* rows << 16 | columns: a terminal instead of three pipes, of the devpts that it has at /dev/pts, or of
+					 * the pod's; with a ROOT also bound to /dev/console */
 	VGPU_AGENT_A_STDIN,		/* 0: its standard input is /dev/null [1] */
 	VGPU_AGENT_A_CAPABILITIES,	/* five u64: bounding, effective, inheritable, permitted, ambient [as the agent's] */
 	VGPU_AGENT_A_NO_NEW_PRIVS,	/* [0] */
@@ -231,7 +232,7 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_CGROUP,		/* many; string FILE=VALUE as in cgroup v2: memory.max=…, cpu.max=…, pids.max=…; any: an own cgroup */
 	VGPU_AGENT_A_STOP_SIGNAL,	/* what SHUTDOWN sends it [SIGTERM] */
 	VGPU_AGENT_A_DEVICE_RULE,	/* many; string "c 1:3 rwm", "*" for any number, "a" for any type: it may use these devices
-					 * and no others; makes an own cgroup [all] */
+					 * and no others, but terminals if it has one; makes an own cgroup [all] */
 };
 
 enum vgpu_agent_state {

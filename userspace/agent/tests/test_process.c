@@ -21,6 +21,51 @@
 
 #define A(name)	VGPU_AGENT_A_##name
 
+/* ---- Terminals */
+
+static struct vgpu_agent_mount with_devpts[5] = {
+	[4] = { .source = "devpts", .path = "/dev/pts", .type = "devpts", .data = "newinstance,ptmxmode=0666,mode=0620,gid=5" },
+};
+
+#define TERMINAL .mounts = with_devpts, .mount_count = 5, .tty = true, .rows = 11, .columns = 22
+
+static void links(void)
+{
+	ok(sh("for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done", CONTAINER, .mounts = with_devpts, .mount_count = 5) == 0 &&
+	   said("/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\n"), "a container's /dev has the links that OCI wants");
+	ok(sh("echo through >/dev/stdout; echo wrong >/dev/stderr; [ -e /dev/fd/0 ]", CONTAINER) == 0 && said("through") && strstr(errors, "wrong"), "and they lead to its streams");
+}
+
+static void terminals(void)
+{
+	struct vgpu_agent_spec s = { .name = "box", .args = (const char *[]){ "sleep", "1000", NULL }, .env = environment, .flags = VGPU_AGENT_F_RUN, CONTAINER,
+				     .mounts = with_devpts, .mount_count = 5 };
+	char path[128];
+
+	ok(sh("tty; stty size; ls /dev/pts", CONTAINER, TERMINAL) == 0 && said("/dev/pts/0\r\n11 22\r\n0  ptmx\r\n"), "a container's terminal is one of its own devpts");
+	ok(sh("[ /dev/console -ef $(tty) ] && echo said >/dev/console", CONTAINER, TERMINAL) == 0 && said("said"), "and its /dev/console is that terminal");
+	ok(sh("[ /dev/console -ef $(tty) ]", CONTAINER, TERMINAL, .readonly_root = true) == 0, "also when its root is read-only");
+	ok(sh("echo mine >$(tty) && echo mine too >/dev/stdout", CONTAINER, TERMINAL, .uid = 1234) == 0 && said("mine\r\nmine too"), "it belongs to the user");
+	ok(sh("[ ! -c /dev/console ]", CONTAINER, .mounts = with_devpts, .mount_count = 5) == 0, "without a terminal nothing is bound there");
+
+	ok(vgpu_agent_create(pod, &s, &e) > 0, "a container without a terminal runs");
+	ok(sh("tty; stty size; [ -c $(tty) ]", .join = "box", .tty = true, .rows = 33, .columns = 44) == 0 && said("/dev/pts/0\r\n33 44\r\n"),
+	   "a program with a terminal in it (exec) has one of the container's");
+	ok(sh("[ ! /dev/console -ef $(tty) ]", .join = "box", .tty = true, .rows = 33, .columns = 44) == 0, "and is not its console");
+	vgpu_agent_delete(pod, "box", VGPU_AGENT_F_KILL, NULL);
+
+	/* What an image may have at these names. */
+	ok(sh("stty size", CONTAINER, .tty = true, .rows = 11, .columns = 22) == 0 && said("11 22"), "a container without a devpts has a terminal all the same");
+	snprintf(path, sizeof(path), "%s/dev/ptmx", root);
+	unlink(path);
+	ok(!mkfifo(path, 0666) && sh("stty size", CONTAINER, .tty = true, .rows = 11, .columns = 22) == 0 && said("11 22"), "nothing else is taken for a devpts");
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/dev/console", root);
+	unlink(path);
+	ok(!symlink("/etc/passwd", path) && sh("true", CONTAINER, TERMINAL) == -1 && strstr(e.text, "/dev/console"), "a link at the place of /dev/console is refused");
+	unlink(path);
+}
+
 /* ---- Joining a process whose first thread has ended: what is left of it has no namespaces that could be entered. */
 
 static void *rest(void *unused)
@@ -331,7 +376,10 @@ int main(int argc, char **argv)
 	self = realpath("/proc/self/exe", NULL);
 	if (!begin(argc > 1 ? argv[1] : NULL))
 		return tap_failed;
+	memcpy(with_devpts, mounts, sizeof(mounts));
 	ok(make_root(), "a container's root");
+	links();
+	terminals();
 	half_dead(self);
 	home();
 	user();
