@@ -98,6 +98,10 @@ const char *call_frame(struct vgpu_agent_call *c, const struct vgpu_agent_frame 
 		c->credit += credit;
 		break;
 	case VGPU_AGENT_EVENT:
+		if (!c->events_due)
+			return "an event on a call that has none, or no more";
+		if (c->events_due != ANY_NUMBER)
+			c->events_due--;
 		if (c->abandoned)
 			break;
 		if (c->event_count == EVENTS_MAX)
@@ -156,7 +160,7 @@ void request_begin(struct request *r, uint16_t type)
 	r->begun = wire_begin(&r->q, 0, type, 0);
 }
 
-static struct vgpu_agent_call *new_call(struct vgpu_agent *a)
+static struct vgpu_agent_call *new_call(struct vgpu_agent *a, unsigned int events)
 {
 	struct vgpu_agent_call *c = calloc(1, sizeof(*c));
 
@@ -168,6 +172,7 @@ static struct vgpu_agent_call *new_call(struct vgpu_agent *a)
 	while (!c->id);
 	pthread_cond_init(&c->changed, NULL);
 	c->events_end = &c->events;
+	c->events_due = events;
 	c->credit = VGPU_AGENT_WINDOW;
 	c->streams[1].allowed = c->streams[2].allowed = VGPU_AGENT_WINDOW;
 	c->next = a->calls;
@@ -196,7 +201,7 @@ struct vgpu_agent_call *request_send(struct vgpu_agent *a, struct request *r, st
 			*e = a->why;
 	} else if (a->out.len > OUTPUT_HIGH || a->call_count >= VGPU_AGENT_CALLS_MAX) {
 		set_error(e, ETIMEDOUT, "the pod's agent does not take requests: %u calls are open", a->call_count);
-	} else if (!(c = new_call(a))) {
+	} else if (!(c = new_call(a, r->events))) {
 		set_error(e, ENOMEM, "out of memory");
 	} else {
 		memcpy(r->q.data + r->q.start + offsetof(struct vgpu_agent_frame, call), &c->id, sizeof(c->id));

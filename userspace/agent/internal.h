@@ -34,7 +34,8 @@ struct vgpu_agent_call {
 	bool abandoned;			/* freed by its owner; lives until the agent has ended it */
 	struct vgpu_agent_error error;	/* code 0: it ended with a reply */
 	struct payload *reply, *events, **events_end;
-	unsigned int event_count;
+	unsigned int event_count;	/* in @events */
+	unsigned int events_due;	/* that may still come */
 	struct stream streams[VGPU_AGENT_STREAMS];
 	uint64_t credit;		/* of stream 0 */
 	bool input_closed;
@@ -65,9 +66,12 @@ void call_destroy(struct vgpu_agent_call *c);
 
 /* call.c */
 int set_error(struct vgpu_agent_error *e, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#define ANY_NUMBER	(~0u)
+
 struct request {
 	struct wire_queue q;
 	size_t begun;
+	unsigned int events;	/* that may come before its answer: 0, 1 or ANY_NUMBER */
 };
 void request_begin(struct request *r, uint16_t type);
 /* Opens a call; the request is used up. */

@@ -9,7 +9,8 @@
  *
  * CALLS
  *	The host opens a call with a request under a number that is not in use (never 0, never reused before the call has ended).
- *	The agent answers with any number of DATA, END, CREDIT and EVENT frames and then with exactly one REPLY or ERROR, after
+ *	The agent answers with any number of DATA, END and CREDIT frames, the EVENT frames that its request is said to have
+ *	below (CREATE with ATTACH and DIAL one at most, EVENTS any number, others none), and then exactly one REPLY or ERROR, after
  *	which the number is free. The agent never opens a call. While a call is open the host may send DATA, END, CREDIT, RESIZE
  *	and CANCEL under its number; those that arrive after the agent has ended the call are ignored.
  *	The first request of a connection is HELLO; anything else is refused until it was answered.

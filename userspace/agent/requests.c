@@ -228,6 +228,7 @@ struct vgpu_agent_call *vgpu_agent_events(struct vgpu_agent *a, struct vgpu_agen
 	struct request r;
 
 	request_begin(&r, VGPU_AGENT_EVENTS);
+	r.events = ANY_NUMBER;
 	return request_send(a, &r, e);
 }
 
@@ -417,6 +418,7 @@ struct vgpu_agent_call *vgpu_agent_dial(struct vgpu_agent *a, const char *addres
 	e = e ?: &local;
 	e->code = 0;
 	request_begin(&r, VGPU_AGENT_DIAL);
+	r.events = 1;
 	wire_string(&r.q, A(ADDRESS), address);
 	wire_u32(&r.q, A(PORT), port);
 	c = request_send(a, &r, e);

@@ -174,6 +174,7 @@ static struct vgpu_agent_call *create_with(struct vgpu_agent *a, const struct vg
 
 	if (put_spec(&r, spec, flags, e))
 		return NULL;
+	r.events = 1;
 	c = request_send(a, &r, e);
 	if (!c)
 		return NULL;
