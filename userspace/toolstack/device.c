@@ -111,6 +111,25 @@ static bool taken(struct xs_handle *xs, xs_transaction_t t, const struct vgpuxl_
 	return false;
 }
 
+/*
+ * A domain's home goes as a whole when it ends, and what is written there or about it afterwards nobody would take away. Read
+ * in the transaction that writes: one that ends meanwhile makes that fail.
+ */
+static bool has_home(struct xs_handle *xs, xs_transaction_t t, uint32_t domid)
+{
+	char path[64];
+	unsigned int len;
+	void *name;
+
+	/* Nothing need have named dom0, and it does not end. */
+	if (!domid)
+		return true;
+	snprintf(path, sizeof(path), "/local/domain/%u/name", domid);
+	name = xs_read(xs, t, path, &len);
+	free(name);
+	return name;
+}
+
 int vgpuxl_attach(struct xs_handle *xs, uint32_t zone, const struct vgpuxl_entry *entry, struct vgpuxl_device *device,
 		  struct vgpuxl_error *e)
 {
@@ -128,6 +147,15 @@ int vgpuxl_attach(struct xs_handle *xs, uint32_t zone, const struct vgpuxl_entry
 
 		if (t == XBT_NULL)
 			break;
+		if (!has_home(xs, t, zone)) {
+			xs_transaction_end(xs, t, true);
+			return vgpuxl_error_set(e, ENOENT, "cannot attach a vgpu to domain %u: it has just ended: see 'xl list'", zone);
+		}
+		if (!has_home(xs, t, d.backend)) {
+			xs_transaction_end(xs, t, true);
+			return vgpuxl_error_set(e, ENOENT, "cannot attach a vgpu to domain %u: its driver domain %u has just ended: "
+						"see 'xl list'", zone, d.backend);
+		}
 		for (d.devid = 0; d.devid < DEVICES_MAX && taken(xs, t, &d); d.devid++)
 			;
 		if (d.devid == DEVICES_MAX) {

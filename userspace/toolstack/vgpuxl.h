@@ -267,7 +267,10 @@ struct vgpuxl_device {
 	uint32_t devid;
 };
 
-/** Write both directories, in one transaction. The device gets the zone's first free number, told in @device. */
+/**
+ * Write both directories, in one transaction. The device gets the zone's first free number, told in @device. -ENOENT: the
+ * domain or its driver domain has ended, and nothing was written.
+ */
 int vgpuxl_attach(struct xs_handle *xs, uint32_t zone, const struct vgpuxl_entry *entry, struct vgpuxl_device *device,
 		  struct vgpuxl_error *e);
 
