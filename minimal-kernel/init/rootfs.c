@@ -214,7 +214,8 @@ static int make_device(int root, const struct spec_device *d, struct failure *f)
 static int make_links(int root, struct failure *f)
 {
 	static const struct { const char *name, *target; } links[] = {
-		{ "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" }, { "stderr", "/proc/self/fd/2" },
+		{ "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+		{ "stderr", "/proc/self/fd/2" },
 	};
 	struct stat pods, own;
 	struct statfs fs;

@@ -111,8 +111,8 @@ static int join_namespaces(const char *name, pid_t pid, struct failure *f)
 		if (stat(ours, &b))
 			continue;	/* this kernel has no such kind */
 		if (stat(theirs, &a))
-			return refuse(f, ESRCH, "cannot join %s (process %d): it has ended, or its first thread has, and with that the way into its %s "
-				      "namespace; start it again", name, pid, kinds[i].name);
+			return refuse(f, ESRCH, "cannot join %s (process %d): it has ended, or its first thread has, and with that "
+				      "the way into its %s namespace; start it again", name, pid, kinds[i].name);
 		if (a.st_ino != b.st_ino)
 			flags |= kinds[i].flag;
 	}

@@ -63,7 +63,8 @@ static int bind_console(int slave, struct failure *f)
 		return 0;
 	if (fstat(console, &st) || S_ISLNK(st.st_mode)) {
 		close(console);
-		return refuse(f, EINVAL, "cannot bind its terminal to /dev/console: the image has a symbolic link there; mount a tmpfs on /dev");
+		return refuse(f, EINVAL, "cannot bind its terminal to /dev/console: the image has a symbolic link there; mount a "
+			      "tmpfs on /dev");
 	}
 	tree = open_tree(slave, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree >= 0)

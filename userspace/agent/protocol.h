@@ -196,15 +196,16 @@ enum vgpu_agent_attr_type {
 
 	/* A process's specification (CREATE). Defaults in brackets. */
 	VGPU_AGENT_A_ARG = 0x80,	/* many, at least one; string. The first is looked up in its PATH. */
-	VGPU_AGENT_A_ENV,		/* many; string NAME=VALUE: its whole environment but for HOME [its user's in its root's passwd, or /] */
+	VGPU_AGENT_A_ENV,		/* many; string NAME=VALUE: its whole environment but for HOME [its user's in its root's
+					 * passwd, or /] */
 	VGPU_AGENT_A_CWD,		/* string, absolute [/] */
 	VGPU_AGENT_A_USER,		/* string name or number [:name or number], looked up in its root's passwd and group */
 	VGPU_AGENT_A_USER_ID,		/* [0] */
 	VGPU_AGENT_A_GROUP_ID,		/* [0] */
 	VGPU_AGENT_A_EXTRA_GROUP,	/* many */
 	VGPU_AGENT_A_UMASK,		/* [022] */
-	VGPU_AGENT_A_TTY,		/* rows << 16 | columns: a terminal instead of three pipes, of the devpts that it has at /dev/pts, or of
-					 * the pod's; with a ROOT also bound to /dev/console */
+	VGPU_AGENT_A_TTY,		/* rows << 16 | columns: a terminal instead of three pipes, of the devpts that it has at
+					 * /dev/pts, or of the pod's; with a ROOT also bound to /dev/console */
 	VGPU_AGENT_A_STDIN,		/* 0: its standard input is /dev/null [1] */
 	VGPU_AGENT_A_CAPABILITIES,	/* five u64: bounding, effective, inheritable, permitted, ambient [as the agent's] */
 	VGPU_AGENT_A_NO_NEW_PRIVS,	/* [0] */
@@ -212,7 +213,8 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_OOM_SCORE_ADJ,	/* int32 */
 	VGPU_AGENT_A_SECCOMP,		/* bytes: an array of struct sock_filter; many are installed one after the other */
 	VGPU_AGENT_A_SECCOMP_FLAGS,	/* SECCOMP_FILTER_FLAG_LOG, _TSYNC, _SPEC_ALLOW [0] */
-	VGPU_AGENT_A_JOIN,		/* string: run within a running process's root, namespaces and cgroup; ESRCH if its first thread has ended */
+	VGPU_AGENT_A_JOIN,		/* string: run within a running process's root, namespaces and cgroup; ESRCH if its first
+					 * thread has ended */
 	VGPU_AGENT_A_ROOT,		/* string: directory of the pod that becomes its root [the pod's root] */
 	VGPU_AGENT_A_READONLY_ROOT,	/* [0] */
 	VGPU_AGENT_A_NAMESPACES,	/* CLONE_NEW… that it gets of its own: NS, PID, UTS, IPC, CGROUP, NET [none; NS with ROOT] */

@@ -26,10 +26,10 @@ build_initrd() {
 	ln -s /init /run/rd/sbin/reboot
 	cp /run/rd/init /run/rd/sbin/usermode-helper
 	cp /lab/script/vgpu-front.ko "/run/rd/lib/modules/$(cat /lab/script/release)/"
-	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty true mount hostname nc date ip ping ping6 dmesg mkdir mv rm ln; do
+	for applet in sh cat echo sleep kill id grep wc head ps ls dd stty tty true mount hostname nc date ip ping ping6 dmesg mkdir mv rm ln; do
 		ln -s busybox "/run/rd/bin/$applet"
 	done
-	printf 'root:x:0:0:root:/:/bin/sh\nsomebody:x:1000:1000::/:/bin/sh\n' >/run/rd/etc/passwd
+	printf 'root:x:0:0:root:/root:/bin/sh\nsomebody:x:1000:1000::/:/bin/sh\n' >/run/rd/etc/passwd
 	(cd /run/rd && find . | cpio -o -H newc) >/run/agent.cpio 2>/dev/null
 }
 
@@ -155,7 +155,23 @@ section_containers() {
 	check_fails "and no other" ctl run --devices "c 1:3 rwm" dd if=/dev/zero of=/dev/null count=1
 	check_fails "nor more of it than that" ctl run --devices "c 1:3 r" --devices "c *:* m" sh -c 'echo >/dev/null'
 	check "it ends" ctl delete box kill
+	terminals
 	check "its root is unmounted" ctl unmount /c/root
+}
+
+# Terminals of a container's own devpts, and rules for devices that name none of them.
+terminals() {
+	check "a container with a devpts of its own runs" ctl run -b -n own --root /c/root --namespaces mount,pid --mount proc:/proc:proc --mount tmpfs:/dev:tmpfs \
+		--mount devpts:/dev/pts:devpts:newinstance,ptmxmode=0666 --devices "c 1:3 rwm" sleep 1000
+	check "a second program in it has a terminal" ctl exec own -t 30x100 sh -c 'tty && stty size && grep -q own /proc/self/cgroup'
+	said "that it finds there" /dev/pts/0
+	said "of the size that was asked for" "30 100"
+	check "it ends" ctl delete own kill
+	check "the console of a container with a terminal is that" ctl run -t 30x100 --root /c/root --mount proc:/proc:proc --mount tmpfs:/dev:tmpfs \
+		--mount devpts:/dev/pts:devpts:newinstance,ptmxmode=0666 --devices "c 1:3 rwm" sh -c '[ /dev/console -ef "$(tty)" ] && echo here >/dev/console'
+	said "which can be written to" here
+	check "HOME is what the passwd says" ctl run --root /c/root sh -c 'echo "home $HOME"'
+	said "of its user" "home /root"
 }
 
 section_host() {
