@@ -191,7 +191,7 @@ static bool land_later(struct vgpu_copy_d2h *rq, void *dst, size_t n, CUresult *
 	rq->dst.offset = (char *)l->buffer - (char *)idm_arena_base(shim.client);
 	*r = call_post(VGPU_MSG_cuMemcpyDtoH_v2, rq, sizeof(*rq));
 	if (*r == CUDA_SUCCESS)
-		*r = callback_enqueue(rq->stream, land, l);
+		*r = callback_own(rq->stream, land, l);
 	/* Otherwise the buffer is kept: the copy may be under way. */
 	return true;
 }

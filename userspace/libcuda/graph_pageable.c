@@ -141,7 +141,7 @@ static void gone(void *data)
 struct hook *pageable_hook(struct pageable *p, enum vgpu_hook *kind)
 {
 	*kind = p->to_device ? VGPU_HOOK_BEFORE : VGPU_HOOK_AFTER;
-	return hook_new(&(struct hook){ .fn = move, .data = p, .gone = gone, .gone_data = p });
+	return hook_new(&(struct hook){ .fn = move, .data = p, .gone = gone, .gone_data = p, .ours = true });
 }
 
 void pageable_restore(CUDA_MEMCPY3D *c)

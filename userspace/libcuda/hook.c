@@ -57,6 +57,7 @@ struct hook *hook_new(const struct hook *what)
 		h->data = what->data;
 		h->gone = what->gone;
 		h->gone_data = what->gone_data;
+		h->ours = what->ours;
 		alive[h->index] = true;
 	}
 	pthread_mutex_unlock(&lock);
@@ -80,6 +81,13 @@ struct hook *hook_find(uint64_t id)
 		h = hooks[i];
 	pthread_mutex_unlock(&lock);
 	return h;
+}
+
+bool hook_ours(uint64_t id)
+{
+	const struct hook *h = hook_find(id);
+
+	return !h || h->ours;
 }
 
 void hook_told(uint64_t id, uint32_t what)

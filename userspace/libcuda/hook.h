@@ -11,10 +11,11 @@
 struct hook {
 	CUhostFn fn;			/* each time; may be NULL */
 	void *data;
-	void (*gone)(void *gone_data);	/* at the end, in the dispatcher; may be NULL */
+	void (*gone)(void *gone_data);	/* at the end; may be NULL */
 	void *gone_data;
 	uint32_t *ack;			/* counts calls that have returned */
 	uint32_t index;
+	bool ours;			/* both functions are the shim's, and wait for nothing */
 	struct hook *next_idle;
 };
 
@@ -30,7 +31,10 @@ uint64_t hook_ack(const struct hook *h);
 /** The hook with number @id, NULL if there is none. */
 struct hook *hook_find(uint64_t id);
 
-/** In the dispatcher. */
+/** Whose functions are those of hook @id? Ours, if there is none. */
+bool hook_ours(uint64_t id);
+
+/** In the dispatcher, if they are ours, else in the program's thread. */
 void hook_told(uint64_t id, uint32_t what);
 
 /* callback.c */
