@@ -11,6 +11,7 @@
 #include "graph.h"
 #include "managed.h"
 #include "memory.h"
+#include "registered.h"
 #include "shim_gen.h"
 #include "staging.h"
 
@@ -175,11 +176,33 @@ static CUresult between_host(const struct side *dst, const struct side *src, con
 	return r;
 }
 
+/* By a buffer that holds the rows side by side. @return false if there is none */
+static bool in_turn(struct vgpu_copy_box *rq, const struct side *host, struct vgpu_box_side *place, const struct extent *e,
+		    CUresult *r)
+{
+	const struct host_rows rows = { host_at(host, 0, 0, 0), host->pitch, host->rows, e->width, e->height, e->depth };
+	struct vgpu_box_side packed = { .type = CU_MEMORYTYPE_HOST, .pitch = e->width, .rows = e->height };
+	struct buffered *b = registered_buffer(&rows, &packed.at);
+
+	if (!b)
+		return false;
+	*place = packed;
+	if (place == &rq->src) {
+		*r = registered_fill(rq->stream, b);
+		if (*r == CUDA_SUCCESS)
+			*r = registered_filled(rq->stream, b, call_post(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq)));
+	} else {
+		*r = registered_land(rq->stream, b, call_post(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq)));
+	}
+	return true;
+}
+
 static CUresult transfer(struct vgpu_copy_box *rq, struct side *dst, struct side *src, const struct extent *e)
 {
 	struct vgpu_box_side *place;
 	const struct side *host;
 	uint64_t span;
+	CUresult r;
 
 	if (dst->kind == SIDE_HOST && src->kind == SIDE_HOST)
 		return between_host(dst, src, e, rq->stream);
@@ -209,6 +232,14 @@ static CUresult transfer(struct vgpu_copy_box *rq, struct side *dst, struct side
 		if (src->kind == SIDE_ARRAY || dst->kind == SIDE_ARRAY)
 			return REFUSE("a copy between pageable memory and an array in a graph", "allocate it with cuMemHostAlloc");
 		return pageable_capture(&box, copy_stream(rq->stream));
+	}
+	if (rq->async && registered_covers((void *)(uintptr_t)host->at, span) &&
+	    (host == dst || !registered_now(rq->stream))) {
+		if (in_turn(rq, host, place, e, &r))
+			return r;
+		r = copy_barrier(rq->stream);
+		if (r != CUDA_SUCCESS)
+			return r;
 	}
 	return staged(rq, dst, src, e);
 }

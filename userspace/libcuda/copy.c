@@ -4,15 +4,14 @@
  * everything else passes through staging chunks, several in flight, so that filling one overlaps emptying another.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "callback.h"
 #include "capture.h"
 #include "copy.h"
 #include "graph.h"
 #include "managed.h"
 #include "memory.h"
+#include "registered.h"
 #include "reserve.h"
 #include "shim_gen.h"
 #include "staging.h"
@@ -151,51 +150,6 @@ static CUresult staged_from_device(struct vgpu_copy_d2h *rq, char *dst, size_t n
 	return r;
 }
 
-static bool is_registered(const void *p, size_t n)
-{
-	struct range r;
-
-	return range_covers((uintptr_t)p, n, &r) && r.kind == RANGE_REGISTERED;
-}
-
-/*
- * From the device into registered memory without waiting: into an arena buffer, and out of it by a host function
- * when the stream has come so far.
- */
-struct landing {
-	void *dst, *buffer;
-	size_t n;
-};
-
-static void land(void *data)
-{
-	struct landing *l = data;
-
-	memcpy(l->dst, l->buffer, l->n);
-	idm_arena_free(shim.client, l->buffer);
-	free(l);
-}
-
-/* @return false if it can't be done this way, and nothing has been */
-static bool land_later(struct vgpu_copy_d2h *rq, void *dst, size_t n, CUresult *r)
-{
-	struct landing *l = malloc(sizeof(*l));
-
-	if (!l)
-		return false;
-	*l = (struct landing){ dst, idm_arena_alloc(shim.client, n), n };
-	if (!l->buffer) {
-		free(l);
-		return false;
-	}
-	rq->dst.offset = (char *)l->buffer - (char *)idm_arena_base(shim.client);
-	*r = call_post(VGPU_MSG_cuMemcpyDtoH_v2, rq, sizeof(*rq));
-	if (*r == CUDA_SUCCESS)
-		*r = callback_own(rq->stream, land, l);
-	/* Otherwise the buffer is kept: the copy may be under way. */
-	return true;
-}
-
 CUstream copy_stream(uint64_t stream)
 {
 	return stream <= 2 ? (CUstream)(uintptr_t)stream : (CUstream)&objects[VGPU_HANDLE_INDEX(stream)];
@@ -227,11 +181,15 @@ static CUresult to_device(uint64_t dst, const void *src, size_t n, uint64_t stre
 			call_reply(VGPU_MSG_cuMemcpyHtoD_v2, &rq, sizeof(rq), NULL, 0);
 	if (async && capture_active(stream))
 		return capture_linear(dst, (uintptr_t)src, n, stream);
-	/* The source is read now. What a host function before it in the stream is still to write must be there. */
-	if (async && callback_pending() && is_registered(src, n)) {
-		r = copy_barrier(stream);
+	/* What is registered is read in its turn; without room for that, when it has come. */
+	if (async && registered_covers(src, n) && !registered_now(stream)) {
+		struct buffered *b = registered_buffer(&(struct host_rows){ (void *)src, n, 1, n, 1, 1 }, &rq.src.offset);
+
+		r = b ? registered_fill(stream, b) : copy_barrier(stream);
 		if (r != CUDA_SUCCESS)
 			return r;
+		if (b)
+			return registered_filled(stream, b, call_post(VGPU_MSG_cuMemcpyHtoD_v2, &rq, sizeof(rq)));
 	}
 	if (n <= shim.inline_max) {
 		rq.src.offset = VGPU_DATA_INLINE;
@@ -257,8 +215,12 @@ static CUresult from_device(void *dst, uint64_t src, size_t n, uint64_t stream, 
 			call_reply(VGPU_MSG_cuMemcpyDtoH_v2, &rq, sizeof(rq), NULL, 0);
 	if (async && capture_active(stream))
 		return capture_linear((uintptr_t)dst, src, n, stream);
-	if (async && is_registered(dst, n) && land_later(&rq, dst, n, &r))
-		return r;
+	if (async && registered_covers(dst, n)) {
+		struct buffered *b = registered_buffer(&(struct host_rows){ dst, n, 1, n, 1, 1 }, &rq.dst.offset);
+
+		if (b)
+			return registered_land(stream, b, call_post(VGPU_MSG_cuMemcpyDtoH_v2, &rq, sizeof(rq)));
+	}
 	/* Pageable: the bytes have to be here when the call returns, in whatever stream they come. */
 	if (n <= shim.inline_max && !async) {
 		struct iovec iov = { &rq, sizeof(rq) };

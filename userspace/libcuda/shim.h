@@ -7,6 +7,7 @@
  *	context.c	contexts: a stack for each thread			range.c		which address is what
  *	memory.c	device memory						pinned.c	host memory in the arena
  *	copy.c box.c	copies, staging.c their arena chunks			memset.c	fills
+ *	registered.c	copies that read and write registered memory in their turn
  *	array.c	texture.c tensor.c						arrays and what reads them
  *	module.c	modules, libraries, kernels; image.c their sizes	launch.c	launches
  *	board.c		what streams and events have reached
@@ -185,6 +186,12 @@ static inline bool stream_handle(CUstream s, uint64_t *wire)
 		return false;
 	thread_self()->touched = (struct object *)s;
 	return true;
+}
+
+/** The next message is for @stream (wire handle), too. */
+static inline void stream_touch(uint64_t stream)
+{
+	thread_self()->touched = stream > 2 ? &objects[VGPU_HANDLE_INDEX(stream)] : NULL;
 }
 
 /** A message was sent: count it for the stream it was for. After it, so that whoever sees the count sees the message. */
