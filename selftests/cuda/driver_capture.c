@@ -238,9 +238,13 @@ static void what_is_captured(void)
 
 static void streams(void)
 {
+	const CUgraphNode *of_s, *of_t;
 	CUevent fork, join, plain;
+	CUstreamCaptureStatus st;
+	CUgraphNode node;
 	CUgraph g;
 	CUstream u;
+	size_t n;
 
 	CU(cuEventCreate(&fork, CU_EVENT_DISABLE_TIMING));
 	CU(cuEventCreate(&join, CU_EVENT_DISABLE_TIMING));
@@ -260,6 +264,10 @@ static void streams(void)
 	CU(cuStreamWaitEvent(t, fork, 0));
 	ok(status(t) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "a stream that waits for the capture takes part");
 	launch(t, 2);
+	CU(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &of_s, NULL, &n));
+	node = of_s[0];
+	CU(cuStreamGetCaptureInfo(t, &st, NULL, NULL, &of_t, NULL, &n));
+	ok(of_s != of_t && of_s[0] == node && of_t[0] != node, "what each depends on is told apart");
 	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "without having joined");
 	ok(status(s) == CU_STREAM_CAPTURE_STATUS_NONE && status(t) == CU_STREAM_CAPTURE_STATUS_NONE, "all of it is over");
 
@@ -292,7 +300,6 @@ static void streams(void)
 	CU(cuStreamDestroy(u));
 	CU(cuStreamCreate(&u, CU_STREAM_DEFAULT));
 	CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_RELAXED));
-	CUstreamCaptureStatus st;
 	GIVES(cuStreamIsCapturing(CU_STREAM_LEGACY, &st), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "asking the legacy stream");
 	ok(status(u) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "does the capture no harm");
 	GIVES(cuMemsetD32Async(d, 0, 1, CU_STREAM_LEGACY), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "using it");

@@ -20,12 +20,20 @@ struct capture {
 	CUstreamCaptureMode mode;
 	const struct object *ctx;
 	struct capture *next;
-	CUgraphNode *nodes;		/* the last answer of cuStreamGetCaptureInfo */
+};
+
+/* struct answer - the arrays of a stream's last cuStreamGetCaptureInfo. They last until the next one, or until it ends. */
+struct answer {
+	uint64_t stream;
+	uint32_t thread;		/* of a per-thread default stream */
+	CUgraphNode *nodes;
 	CUgraphEdgeData *edges;
+	struct answer *next;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct capture *list;
+static struct answer *answers;
 
 /*
  * Captures come and go in times: from the first that begins to the last that ends. A stream becomes part of a capture by
@@ -85,6 +93,23 @@ static struct capture **at(uint64_t stream, uint32_t thread)
 	return p;
 }
 
+/* Under the lock. */
+static void answers_forget(uint64_t stream, uint32_t thread, bool all)
+{
+	struct answer **p = &answers, *a;
+
+	while ((a = *p)) {
+		if (!all && (a->stream != stream || (stream <= 2 && a->thread != thread))) {
+			p = &a->next;
+			continue;
+		}
+		*p = a->next;
+		free(a->nodes);
+		free(a->edges);
+		free(a);
+	}
+}
+
 static void begun(uint64_t stream, CUstreamCaptureMode mode)
 {
 	struct thread *t = thread_self();
@@ -118,12 +143,9 @@ static void ended(uint64_t stream)
 	if (__atomic_load_n(&captures, __ATOMIC_RELAXED) && !__atomic_sub_fetch(&captures, 1, __ATOMIC_RELAXED)) {
 		__atomic_add_fetch(&now, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&doubt, false, __ATOMIC_RELAXED);
+		answers_forget(0, 0, true);
 	}
 	pthread_mutex_unlock(&lock);
-	if (!c)
-		return;
-	free(c->nodes);
-	free(c->edges);
 	free(c);
 }
 
@@ -132,6 +154,7 @@ void capture_stream_ends(uint64_t stream)
 	bool there;
 
 	pthread_mutex_lock(&lock);
+	answers_forget(stream, 0, false);
 	there = *at(stream, thread_self()->number);
 	pthread_mutex_unlock(&lock);
 	if (there)
@@ -370,23 +393,22 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetCaptureInfo(CUstream hStream, CUstreamCa
 	return call_cuStreamGetCaptureInfo(hStream, captureStatus_out, id_out);
 }
 
-/* The arrays that the answer points to last until the next question about the stream. */
-static void keep(uint64_t stream, CUgraphNode *nodes, CUgraphEdgeData *edges)
+static CUresult keep(uint64_t stream, CUgraphNode *nodes, CUgraphEdgeData *edges)
 {
-	struct capture *c;
+	struct answer *a = nodes && edges ? malloc(sizeof(*a)) : NULL;
+	uint32_t thread = thread_self()->number;
 
-	pthread_mutex_lock(&lock);
-	c = *at(stream, thread_self()->number);
-	/* A stream that has joined is in no list of its own: the first capture will do. */
-	if (!c)
-		c = list;
-	if (c) {
-		free(c->nodes);
-		free(c->edges);
-		c->nodes = nodes;
-		c->edges = edges;
+	if (!a) {
+		free(nodes);
+		free(edges);
+		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
+	pthread_mutex_lock(&lock);
+	answers_forget(stream, thread, false);
+	*a = (struct answer){ stream, thread, nodes, edges, answers };
+	answers = a;
 	pthread_mutex_unlock(&lock);
+	return CUDA_SUCCESS;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamGetCaptureInfo_v3(CUstream hStream, CUstreamCaptureStatus *captureStatus_out,
@@ -454,6 +476,10 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetCaptureInfo_v3(CUstream hStream, CUstrea
 		if (dependencies_out && !edgeData_out && (edges[i].from_port || edges[i].type))
 			r = CUDA_ERROR_LOSSY_QUERY;
 	}
+	if (keep(m.rq.stream, nodes, edges) != CUDA_SUCCESS) {
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+		goto out;
+	}
 	if (graph_out)
 		*graph_out = (CUgraph)g;
 	if (dependencies_out)
@@ -462,7 +488,6 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetCaptureInfo_v3(CUstream hStream, CUstrea
 		*edgeData_out = edges;
 	if (numDependencies_out)
 		*numDependencies_out = rp->total;
-	keep(m.rq.stream, nodes, edges);
 out:
 	free(rp);
 	return r;
