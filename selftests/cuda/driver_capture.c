@@ -401,6 +401,48 @@ static void threads(void)
 	CU(cuGraphDestroy(o.g));
 }
 
+/* Host memory that is freed meanwhile: refused, it stays; where it is allowed, the capture goes on. */
+static void freeing(void)
+{
+	static unsigned int mine[N];
+	unsigned int *pinned, flags;
+	CUdeviceptr managed;
+	CUgraph g;
+
+	if (native("freeing host memory while a stream captures"))
+		return;
+	CU(cuMemHostAlloc((void **)&pinned, 4096, 0));
+	CU(cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL));
+	CU(cuMemHostRegister(mine, sizeof(mine), 0));
+	*pinned = 5;
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuMemFreeHost(pinned), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "freeing pinned memory in a capture");
+	broken("freeing pinned memory");
+	GIVES(cuMemHostGetFlags(&flags, pinned), CUDA_SUCCESS, "the memory is there");
+	CU(cuMemcpyHtoD(d, pinned, 4));
+	ok(value() == 5, "with what is in it: %u", value());
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuMemFree(managed), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "freeing managed memory in a capture");
+	broken("freeing managed memory");
+	GIVES(cuMemsetD32(managed, 6, 1), CUDA_SUCCESS, "that is there, too");
+	begin(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+	GIVES(cuMemHostUnregister(mine), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "unregistering memory in a capture");
+	broken("unregistering memory");
+	GIVES(cuMemHostRegister(mine, sizeof(mine), 0), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, "it is registered as before");
+
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	launch(s, 1);
+	GIVES(cuMemFreeHost(pinned), CUDA_SUCCESS, "a relaxed capture lets pinned memory be freed");
+	GIVES(cuMemFreeHost(pinned), CUDA_ERROR_INVALID_VALUE, "once");
+	GIVES(cuMemFree(managed), CUDA_SUCCESS, "and managed memory");
+	GIVES(cuMemHostUnregister(mine), CUDA_SUCCESS, "and memory be unregistered");
+	ok(status(s) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "and goes on");
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphDestroy(g));
+	CU(cuMemHostAlloc((void **)&pinned, 4096, 0));
+	GIVES(cuMemFreeHost(pinned), CUDA_SUCCESS, "later memory is freed as ever");
+}
+
 /* What a graph had is given out again before word of its end is through. */
 static void given_out_again(void)
 {
@@ -507,6 +549,7 @@ int main(void)
 	what_is_captured();
 	streams();
 	threads();
+	freeing();
 	graph_memory();
 	given_out_again();
 	CU(cuMemFree(d));

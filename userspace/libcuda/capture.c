@@ -211,6 +211,17 @@ static bool in_context(const struct capture *c, const void *ctx)
 	return c->ctx == ctx;
 }
 
+bool capture_in_slow(const struct object *ctx)
+{
+	const struct capture *c;
+
+	pthread_mutex_lock(&lock);
+	for (c = list; c && c->ctx != ctx; c = c->next)
+		;
+	pthread_mutex_unlock(&lock);
+	return c;
+}
+
 CUresult capture_wait_slow(const struct object *ctx)
 {
 	return forbid(in_context, ctx);

@@ -44,6 +44,13 @@ static inline CUresult capture_wait(const struct object *ctx)
 	return __builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0) ? capture_wait_slow(ctx) : CUDA_SUCCESS;
 }
 
+/** Does a stream of @ctx capture? Then nothing can be waited for in it, but a relaxed thread may go on all the same. */
+bool capture_in_slow(const struct object *ctx);
+static inline bool capture_in(const struct object *ctx)
+{
+	return __builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0) && capture_in_slow(ctx);
+}
+
 /** @stream's handle is about to go. */
 void capture_stream_ends(uint64_t stream);
 

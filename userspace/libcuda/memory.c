@@ -186,11 +186,16 @@ static CUresult captured(struct request *q, CUdeviceptr *dptr)
 }
 
 /* Memory of a graph is given back for this launch, but stays the graph's. */
+static bool is(CUdeviceptr dptr, enum range_kind kind, const struct range *r)
+{
+	return r->kind == kind && r->base == dptr;
+}
+
 static bool of_graph(CUdeviceptr dptr)
 {
 	struct range r;
 
-	return range_find(dptr, &r) && r.kind == RANGE_GRAPH && r.base == dptr;
+	return range_find(dptr, &r) && is(dptr, RANGE_GRAPH, &r);
 }
 
 CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUmemoryPool from, CUstream stream)
@@ -225,17 +230,15 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
 		r = capture_unsafe();
 	if (r != CUDA_SUCCESS || !dptr)
 		return r;
-	if (of_graph(dptr))
-		return call_cuMemFree_v2(dptr);
-	/* Out of the map first: the worker may give the address to another thread as soon as it has the message. */
-	if (!range_remove(dptr, 1 << RANGE_DEVICE | 1 << RANGE_MANAGED, &old))
+	if (!range_find(dptr, &old))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (old.kind == RANGE_MANAGED) {
-		r = cuCtxSynchronize_v2(old.ctx);
-		advice_forget(old.base, old.size);
-		idm_arena_free(shim.client, (void *)(uintptr_t)dptr);
-		return r;
-	}
+	if (is(dptr, RANGE_GRAPH, &old))
+		return call_cuMemFree_v2(dptr);
+	if (is(dptr, RANGE_MANAGED, &old))
+		return pinned_free(dptr, 1 << RANGE_MANAGED);
+	/* Out of the map first: the worker may give the address to another thread as soon as it has the message. */
+	if (!range_remove(dptr, 1 << RANGE_DEVICE, NULL))
+		return CUDA_ERROR_INVALID_VALUE;
 	return call_cuMemFree_v2(dptr);
 }
 
@@ -282,6 +285,7 @@ static void forget(const struct range *r)
 void memory_forget(const struct object *ctx)
 {
 	range_remove_context(ctx, forget);
+	pinned_forget(ctx);
 	ipc_forget(ctx);
 	texture_forget(ctx);
 	array_forget(ctx);

@@ -27,6 +27,11 @@ unsigned int vmm_handle_types(uint64_t addr);
 /** A context has ended, and all memory with it. */
 void memory_forget(const struct object *ctx);
 
+/** Free the arena memory at @base if it is of a kind in @kinds (bits 1 << kind). On failure it stays. (pinned.c) */
+CUresult pinned_free(uint64_t base, unsigned int kinds);
+/** What was freed of @ctx's and could not be waited for goes now. */
+void pinned_forget(const struct object *ctx);
+
 /** If [p, p + len) is arena memory: its arena offset. */
 bool memory_arena(const void *p, uint64_t len, uint64_t *offset);
 

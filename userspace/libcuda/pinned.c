@@ -3,17 +3,22 @@
  * Host memory that the GPU can reach. It is arena memory: client, worker and GPU know it by one address, and a copy
  * to or from it moves no byte more than the DMA does.
  *
- * Registered memory (cuMemHostRegister) stays the program's own; copies from and to it go through the arena, and those
- * into it end with a host function, so that nobody has to wait. When a kernel is to reach it, its pages are replaced by
- * the arena's (mapped.c).
+ * Registered memory (cuMemHostRegister) stays the program's own; copies from and to it go through the arena, with host
+ * functions of ours, so that nobody has to wait (registered.c). When a kernel is to reach it, its pages are replaced by the
+ * arena's (mapped.c).
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "advice.h"
 #include "callback.h"
+#include "capture.h"
 #include "copy.h"
 #include "mapped.h"
 #include "memory.h"
+#include "registered.h"
 
 #define HOST_ALLOC_FLAGS	(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
 #define HOST_REGISTER_FLAGS	(CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | \
@@ -72,19 +77,76 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesiz
 	return r;
 }
 
+/* Memory that was freed while a stream of its context captured, when nothing can be waited for. */
+struct unwaited {
+	void *p;
+	const struct object *ctx;
+	struct unwaited *next;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct unwaited *unwaited;
+
+void pinned_forget(const struct object *ctx)
+{
+	struct unwaited **at = &unwaited, *u;
+
+	pthread_mutex_lock(&lock);
+	while ((u = *at)) {
+		if (u->ctx != ctx) {
+			at = &u->next;
+			continue;
+		}
+		*at = u->next;
+		idm_arena_free(shim.client, u->p);
+		free(u);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+/* A copy may be under way, and what is given back must not change afterwards. If that can't be waited for, all stays. */
+CUresult pinned_free(uint64_t base, unsigned int kinds)
+{
+	struct unwaited *u = NULL;
+	CUresult r = CUDA_SUCCESS;
+	struct range old;
+
+	if (!range_find(base, &old) || old.base != base || !(kinds & 1u << old.kind))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (capture_in(old.ctx)) {
+		u = malloc(sizeof(*u));
+		r = u ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	} else {
+		r = cuCtxSynchronize_v2(old.ctx);
+	}
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!range_remove(base, kinds, &old)) {
+		free(u);
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+	if (old.kind == RANGE_MANAGED)
+		advice_forget(old.base, old.size);
+	if (!u) {
+		idm_arena_free(shim.client, (void *)(uintptr_t)base);
+		pinned_forget(old.ctx);
+		return CUDA_SUCCESS;
+	}
+	*u = (struct unwaited){ (void *)(uintptr_t)base, old.ctx, NULL };
+	pthread_mutex_lock(&lock);
+	u->next = unwaited;
+	unwaited = u;
+	pthread_mutex_unlock(&lock);
+	return CUDA_SUCCESS;
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuMemFreeHost(void *p)
 {
 	CUresult r = session_check();
-	struct range old;
 
-	if (r != CUDA_SUCCESS || !p)
-		return r;
-	if (!range_remove((uintptr_t)p, 1 << RANGE_PINNED, &old))
-		return CUDA_ERROR_INVALID_VALUE;
-	/* A copy may be under way; what is given back must not change afterwards. */
-	r = cuCtxSynchronize_v2(old.ctx);
-	idm_arena_free(shim.client, p);
-	return r;
+	if (r == CUDA_SUCCESS)
+		r = capture_unsafe();
+	return r != CUDA_SUCCESS || !p ? r : pinned_free((uintptr_t)p, 1 << RANGE_PINNED);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, void *p, unsigned int Flags)
@@ -159,16 +221,24 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostUnregister(void *p)
 	CUresult r = session_check();
 	struct range old;
 	uint64_t arena;
+	bool mapped;
 
+	if (r == CUDA_SUCCESS)
+		r = capture_unsafe();
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!range_remove((uintptr_t)p, 1 << RANGE_REGISTERED, &old))
+	if (!range_find((uintptr_t)p, &old) || old.base != (uintptr_t)p || old.kind != RANGE_REGISTERED)
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
-	/* Copies into it may be under way, and the program may free it now. */
-	callback_drain(old.ctx);
-	if (mapped_arena(old.base, old.size, &arena)) {
+	/* Copies of it may be under way, and the program may free it now: not before they can be waited for. */
+	mapped = mapped_arena(old.base, old.size, &arena);
+	if (capture_in(old.ctx))
+		r = mapped || registered_busy() ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+	else if (mapped || callback_pending())
 		r = cuCtxSynchronize_v2(old.ctx);
-		mapped_drop(old.base);
-	}
-	return r;
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!range_remove(old.base, 1 << RANGE_REGISTERED, &old))
+		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	mapped_drop(old.base);
+	return CUDA_SUCCESS;
 }

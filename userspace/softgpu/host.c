@@ -223,6 +223,8 @@ CUresult cuMemHostUnregister(void *p)
 	struct sg_ctx *c;
 	CUresult e = sg_enter(&c);
 
+	if (!e)
+		e = sg_capture_unsafe();
 	if (e)
 		return e;
 	if (!p)
