@@ -248,6 +248,42 @@ static void threads(void)
 	ok(o.again == CUDA_ERROR_INVALID_CONTEXT, "it cannot be made current again: %s", cu_name(o.again));
 }
 
+/* A library's module belongs to a context: it goes with that, and another context has its own. */
+static void libraries(void)
+{
+	static const char ptx[] =
+		".version 7.0\n"
+		".target sm_75\n"
+		".address_size 64\n"
+		PTX_ADD;
+	unsigned int seven = 7, v = 0;
+	CUmodule first, second, again;
+	CUcontext a, b;
+	CUlibrary library;
+	CUfunction f;
+	CUdeviceptr d;
+	void *params[] = { &d, &seven };
+
+	CU(cuCtxCreate_v2(&a, 0, dev));
+	CU(cuLibraryLoadData(&library, ptx, NULL, NULL, 0, NULL, NULL, 0));
+	CU(cuLibraryGetModule(&first, library));
+	CU(cuModuleGetFunction(&f, first, "add"));
+	CU(cuCtxCreate_v2(&b, 0, dev));
+	CU(cuLibraryGetModule(&second, library));
+	CU(cuLibraryGetModule(&again, library));
+	ok(second == again, "a library has one module in a context");
+	CU(cuCtxDestroy_v2(a));
+	GIVES(cuModuleGetFunction(&f, second, "add"), CUDA_SUCCESS, "another context's end does it no harm");
+	CU(cuMemAlloc_v2(&d, 4));
+	CU(cuMemsetD32_v2(d, 0, 1));
+	CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
+	CU(cuMemcpyDtoH_v2(&v, d, 4));
+	ok(v == 7, "its functions run: %u", v);
+	CU(cuLibraryUnload(library));
+	GIVES(cuModuleGetFunction(&f, second, "add"), CUDA_ERROR_INVALID_HANDLE, "it ends with the library");
+	CU(cuCtxDestroy_v2(b));
+}
+
 /* cuDevicePrimaryCtxReset, as cudaDeviceReset has it. */
 static void reset(void)
 {
@@ -307,6 +343,7 @@ int main(void)
 	settings(ctx);
 	CU(cuCtxDestroy_v2(ctx));
 	threads();
+	libraries();
 	reset();
 	resolving();
 	return tap_done();

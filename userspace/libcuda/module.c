@@ -258,9 +258,17 @@ static void forget_functions(struct object *library, const struct object *ctx)
 
 static void end_library(struct object *o, void *ctx)
 {
+	struct object **p, *m;
+
 	forget_functions(o, ctx);
-	if (o->library.module && o->library.module->ctx == ctx)
-		o->library.module = NULL;	/* which goes with the modules */
+	pthread_mutex_lock(&lock);
+	for (p = &o->library.module; (m = *p);) {
+		if (m->ctx == ctx)
+			*p = m->sibling;	/* it goes with the modules */
+		else
+			p = &m->sibling;
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 static void end_module(struct object *o, void *ctx)
@@ -317,9 +325,12 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryUnload(CUlibrary library)
 		object_delete(o);
 		return r;
 	}
-	if (o->library.module) {
-		forget_children(o->library.module);
-		object_delete(o->library.module);
+	while (o->library.module) {
+		struct object *m = o->library.module;
+
+		o->library.module = m->sibling;
+		forget_children(m);
+		object_delete(m);
 	}
 	return call_cuLibraryUnload(library);
 }
@@ -336,26 +347,29 @@ VGPU_EXPORT CUresult CUDAAPI cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 
 VGPU_EXPORT CUresult CUDAAPI cuLibraryGetModule(CUmodule *pMod, CUlibrary library)
 {
-	struct object *o = object_get(library, VGPU_H_LIBRARY);
+	struct object *o = object_get(library, VGPU_H_LIBRARY), *m;
+	const struct object *ctx;
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!pMod || !o)
 		return pMod ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_VALUE;
+	ctx = context_current(thread_self());
 	pthread_mutex_lock(&lock);
 	r = o->library.failed;
-	if (r == CUDA_SUCCESS && !o->library.module) {
-		CUmodule m;
-
-		r = after_load(o, call_cuLibraryGetModule(&m, library));
+	for (m = o->library.module; m && m->ctx != ctx; m = m->sibling)
+		;
+	if (r == CUDA_SUCCESS && !m) {
+		r = after_load(o, call_cuLibraryGetModule((CUmodule *)&m, library));
 		if (r == CUDA_SUCCESS) {
-			o->library.module = (struct object *)m;
-			o->library.module->parent = o;
+			m->parent = o;
+			m->sibling = o->library.module;
+			o->library.module = m;
 		}
 	}
 	if (r == CUDA_SUCCESS)
-		*pMod = (CUmodule)o->library.module;
+		*pMod = (CUmodule)m;
 	pthread_mutex_unlock(&lock);
 	return r;
 }
@@ -489,16 +503,14 @@ static CUresult get_global(uint16_t type, struct object *parent, const char *nam
 	r = parent->library.failed;
 	if (r == CUDA_SUCCESS)
 		r = after_load(parent, call_replyv(type, iov, 2, &reply, sizeof(reply), &len));
+	if (r == CUDA_SUCCESS && len != sizeof(reply))
+		r = session_failed(-EPROTO);
+	/* Under the lock: another thread may ask for the same, or unload it. */
+	if (r == CUDA_SUCCESS && reply.size)
+		r = memory_note(reply.address, reply.size, RANGE_GLOBAL, parent);
 	pthread_mutex_unlock(&lock);
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (len != sizeof(reply))
-		return session_failed(-EPROTO);
-	if (reply.size) {
-		r = memory_note(reply.address, reply.size, RANGE_GLOBAL, parent);
-		if (r != CUDA_SUCCESS)
-			return r;
-	}
 	if (dptr)
 		*dptr = reply.address;
 	if (bytes)

@@ -79,7 +79,7 @@ struct object {
 			bool memory;	/* it allocates memory */
 		} exec;
 		struct {		/* module and library */
-			struct object *module;	/* library: cuLibraryGetModule's answer */
+			struct object *module;	/* library: cuLibraryGetModule's answers, one for each context; by sibling */
 			struct load *load;	/* nobody has waited for the worker's answer yet */
 			uint32_t failed;	/* which was this CUresult */
 		} library;
