@@ -125,6 +125,17 @@ int main(void)
 	CU(cuStreamSynchronize(s));
 	CU(cuEventElapsedTime(&ms, timed, timed));
 	ok(ms == 0, "no time between an event and itself");
+
+	/* selftests/run-local sees, by VGPU_TRACE, that what is known of an event has not changed. */
+	CU(cuEventRecord(ev, s));
+	CU(cuEventSynchronize(ev));
+	attrs[0].id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+	attrs[0].value.cooperative = 1;
+	attrs[1].value.launchCompletionEvent.event = ev;
+	c.attrs = attrs;
+	c.gridDimX = 1 << 20;
+	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "a launch that fails with its event");
+	GIVES(cuEventQuery(ev), CUDA_SUCCESS, "which is complete as before");
 	CU(cuMemFree(d));
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

@@ -70,16 +70,26 @@ static CUresult check_attributes(const struct launch *l, bool *cooperative)
 	return CUDA_SUCCESS;
 }
 
-/* Events travel as handles. They are recorded by the launch, whenever it comes to that. */
+/* Events travel as handles. */
 static void translate_attributes(CUlaunchAttribute *attrs, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
 		CUevent *event = event_in(&attrs[i]);
 
-		if (!event)
-			continue;
-		event_recorded((struct object *)*event, NO_STREAM);
-		*event = (CUevent)(uintptr_t)object_wire(*event);
+		if (event)
+			*event = (CUevent)(uintptr_t)object_wire(*event);
+	}
+}
+
+/* The launch is on its way, and records its events, whenever it comes to that. */
+static void attributes_sent(const CUlaunchAttribute *attrs, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		CUlaunchAttribute a = attrs[i];
+		CUevent *event = event_in(&a);
+
+		if (event)
+			event_recorded((struct object *)*event, NO_STREAM);
 	}
 }
 
@@ -193,8 +203,12 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	iov = (struct iovec){ rq, sizeof(*rq) + attrs_bytes + bytes };
 	/* Whether all blocks of a cooperative launch fit at once only the device knows, and CUDA says so at once. */
 	if (cooperative)
-		return call_replyv(VGPU_MSG_cuLaunchKernel, &iov, 1, NULL, 0, NULL);
-	return call_postv(VGPU_MSG_cuLaunchKernel, &iov, 1);
+		r = call_replyv(VGPU_MSG_cuLaunchKernel, &iov, 1, NULL, 0, NULL);
+	else
+		r = call_postv(VGPU_MSG_cuLaunchKernel, &iov, 1);
+	if (r == CUDA_SUCCESS && l->nattrs)
+		attributes_sent(l->attrs, l->nattrs);
+	return r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
