@@ -265,6 +265,77 @@ static void host_and_events(void)
 	CU(cuEventDestroy(after));
 }
 
+/* An executable graph's function is given new data before each launch; each launch has what it was launched with. */
+static void updates(int n)
+{
+	static int one = 1, two = 2;
+	CUDA_HOST_NODE_PARAMS h = { .fn = count_call, .userData = &one };
+	int wanted = 0, failed = 0;
+	CUgraphNode a, b;
+	CUgraphExec x;
+	CUgraph g;
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddHostNode(&a, g, NULL, 0, &h));
+	CU(cuGraphAddHostNode(&b, g, &a, 1, &h));
+	CU(cuGraphInstantiate(&x, g, 0));
+	calls = 0;
+	for (int i = 0; i < n; i++) {
+		h.userData = i & 1 ? &two : &one;
+		failed += cuGraphExecHostNodeSetParams(x, a, &h) != CUDA_SUCCESS;
+		if (i % 10 == 0) {
+			CU(cuGraphLaunch(x, stream));
+			wanted += 1 + (i & 1 ? two : one);
+		}
+		if (i % 100 == 0)
+			CU(cuStreamSynchronize(stream));
+	}
+	/* The last launches are still under way. */
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+	CU(cuStreamSynchronize(stream));
+	ok(!failed && calls == wanted, "a host node's function can be changed %d times: %d of %d, %d failed", n, calls, wanted,
+	   failed);
+}
+
+/* Launches of an executable graph come one after the other, whatever their streams. */
+static void one_at_a_time(void)
+{
+	CUDA_HOST_NODE_PARAMS h = { .fn = count_call };
+	int first = 1, second = 10;
+	CUdeviceptr gate;
+	CUgraphNode a;
+	CUgraphExec x;
+	CUstream s;
+	CUgraph g;
+
+	if (getenv("VGPU_SYNC"))	/* every call waits then, so that nobody could open the gate */
+		return;
+	CU(cuMemAlloc(&gate, 4));
+	CU(cuMemsetD32(gate, 0, 1));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuGraphCreate(&g, 0));
+	h.userData = &first;
+	CU(cuGraphAddHostNode(&a, g, NULL, 0, &h));
+	CU(cuGraphInstantiate(&x, g, 0));
+	calls = 0;
+	CU(cuGraphExecHostNodeSetParams(x, a, &h));
+	CU(cuStreamWaitValue32(stream, gate, 1, CU_STREAM_WAIT_VALUE_EQ));
+	CU(cuGraphLaunch(x, stream));
+	h.userData = &second;
+	CU(cuGraphExecHostNodeSetParams(x, a, &h));
+	CU(cuGraphLaunch(x, s));
+	usleep(20000);
+	ok(!calls && cuStreamQuery(s) == CUDA_ERROR_NOT_READY, "a launch waits for the one before it in another stream");
+	CU(cuMemsetD32(gate, 1, 1));
+	CU(cuStreamSynchronize(s));
+	ok(calls == 11, "and each calls what it was launched with: %d", calls);
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+	CU(cuStreamDestroy(s));
+	CU(cuMemFree(gate));
+}
+
 static void copies(void)
 {
 	static unsigned int pageable[64], back[64];
@@ -546,7 +617,7 @@ static void many(void)
 	CU(cuGraphDestroy(g));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	CUmodule module;
 	CUdevice dev;
@@ -564,6 +635,8 @@ int main(void)
 	kernels();
 	topology();
 	host_and_events();
+	updates(size_arg(argc, argv, 300));	/* selftests/run-local: more than there may be functions in graphs */
+	one_at_a_time();
 	copies();
 	children();
 	conditions();

@@ -90,6 +90,8 @@ struct sg_exec {
 	struct sg_node **order;
 	cuuint64_t flags;
 	bool memory;
+	struct sg_stream *last;		/* where it was launched last, with a reference; the next launch is behind that one */
+	uint64_t last_seq;
 };
 
 extern struct sg_table sg_graph_table, sg_node_table, sg_exec_table, sg_user_table;

@@ -175,6 +175,8 @@ CUresult cuGraphExecDestroy(CUgraphExec exec)
 		x->source->instances--;
 	atomic_store(&x->object.live, 0);
 	free(x->order);
+	if (x->last)
+		sg_object_put(&sg_stream_table, x->last);
 	sg_graph_free(x->graph);	/* launches under way still have it */
 	sg_object_put(&sg_exec_table, x);
 	return CUDA_SUCCESS;
@@ -191,13 +193,16 @@ BOTH(cuGraphUpload, (CUgraphExec exec, CUstream stream), (exec, stream, ptds))
 	return e ? e : sg_stream_of(stream, ptds, &s);
 }
 
-static void queue_call(struct sg_stream *s, enum sg_op_type type, void (*fn)(struct sg_stream *s, void *arg), void *arg)
+/* @return its number in the stream */
+static uint64_t queue_call(struct sg_stream *s, enum sg_op_type type, void (*fn)(struct sg_stream *s, void *arg), void *arg)
 {
 	struct sg_op *op = sg_queue_begin(s, type, 0);
+	uint64_t seq = atomic_load_explicit(&s->enqueued, memory_order_relaxed) + 1;
 
 	op->u.call.fn = fn;
 	op->u.call.arg = arg;
 	sg_queue_end(s, op, true);
+	return seq;
 }
 
 static void release(struct sg_stream *s, void *graph)
@@ -268,6 +273,23 @@ static CUresult memory(struct sg_graph *g, struct sg_node **order, bool again)
 	return CUDA_SUCCESS;
 }
 
+/* An executable graph is never under way twice: in another stream the next launch waits for the last one. */
+static void in_turn(struct sg_exec *x, struct sg_stream *s)
+{
+	struct sg_op *op;
+
+	if (x->last == s)
+		return;
+	sg_object_get(s);
+	if (x->last) {
+		op = sg_queue_begin(s, SG_OP_WAIT, 0);
+		op->u.wait.stream = x->last;	/* with its reference */
+		op->u.wait.seq = x->last_seq;
+		sg_queue_end(s, op, false);
+	}
+	x->last = s;
+}
+
 static bool has_condition(const struct sg_graph *g)
 {
 	for (const struct sg_node *n = g->first; n; n = n->next)
@@ -296,10 +318,11 @@ BOTH(cuGraphLaunch, (CUgraphExec exec, CUstream stream), (exec, stream, ptds))
 			return e;
 	}
 	sg_object_get(x->graph);
+	in_turn(x, s);
 	if (has_condition(x->graph))
 		queue_call(s, SG_OP_CALL, sg_cond_reset, x->graph);
 	queue_graph(x->graph, x->order, s);
-	queue_call(s, SG_OP_RELEASE, release, x->graph);
+	x->last_seq = queue_call(s, SG_OP_RELEASE, release, x->graph);
 	return CUDA_SUCCESS;
 }
 

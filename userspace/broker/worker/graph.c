@@ -156,6 +156,7 @@ void worker_hand_graph_instantiate(struct worker *w, const struct idm_message *m
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
 	CUgraphExec exec = NULL;
 	void *stream = NULL, *graph;
+	struct life *life = NULL;
 	int err;
 
 	if (!payload_is(w, m, sizeof(*q)))
@@ -174,7 +175,12 @@ void worker_hand_graph_instantiate(struct worker *w, const struct idm_message *m
 	} else if (!err && D.cuGraphInstantiateWithParams) {
 		p.flags = q->flags;
 		p.hUploadStream = stream;
-		r = D.cuGraphInstantiateWithParams(&exec, graph, &p);
+		r = hook_exec_begin(graph, &life);
+		if (r == CUDA_SUCCESS)
+			r = D.cuGraphInstantiateWithParams(&exec, graph, &p);
+		else
+			p.result_out = CUDA_GRAPH_INSTANTIATE_ERROR;
+		hook_exec_end(life, graph, r == CUDA_SUCCESS ? exec : NULL);
 		f = (struct fresh){ .handles = &q->fresh, .n = 1 };
 		rp.result = p.result_out;
 		rp.node = blamed(w, p.hErrNode_out, q->graph, &f, &rp.type);

@@ -71,8 +71,12 @@ void hook_drop(struct hook *h);
 void hook_refuse(struct worker *w, uint64_t id);
 /** The graph keeps it from now on. On failure it is dropped. */
 CUresult hook_keep(struct hook *h, CUgraph graph);
-/** No graph keeps it, but an executable one uses it: it stays. */
-void hook_leave(struct hook *h);
+/** @exec is about to be made of @graph: notice when it is gone. Then hook_exec_end(), with NULL if there is none. */
+struct life;
+CUresult hook_exec_begin(CUgraph graph, struct life **life);
+void hook_exec_end(struct life *life, CUgraph graph, CUgraphExec exec);
+/** No graph keeps it, but @exec uses it for @node, from the next launch on: until that is given another, or @exec is gone. */
+void hook_leave(struct hook *h, CUgraphExec exec, CUgraphNode node);
 void CUDA_CB hook_run(void *hook);
 /** If host function @fn(@data) is one of these: the number and word of the client's function. */
 const struct hook *hook_of(CUhostFn fn, void *data);

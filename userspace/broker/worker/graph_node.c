@@ -393,7 +393,7 @@ void worker_hand_graph_set(struct worker *w, const struct idm_message *m)
 	r = exec ? D.cuGraphExecNodeSetParams(exec, node, &d.p) : D.cuGraphNodeSetParams(node, &d.p);
 	lease_uncharge(w, d.charge);	/* memory nodes do not change */
 	if (d.hook && r == CUDA_SUCCESS && exec)
-		hook_leave(d.hook);
+		hook_leave(d.hook, exec, node);
 	else if (d.hook && r == CUDA_SUCCESS)
 		r = hook_keep(d.hook, worker_handle(w, graph_of_node(w, q->handle), VGPU_H_GRAPH));
 	else if (d.hook)

@@ -20,12 +20,28 @@ struct hook {
 	CUdeviceptr memory;	/* not 0: a record of memory */
 	CUuserObject object;
 	pthread_mutex_t lock;
-	struct hook *next;	/* of the gone */
+	struct hook *next;	/* of the gone, of the retired, or of an executable graph's */
+	CUgraphNode node;	/* which node of an executable graph was given it */
+	struct hook *older;	/* what that node had before, since it was last called */
+};
+
+/*
+ * struct life - an executable graph's. What its nodes are given the driver does not count, but it does count the object that
+ * its graph had for the moment in which it was made: that goes when the executable graph is gone and no launch is under way.
+ */
+struct life {
+	CUgraphExec exec;
+	struct hook *hooks;	/* of each node the newest */
+	CUuserObject object;
+	struct life *next;
 };
 
 static unsigned int hooks;	/* atomic */
 static unsigned int memories;	/* of them, records of memory; atomic */
 static struct hook *gone;	/* atomic: memory that the dispatching thread has yet to forget */
+static struct hook *retired;	/* atomic: called no more, for the dispatching thread to drop; others may not ask the driver */
+static struct life *lives;	/* the newest first; under their lock, as is what they hold */
+static pthread_mutex_t lives_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct hook *make(uint64_t id, CUresult *r)
 {
@@ -51,6 +67,25 @@ static void end(struct hook *h)
 	free(h);
 }
 
+static void push(struct hook **list, struct hook *h)
+{
+	h->next = __atomic_load_n(list, __ATOMIC_RELAXED);
+	while (!__atomic_compare_exchange_n(list, &h->next, h, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
+/* @h and all that are older. */
+static void retire(struct hook *h)
+{
+	while (h) {
+		struct hook *older = h->older;
+
+		h->older = NULL;
+		push(&retired, h);
+		h = older;
+	}
+}
+
 /* The driver's count has come to nothing, in whichever thread. */
 static void CUDA_CB over(void *data)
 {
@@ -58,9 +93,7 @@ static void CUDA_CB over(void *data)
 	struct hook *h = data;
 
 	if (h->memory) {
-		h->next = __atomic_load_n(&gone, __ATOMIC_RELAXED);
-		while (!__atomic_compare_exchange_n(&gone, &h->next, h, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-			;
+		push(&gone, h);
 		return;
 	}
 	idm_server_callback(worker.server, h->id, &c, sizeof(c));
@@ -70,9 +103,16 @@ static void CUDA_CB over(void *data)
 void hook_reap(struct worker *w)
 {
 	struct vgpu_callback c = { .what = VGPU_TOLD_GONE };
-	struct hook *h = __atomic_exchange_n(&gone, NULL, __ATOMIC_ACQUIRE);
+	struct hook *h = __atomic_exchange_n(&retired, NULL, __ATOMIC_ACQUIRE);
 	uint64_t charged;
 
+	while (h) {
+		struct hook *next = h->next;
+
+		hook_drop(h);
+		h = next;
+	}
+	h = __atomic_exchange_n(&gone, NULL, __ATOMIC_ACQUIRE);
 	while (h) {
 		struct hook *next = h->next;
 
@@ -92,7 +132,7 @@ unsigned int hook_memories(void)
 
 bool hook_waiting(void)
 {
-	return __atomic_load_n(&gone, __ATOMIC_RELAXED) != NULL;
+	return __atomic_load_n(&gone, __ATOMIC_RELAXED) || __atomic_load_n(&retired, __ATOMIC_RELAXED);
 }
 
 static bool object(struct hook *h, unsigned int count, unsigned int flags, CUresult *r)
@@ -161,9 +201,82 @@ CUresult hook_keep(struct hook *h, CUgraph graph)
 	return r;
 }
 
-void hook_leave(struct hook *h)
+static void CUDA_CB life_over(void *data)
 {
-	/* Which launches are still to call it nobody tells; there are at most HOOKS_MAX. */
+	struct life *l = data, **p;
+	struct hook *h, *next;
+
+	pthread_mutex_lock(&lives_lock);
+	for (p = &lives; *p && *p != l; p = &(*p)->next)
+		;
+	if (*p)
+		*p = l->next;
+	for (h = l->hooks; h; h = next) {
+		next = h->next;
+		retire(h);
+	}
+	pthread_mutex_unlock(&lives_lock);
+	free(l);
+}
+
+CUresult hook_exec_begin(CUgraph graph, struct life **out)
+{
+	struct life *l;
+	CUresult r;
+
+	*out = NULL;
+	/* Without a function anywhere there is none in the graph. */
+	if (!__atomic_load_n(&hooks, __ATOMIC_RELAXED) || !D.cuGraphReleaseUserObject)
+		return CUDA_SUCCESS;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r = D.cuUserObjectCreate(&l->object, l, life_over, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC);
+	if (r != CUDA_SUCCESS) {
+		free(l);
+		return r;
+	}
+	r = D.cuGraphRetainUserObject(graph, l->object, 1, CU_GRAPH_USER_OBJECT_MOVE);
+	if (r != CUDA_SUCCESS) {
+		D.cuUserObjectRelease(l->object, 1);
+		return r;
+	}
+	*out = l;
+	return CUDA_SUCCESS;
+}
+
+void hook_exec_end(struct life *l, CUgraph graph, CUgraphExec exec)
+{
+	if (!l)
+		return;
+	if (exec) {
+		pthread_mutex_lock(&lives_lock);
+		l->exec = exec;
+		l->next = lives;
+		lives = l;
+		pthread_mutex_unlock(&lives_lock);
+	}
+	D.cuGraphReleaseUserObject(graph, l->object, 1);
+}
+
+void hook_leave(struct hook *h, CUgraphExec exec, CUgraphNode node)
+{
+	struct hook **p;
+	struct life *l;
+
+	pthread_mutex_lock(&lives_lock);
+	/* A newer one may have an older one's place in memory. */
+	for (l = lives; l && l->exec != exec; l = l->next)
+		;
+	if (l) {
+		for (p = &l->hooks; *p && (*p)->node != node; p = &(*p)->next)
+			;
+		h->node = node;
+		h->older = *p;
+		h->next = *p ? (*p)->next : NULL;
+		*p = h;
+	}
+	pthread_mutex_unlock(&lives_lock);
 }
 
 static bool returned(const struct hook *h, uint32_t ticket)
@@ -180,6 +293,11 @@ void CUDA_CB hook_run(void *data)
 	int err;
 
 	output_forward(&worker);
+	/* Launches of an executable graph come one after the other: none is left that could call what its node had before. */
+	pthread_mutex_lock(&lives_lock);
+	retire(h->older);
+	h->older = NULL;
+	pthread_mutex_unlock(&lives_lock);
 	/* Calls are answered in the order in which they are made, also when two graphs hold the same function. */
 	pthread_mutex_lock(&h->lock);
 	ticket = ++h->told;
