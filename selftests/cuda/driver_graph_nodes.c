@@ -292,10 +292,18 @@ static void updates(int n)
 	}
 	/* The last launches are still under way. */
 	CU(cuGraphExecDestroy(x));
-	CU(cuGraphDestroy(g));
 	CU(cuStreamSynchronize(stream));
 	ok(!failed && calls == wanted, "a host node's function can be changed %d times: %d of %d, %d failed", n, calls, wanted,
 	   failed);
+	/* What was never launched goes with its executable graph. */
+	for (int i = 0; i < n; i += 100) {
+		CU(cuGraphInstantiate(&x, g, 0));
+		for (int k = 0; k < 100; k++)
+			failed += cuGraphExecHostNodeSetParams(x, b, &h) != CUDA_SUCCESS;
+		CU(cuGraphExecDestroy(x));
+	}
+	ok(!failed && calls == wanted, "also without a launch, in one executable graph after the other: %d failed", failed);
+	CU(cuGraphDestroy(g));
 }
 
 /* Launches of an executable graph come one after the other, whatever their streams. */
