@@ -7,8 +7,8 @@
  * zone has given them back.
  *
  * Locks, in the order in which they nest: mmap_lock or vgpu_lock, vgpu_session.lent_lock, vgpu_channel.lock,
- * vgpu_zone.lock. vgpu_lock covers devices, sessions and the broker's events, and is never held over anything that
- * waits for a broker, a worker or a zone. None is taken in interrupts.
+ * charge_lock of zone.c. vgpu_lock covers devices, sessions and the broker's events, and is never held over anything
+ * that waits for a broker, a worker or a zone. None is taken in interrupts.
  */
 #ifndef VGPU_BACK_H
 #define VGPU_BACK_H
@@ -63,7 +63,6 @@ DECLARE_PER_CPU(struct vgpu_counters, vgpu_counters);
  * @ref:     held by its devices and by lent pages
  * @node:    of the list of all zones
  * @domid:   domain id, from xenbus
- * @lock:    @charged, @live
  * @charged: pages lent and not yet back
  * @live:    those of them that belong to sessions which the frontend has open; the others are on their way back
  * @wq:	     waits for pages to come back
@@ -72,7 +71,6 @@ struct vgpu_zone {
 	struct kref ref;
 	struct list_head node;
 	domid_t domid;
-	spinlock_t lock;	/* charged, live */
 	unsigned long charged;
 	unsigned long live;
 	wait_queue_head_t wq;
@@ -236,6 +234,8 @@ extern struct workqueue_struct *vgpu_wq;
 extern unsigned int vgpu_max_sessions;
 u64 vgpu_max_arena(void);
 unsigned long vgpu_zone_limit(void);
+unsigned long vgpu_zone_reserve(void);
+unsigned long vgpu_all_limit(void);
 void vgpu_back_put(struct vgpu_back *back);
 
 /* xenbus.c */
@@ -250,7 +250,7 @@ void vgpu_control_disconnect(struct vgpu_back *back);
 struct vgpu_zone *vgpu_zone_get(domid_t domid);
 void vgpu_zone_ref(struct vgpu_zone *zone);
 void vgpu_zone_put(struct vgpu_zone *zone);
-bool vgpu_zone_charge(struct vgpu_zone *zone, unsigned long pages, const bool *stop);
+int vgpu_zone_charge(struct vgpu_zone *zone, unsigned long pages, const bool *stop);
 void vgpu_zone_uncharge(struct vgpu_zone *zone, unsigned long pages);
 void vgpu_zone_closing(struct vgpu_zone *zone, unsigned long pages);
 

@@ -184,7 +184,8 @@ static int alloc_pages_of(struct vgpu_lent *lent)
  *
  * All that can fail comes before the first grant: once a zone could have mapped a page, it might not give it back.
  *
- * Return: the pages with their directory, or -ENOSPC (quota), -ENOMEM (memory or grant references) as ERR_PTR.
+ * Return: the pages with their directory, or -ENOSPC (quota of the zone), -EDQUOT (of all together), -ENOMEM (memory or
+ * grant references), -EINTR (@stop) as ERR_PTR.
  */
 struct vgpu_lent *vgpu_lent_alloc(struct vgpu_zone *zone, unsigned int nr, const bool *stop)
 {
@@ -202,10 +203,11 @@ struct vgpu_lent *vgpu_lent_alloc(struct vgpu_zone *zone, unsigned int nr, const
 	INIT_DELAYED_WORK(&lent->work, lent_work);
 	vgpu_zone_ref(zone);
 
-	if (!vgpu_zone_charge(zone, lent->nr_total, stop)) {
+	err = vgpu_zone_charge(zone, lent->nr_total, stop);
+	if (err) {
 		vgpu_zone_put(zone);
 		kfree(lent);
-		return ERR_PTR(-ENOSPC);
+		return ERR_PTR(err);
 	}
 	vgpu_count(pages_lent, lent->nr_total);
 

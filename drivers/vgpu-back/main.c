@@ -3,6 +3,8 @@
 
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <asm/xen/hypercall.h>
+#include <xen/grant_table.h>
 #include <xen/xen.h>
 
 #include "back.h"
@@ -15,6 +17,19 @@ struct workqueue_struct *vgpu_wq;
 static unsigned int zone_memory = 64;
 module_param(zone_memory, uint, 0644);
 MODULE_PARM_DESC(zone_memory, "MiB that may be lent to one zone for rings and arenas (default 64); Xen's gnttab_max_frames limits the sum over all zones to 2 MiB a frame");
+
+/* Not to be changed while zones are there: each has been promised its part. */
+static unsigned int zone_reserve = 4;
+module_param(zone_reserve, uint, 0444);
+MODULE_PARM_DESC(zone_reserve, "MiB that the other zones leave to each zone, and to the next two that come (default 4)");
+
+static unsigned int all_memory;
+module_param(all_memory, uint, 0644);
+MODULE_PARM_DESC(all_memory, "MiB that may be lent to all zones together (default 0: what Xen's gnttab_max_frames allows)");
+
+/* Grants that other drivers and programs of this domain may want. */
+#define OTHERS_GRANTS	256
+static unsigned long all_grants;
 
 static unsigned int max_arena = 64;
 module_param(max_arena, uint, 0644);
@@ -34,6 +49,29 @@ u64 vgpu_max_arena(void)
 unsigned long vgpu_zone_limit(void)
 {
 	return (unsigned long)READ_ONCE(zone_memory) << (20 - PAGE_SHIFT);
+}
+
+unsigned long vgpu_zone_reserve(void)
+{
+	return (unsigned long)zone_reserve << (20 - PAGE_SHIFT);
+}
+
+unsigned long vgpu_all_limit(void)
+{
+	unsigned long limit = (unsigned long)READ_ONCE(all_memory) << (20 - PAGE_SHIFT);
+
+	return limit ? min(limit, all_grants) : all_grants;
+}
+
+/* How many grants this domain can have, a page each. */
+static unsigned long count_grants(void)
+{
+	struct gnttab_get_version ask = { .dom = DOMID_SELF };
+	size_t size = sizeof(struct grant_entry_v1);
+
+	if (!HYPERVISOR_grant_table_op(GNTTABOP_get_version, &ask, 1) && ask.version == 2)
+		size = sizeof(union grant_entry_v2);
+	return (unsigned long)gnttab_max_grant_frames() * (XEN_PAGE_SIZE / size) - OTHERS_GRANTS;
 }
 
 static void back_free(struct kref *ref)
@@ -56,6 +94,7 @@ static int __init vgpu_back_init(void)
 	if (!xen_domain())
 		return -ENODEV;
 
+	all_grants = count_grants();
 	vgpu_wq = alloc_workqueue("vgpu-back", WQ_UNBOUND, 0);
 	if (!vgpu_wq)
 		return -ENOMEM;

@@ -207,10 +207,16 @@ int vgpu_session_reject(u32 number, const char *reason)
 
 static int refusal(struct vgpu_back *back, const char *what, int err)
 {
+	const char *why = "out of memory or grant references";
+
 	vgpu_count(sessions_refused, 1);
-	pr_info_ratelimited("vgpu-back: zone %u: %s refused: %s\n", back->zone->domid, what,
-			    err == -ENOSPC ? "the zone's lent memory is used up (module parameter zone_memory)" :
-			    "out of memory or grant references");
+	if (err == -EINTR)	/* nobody waits for the answer */
+		return VGPUIF_ERROR;
+	if (err == -ENOSPC)
+		why = "the zone's lent memory is used up (module parameter zone_memory)";
+	else if (err == -EDQUOT)
+		why = "all zones' lent memory is used up (module parameter all_memory, Xen's gnttab_max_frames)";
+	pr_info_ratelimited("vgpu-back: zone %u: %s refused: %s\n", back->zone->domid, what, why);
 	return err == -ENOSPC ? VGPUIF_NO_SPACE : VGPUIF_NO_MEMORY;
 }
 

@@ -1,17 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Zones and their quota: a page is charged before it is allocated and until its grant has really ended. */
+/*
+ * Zones and their quota: a page is charged before it is allocated and until its grant has really ended.
+ *
+ * What can be lent is shared by all zones, and each is promised a part of it that the others can't use: a zone that is
+ * there, and the next RESERVED_FOR that come. All beyond these parts goes to whoever asks first.
+ */
 
 #include <linux/slab.h>
 
 #include "back.h"
 
+/* Zones that are yet to come and can count on their part. */
+#define RESERVED_FOR	2
+
 static LIST_HEAD(zones);
 static DEFINE_MUTEX(zones_lock);
+
+static DEFINE_SPINLOCK(charge_lock);	/* promised; charged and live of every zone */
+/* The sum over all zones of what each has, or of its reserve where that is more. */
+static unsigned long promised;
+
+/* What counts against all zones' memory of a zone that has @charged pages. */
+static unsigned long promise(unsigned long charged)
+{
+	return max(charged, vgpu_zone_reserve());
+}
 
 /* The zone of a domain, with a reference. One object for all its devices. */
 struct vgpu_zone *vgpu_zone_get(domid_t domid)
 {
 	struct vgpu_zone *zone;
+	bool full;
 
 	mutex_lock(&zones_lock);
 	list_for_each_entry(zone, &zones, node) {
@@ -25,9 +44,15 @@ struct vgpu_zone *vgpu_zone_get(domid_t domid)
 		goto out;
 	kref_init(&zone->ref);
 	zone->domid = domid;
-	spin_lock_init(&zone->lock);
 	init_waitqueue_head(&zone->wq);
 	list_add(&zone->node, &zones);
+	spin_lock(&charge_lock);
+	promised += promise(0);
+	full = promised > vgpu_all_limit();
+	spin_unlock(&charge_lock);
+	if (full)
+		pr_warn("vgpu-back: zone %u: other zones have borrowed so much that less than zone_reserve= may be left for it; raise gnttab_max_frames= on Xen's command line\n",
+			domid);
 out:
 	mutex_unlock(&zones_lock);
 	return zone;
@@ -44,6 +69,9 @@ static void zone_free(struct kref *ref)
 
 	list_del(&zone->node);
 	mutex_unlock(&zones_lock);
+	spin_lock(&charge_lock);
+	promised -= promise(0);
+	spin_unlock(&charge_lock);
 	kfree(zone);
 }
 
@@ -52,21 +80,34 @@ void vgpu_zone_put(struct vgpu_zone *zone)
 	kref_put_mutex(&zone->ref, zone_free, &zones_lock);
 }
 
+/* Would all zones together have too much if this one had @pages more? Not as long as it stays within its own part. */
+static bool beyond_all(const struct vgpu_zone *zone, unsigned long pages)
+{
+	unsigned long more = promise(zone->charged + pages) - promise(zone->charged);
+	unsigned long all = vgpu_all_limit(), kept = RESERVED_FOR * vgpu_zone_reserve();
+
+	return more && (kept > all || promised > all - kept || more > all - kept - promised);
+}
+
 /* Charge, and say whether waiting can help if that failed. */
-static bool try_charge(struct vgpu_zone *zone, unsigned long pages, bool *hope)
+static int try_charge(struct vgpu_zone *zone, unsigned long pages, bool *hope)
 {
 	unsigned long limit = vgpu_zone_limit();
-	bool done;
+	int err = 0;
 
-	spin_lock(&zone->lock);
-	done = pages <= limit && zone->charged <= limit - pages;
-	if (done) {
+	spin_lock(&charge_lock);
+	if (pages > limit || zone->charged > limit - pages)
+		err = -ENOSPC;
+	else if (beyond_all(zone, pages))
+		err = -EDQUOT;
+	*hope = pages <= limit && zone->live <= limit - pages && zone->charged > zone->live;
+	if (!err) {
+		promised += promise(zone->charged + pages) - promise(zone->charged);
 		zone->charged += pages;
 		zone->live += pages;
 	}
-	*hope = pages <= limit && zone->live <= limit - pages && zone->charged > zone->live;
-	spin_unlock(&zone->lock);
-	return done;
+	spin_unlock(&charge_lock);
+	return err;
 }
 
 /**
@@ -75,32 +116,34 @@ static bool try_charge(struct vgpu_zone *zone, unsigned long pages, bool *hope)
  * @pages: how many
  * @stop:  gives up waiting when it becomes true (and vgpu_zone.wq was woken)
  *
- * Waits a moment for pages that are on their way back; called by the zone's own thread only.
+ * Waits a moment for pages of the zone's that are on their way back; called by the zone's own thread only.
  *
- * Return: true if done.
+ * Return: 0, -ENOSPC (more than one zone may have) or -EDQUOT (more than all zones together may have); -EINTR (@stop).
  */
-bool vgpu_zone_charge(struct vgpu_zone *zone, unsigned long pages, const bool *stop)
+int vgpu_zone_charge(struct vgpu_zone *zone, unsigned long pages, const bool *stop)
 {
-	bool hope, done = false;
+	bool hope;
+	int err;
 
-	wait_event_timeout(zone->wq, (done = try_charge(zone, pages, &hope)) || !hope || READ_ONCE(*stop),
+	wait_event_timeout(zone->wq, !(err = try_charge(zone, pages, &hope)) || !hope || READ_ONCE(*stop),
 			   VGPU_RETURN_TIME);
-	return done;
+	return err && READ_ONCE(*stop) ? -EINTR : err;
 }
 
 /* Pages are back. Only those that vgpu_zone_closing() was told of before. */
 void vgpu_zone_uncharge(struct vgpu_zone *zone, unsigned long pages)
 {
-	spin_lock(&zone->lock);
+	spin_lock(&charge_lock);
+	promised -= promise(zone->charged) - promise(zone->charged - pages);
 	zone->charged -= pages;
-	spin_unlock(&zone->lock);
+	spin_unlock(&charge_lock);
 	wake_up_all(&zone->wq);
 }
 
 /* The frontend has closed what these pages were lent for. */
 void vgpu_zone_closing(struct vgpu_zone *zone, unsigned long pages)
 {
-	spin_lock(&zone->lock);
+	spin_lock(&charge_lock);
 	zone->live -= pages;
-	spin_unlock(&zone->lock);
+	spin_unlock(&charge_lock);
 }

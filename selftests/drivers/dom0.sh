@@ -91,6 +91,23 @@ for device in 0 1 2 3 4 5 6 7 8 9; do
 done
 pod_run 2 hostile_test </dev/null 2>/dev/null	# libxengnttab speaks of the mappings that must fail
 result $? "a frontend that lies loses its device and nothing else"
+
+# The first zone may have all that can be lent (zone_memory is more), the second comes when nothing else is left.
+echo 40 >/sys/module/vgpu_back/parameters/all_memory
+pod_run 2 hostile_test hog </dev/null >/run/hog 2>/dev/null &
+pod_create 3 none || exit 1
+pod_run 3 rmmod vgpu_front </dev/null
+tries=0
+until grep -q full /run/hog || [ $tries -gt 1200 ]; do
+	tries=$((tries + 1))
+	sleep 0.1
+done
+echo "# pod 2:$(grep KiB /run/hog | tr -d '#'); $(gauge pages_lent) pages are lent"
+sh /lab/script/attach "$(pod_domid 3)"
+grep -q full /run/hog && [ "$(gauge pages_lent)" -gt 6000 ] && pod_run 3 hostile_test modest </dev/null
+result $? "a zone that takes all it gets leaves other zones their part"
+echo 0 >/sys/module/vgpu_back/parameters/all_memory
+pod_destroy 3
 pod_destroy 2
 nothing_held
 result $? "and everything is given back when its pod is destroyed"

@@ -3,7 +3,9 @@
  * vgpu-back against a frontend that lies: this program is the frontend of several devices, over xenstore, gntalloc
  * and evtchn, without vgpu-front. Each violation must close its device for good, and nothing else.
  *
- * Usage: hostile_test	in a pod with devices 0 .. 9, the modules xen-gntalloc, xen-gntdev, xen-evtchn, and no vgpu-front
+ * Usage: hostile_test		in a pod with devices 0 .. 9, the modules xen-gntalloc, xen-gntdev, xen-evtchn, and no vgpu-front
+ *	  hostile_test hog	device 0 takes all the memory that it gets and keeps it, until killed
+ *	  hostile_test modest	device 0 opens one session
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -443,9 +445,33 @@ static bool arena_too_long(int number)
 	return violation(number, &req, 0);
 }
 
+/* --- other uses --------------------------------------------------------------------------------------------------- */
+
+static void hog(struct device *d)
+{
+	struct vgpuif_response rsp;
+	uint64_t size = 8 * MIB, all = 0;
+	int n = 0;
+
+	for (;;) {
+		if (!session_open(d, size, &rsp)) {
+			all += size;
+			n++;
+		} else if (size) {
+			size = size > 16384 ? size / 2 : 0;
+		} else {
+			break;
+		}
+	}
+	ksft_print_msg("%d sessions have %llu KiB of arenas\n", n, (unsigned long long)all >> 10);
+	puts("ok - full");
+	for (;;)
+		pause();
+}
+
 #define RUN(test)	ksft_test_result((test), #test "\n")
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct device d, other;
 	unsigned int len;
@@ -463,6 +489,13 @@ int main(void)
 	if (!text)
 		ksft_exit_skip("no vgpu device 0\n");
 	backend = atoi(text);
+	if (argc > 1) {
+		if (!device_connect(&d, 0))
+			ksft_exit_fail_msg("the backend does not connect\n");
+		if (!strcmp(argv[1], "hog"))
+			hog(&d);
+		return !honest_session_works(&d);
+	}
 	ksft_set_plan(17);
 
 	if (!device_connect(&d, 0) || !device_connect(&other, 1))
