@@ -162,11 +162,14 @@ static int reserve_refs(struct vgpu_lent *lent)
 /* A pod's wish is no reason to kill a process of the driver domain, or to fill its log. */
 #define GFP_LENT (GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
-static int alloc_pages_of(struct vgpu_lent *lent)
+/* @stop: the zone or its device goes, and the one thread of all of xenbus waits for this one. */
+static int alloc_pages_of(struct vgpu_lent *lent, const bool *stop)
 {
 	unsigned int i;
 
 	for (i = 0; i < lent->nr_total; i++) {
+		if (READ_ONCE(*stop))
+			return -EINTR;
 		lent->pages[i] = alloc_page(GFP_LENT | __GFP_ZERO);
 		if (!lent->pages[i])
 			return -ENOMEM;
@@ -180,7 +183,7 @@ static int alloc_pages_of(struct vgpu_lent *lent)
  * vgpu_lent_alloc() - lend pages
  * @zone: to whom
  * @nr:   how many, not 0
- * @stop: see vgpu_zone_charge()
+ * @stop: gives up when it becomes true, unless it has begun to grant
  *
  * All that can fail comes before the first grant: once a zone could have mapped a page, it might not give it back.
  *
@@ -215,7 +218,7 @@ struct vgpu_lent *vgpu_lent_alloc(struct vgpu_zone *zone, unsigned int nr, const
 	lent->refs = kvmalloc_array(lent->nr_total, sizeof(*lent->refs), GFP_LENT);
 	if (!lent->pages || !lent->refs)
 		goto err;
-	err = alloc_pages_of(lent);
+	err = alloc_pages_of(lent, stop);
 	if (err)
 		goto err;
 	err = reserve_refs(lent);
