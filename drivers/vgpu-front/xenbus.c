@@ -12,6 +12,7 @@
 #include <xen/xen.h>
 
 #include "front.h"
+#include "versions.h"
 
 static void disconnect(struct vgpu_front *front, bool migrated)
 {
@@ -83,19 +84,31 @@ abort:
 	return err;
 }
 
+/* The whole list is looked at, however long: the end of a part of it might be the end of another number. */
+static bool backend_speaks(struct xenbus_device *dev, u32 version)
+{
+	char *versions = xenbus_read(XBT_NIL, dev->otherend, "versions", NULL);
+	bool speaks;
+
+	if (IS_ERR(versions))
+		return false;
+	speaks = vgpu_version_listed(versions, version);
+	kfree(versions);
+	return speaks;
+}
+
 /* The backend is in InitWait: make a fresh ring and offer it. */
 static void connect(struct vgpu_front *front)
 {
 	struct xenbus_device *dev = front->xendev;
 	unsigned long long max_arena;
 	evtchn_port_t port;
-	char versions[64];
 	unsigned int zone;
 	int err;
 
 	if (READ_ONCE(front->broken))
 		return;
-	if (xenbus_scanf(XBT_NIL, dev->otherend, "versions", "%63s", versions) != 1 || strcmp(versions, "1")) {
+	if (!backend_speaks(dev, VGPUIF_VERSION)) {
 		xenbus_dev_fatal(dev, -EPROTONOSUPPORT,
 				 "the backend does not speak version 1: vgpu-front and vgpu-back must be of one release");
 		return;

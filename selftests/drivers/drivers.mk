@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# build/selftests/drivers/layout_test is a unit test.
+# build/selftests/drivers/layout_test and versions_test are unit tests.
 # make check-drivers-xen: the drivers' own tests in the lab (selftests/drivers/run).
 
 CLIENT_TESTS := $(addprefix $(B)/selftests/drivers/,session_test giveback_test ending_test fault_test)
@@ -30,7 +30,11 @@ $(B)/selftests/drivers/layout_test: selftests/drivers/layout_test.c drivers/layo
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(ASAN) -I. -Iuapi -I$(KSELFTEST) -o $@ $<
 
-UNIT_TESTS += $(B)/selftests/drivers/layout_test
+$(B)/selftests/drivers/versions_test: selftests/drivers/versions_test.c drivers/versions.h $(CACHE)/kselftest/kselftest_harness.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(ASAN) -I. -Iuapi -I$(KSELFTEST) -o $@ $<
+
+UNIT_TESTS += $(B)/selftests/drivers/layout_test $(B)/selftests/drivers/versions_test
 
 .PHONY: driver-tests check-drivers-xen
 driver-tests: $(DRIVER_TESTS)

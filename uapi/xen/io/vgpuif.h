@@ -29,7 +29,7 @@
  *   Written by the backend before InitWait:
  *
  *   versions	Values: numbers joined by ','
- *		Versions of this protocol the backend speaks: "1".
+ *		Versions of this protocol the backend speaks: "1". A frontend looks for a number that is its own, whole.
  *
  *   max-arena	Values: bytes
  *		The largest arena a session may grow to.
