@@ -218,6 +218,8 @@ static long ioctl_reject(void __user *arg)
 
 	if (copy_from_user(&end, arg, sizeof(end)))
 		return -EFAULT;
+	if (end.reserved)
+		return -EINVAL;
 	end.reason[sizeof(end.reason) - 1] = '\0';
 	return vgpu_session_reject(end.session, (char *)end.reason);
 }

@@ -53,6 +53,8 @@ static long ioctl_end(struct vgpu_session *s, void __user *arg)
 
 	if (copy_from_user(&end, arg, sizeof(end)))
 		return -EFAULT;
+	if (end.session || end.reserved)
+		return -EINVAL;
 	end.reason[sizeof(end.reason) - 1] = '\0';
 	vgpu_session_end(s, end.reason[0] ? (char *)end.reason : "the worker ended the session");
 	return 0;

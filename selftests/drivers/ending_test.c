@@ -60,6 +60,19 @@ static bool worker_gives_its_reason(void)
 	return ok;
 }
 
+/* Such a call is refused as a whole: the session goes on. */
+static bool end_with_reserved_fields_is_refused(void)
+{
+	struct session s;
+	bool ok;
+
+	if (session_open(&s, 0, 30000))
+		return false;
+	ok = !call(&s, OP_END_WRONGLY, 0, 0, 0, NULL) && !answer(&s)->value && echo_works(&s);
+	session_close(&s);
+	return ok;
+}
+
 static bool module_stays_while_in_use(void)
 {
 	struct session s;
@@ -211,7 +224,7 @@ int main(int argc, char **argv)
 	struct session s;
 
 	tests_begin();
-	ksft_set_plan(module ? 10 : 9);
+	ksft_set_plan(module ? 11 : 10);
 
 	if (session_open(&s, MIB, 30000) || gauges_settle(&s, &before))
 		ksft_exit_fail_msg("no session to read counters with\n");
@@ -219,6 +232,7 @@ int main(int argc, char **argv)
 	RUN(worker_exit_is_told());
 	RUN(worker_kill_is_told_and_wakes_poll());
 	RUN(worker_gives_its_reason());
+	RUN(end_with_reserved_fields_is_refused());
 	RUN(module_stays_while_in_use());
 	RUN(rejected_session_tells_the_reason());
 	RUN(unanswered_session_ends_with_a_reason());

@@ -122,6 +122,17 @@ static int fail_nth(const struct vgpu_back_info *info, unsigned int n, uint32_t 
 	return err;
 }
 
+/* How many ways of ending a session are let through that the uapi does not allow. */
+static int end_wrongly(int fd)
+{
+	struct vgpu_back_end wrong[] = { { .reserved = 1 }, { .session = 1 } };
+	int n = 0;
+
+	for (unsigned int i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		n += !ioctl(fd, VGPU_BACK_IOC_END, &wrong[i]) || errno != EINVAL;
+	return n;
+}
+
 static void execute(struct worker *w, const struct command *c, struct answer *a)
 {
 	struct vgpu_back_end end = { 0 };
@@ -156,6 +167,9 @@ static void execute(struct worker *w, const struct command *c, struct answer *a)
 		snprintf((char *)end.reason, sizeof(end.reason), "%.255s", c->text);
 		ioctl(w->fd, VGPU_BACK_IOC_END, &end);
 		exit(0);
+	case OP_END_WRONGLY:
+		a->value = end_wrongly(w->fd);
+		break;
 	case OP_STORM:
 		for (uint32_t i = 0; i < c->value; i++)
 			ioctl(w->fd, VGPU_BACK_IOC_KICK);
@@ -228,8 +242,13 @@ static void reject(int fd, uint32_t session, const char *reason)
 static void accept_session(int fd, uint32_t number)
 {
 	struct vgpu_back_accept accept = { .session = number };
-	int session = ioctl(fd, VGPU_BACK_IOC_ACCEPT, &accept);
+	struct vgpu_back_end wrong = { .session = number, .reserved = 1 };
+	int session;
 
+	/* If this were let through, the session would be over before it began, and with it every test. */
+	if (!ioctl(fd, VGPU_BACK_IOC_REJECT, &wrong) || errno != EINVAL)
+		warnx("REJECT %u was let through with a reserved field that is not 0", number);
+	session = ioctl(fd, VGPU_BACK_IOC_ACCEPT, &accept);
 	if (session < 0) {
 		warn("ACCEPT %u", number);
 		return;

@@ -19,6 +19,7 @@ enum op {
 	OP_EXIT,	/* the worker exits without an answer */
 	OP_KILL,	/* the worker is killed without an answer */
 	OP_END,		/* the worker ends the session, saying text */
+	OP_END_WRONGLY,	/* the same with fields that are not 0 and must be; value: how many were let through */
 	OP_STORM,	/* notify value times */
 	OP_ACT,		/* run the dom0 action text, detached */
 	OP_COUNTERS,	/* text: the backend's counters */

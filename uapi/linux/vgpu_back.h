@@ -54,7 +54,11 @@ struct vgpu_back_event {
 	__u8 gpu[VGPU_BACK_GPU_MAX];
 };
 
-/** struct vgpu_back_accept - VGPU_BACK_IOC_ACCEPT; the ioctl returns the new file descriptor (O_CLOEXEC). */
+/**
+ * struct vgpu_back_accept - VGPU_BACK_IOC_ACCEPT; the ioctl returns the new file descriptor (O_CLOEXEC).
+ * @session:  the session
+ * @reserved: 0
+ */
 struct vgpu_back_accept {
 	__u32 session;
 	__u32 reserved;
@@ -62,8 +66,11 @@ struct vgpu_back_accept {
 
 /**
  * struct vgpu_back_end - VGPU_BACK_IOC_END on a session file, VGPU_BACK_IOC_REJECT on /dev/vgpu-back.
- * @session: the session (REJECT only)
- * @reason:  told to the client, NUL-terminated (idm.h, IDM_REASON_MAX)
+ * @session:  REJECT: the session; END: 0
+ * @reserved: 0
+ * @reason:   told to the client, NUL-terminated (idm.h, IDM_REASON_MAX)
+ *
+ * Errors: EINVAL a field is not 0 that must be; REJECT: ENOENT there is no such session, EBUSY a worker has it.
  */
 struct vgpu_back_end {
 	__u32 session;
