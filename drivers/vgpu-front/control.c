@@ -3,7 +3,9 @@
  * The control ring's client: a request is given a slot, its sender sleeps until the response has come.
  *
  * A sender that is killed leaves its call behind; the response's handler then owns it, and undoes an OPEN with a
- * CLOSE in the same slot. Responses are believed as far as they fit a slot in use, and no further.
+ * CLOSE in the same slot. Responses are believed as far as they fit a request that is on its way, and no further: an
+ * id names a slot and how often ids were given out before, so that a second answer to an earlier request of the same
+ * slot fits none. What a backend of before says goes to the ring of before, which is not looked at any more.
  */
 
 #include <linux/slab.h>
@@ -27,6 +29,9 @@ struct vgpu_call {
 	bool abandoned;
 };
 
+/* Ids wrap around and still name their slot. */
+static_assert(!((U16_MAX + 1) % VGPU_CALLS));
+
 static void push(struct vgpu_front *front, const struct vgpuif_request *req)
 {
 	int notify;
@@ -39,6 +44,12 @@ static void push(struct vgpu_front *front, const struct vgpuif_request *req)
 		notify_remote_via_irq(front->irq);
 		vgpu_count(notifications_sent, 1);
 	}
+}
+
+/* The slot's number in the lowest bits, and above it what is different each time. Called with ring_lock held. */
+static u16 next_id(struct vgpu_front *front, unsigned int slot)
+{
+	return front->ids++ * VGPU_CALLS + slot;
 }
 
 /* False if all slots are taken. Otherwise @err says whether the request is on its way. */
@@ -58,7 +69,7 @@ static bool submit(struct vgpu_front *front, struct vgpu_call *call, int *err)
 		if (front->calls[i])
 			continue;
 		front->calls[i] = call;
-		call->req.id = i;
+		call->req.id = next_id(front, i);
 		push(front, &call->req);
 		*err = 0;
 		done = true;
@@ -142,24 +153,23 @@ void vgpu_control_close_session(struct vgpu_front *front, u32 session)
 /* Hand a response to its call. Called with ring_lock held. False if the backend lies. */
 static bool complete_call(struct vgpu_front *front, const struct vgpuif_response *rsp)
 {
-	struct vgpu_call *call;
+	unsigned int slot = rsp->id % VGPU_CALLS;
+	struct vgpu_call *call = front->calls[slot];
 
-	if (rsp->id >= VGPU_CALLS)
-		return false;
-	call = front->calls[rsp->id];
-	if (!call || call->req.op != rsp->op || rsp->reserved)
+	if (!call || call->req.id != rsp->id || call->req.op != rsp->op || rsp->reserved)
 		return false;
 	vgpu_count(responses, 1);
 
 	if (call->abandoned && rsp->op == VGPUIF_OP_OPEN && rsp->status == VGPUIF_OKAY) {
 		memset(&call->req.u, 0, sizeof(call->req.u));
+		call->req.id = next_id(front, slot);
 		call->req.op = VGPUIF_OP_CLOSE;
 		call->req.u.close.session = rsp->session;
 		push(front, &call->req);
 		return true;
 	}
 
-	front->calls[rsp->id] = NULL;
+	front->calls[slot] = NULL;
 	if (call->abandoned) {
 		kfree(call);
 	} else {

@@ -48,7 +48,7 @@ struct vgpu_counters {
 DECLARE_PER_CPU(struct vgpu_counters, vgpu_counters);
 #include "channel.h"
 
-/* Requests that may await their responses; fewer than the ring's 64 slots, so that it is never full. */
+/* Requests that may await their responses; fewer than the ring's 64 slots, so that it is never full. A power of two. */
 #define VGPU_CALLS	32
 
 struct vgpu_call;
@@ -73,7 +73,8 @@ struct vgpu_call;
  * @ring:	  control ring
  * @ring_ref:	  its grant
  * @irq:	  its event channel
- * @calls:	  by request id
+ * @calls:	  by the lowest bits of the request's id
+ * @ids:	  given out so far
  * @call_wq:	  waits for a free slot in @calls
  * @fault_work:   tells xenbus about @broken
  */
@@ -98,6 +99,7 @@ struct vgpu_front {
 	grant_ref_t ring_ref;
 	unsigned int irq;
 	struct vgpu_call *calls[VGPU_CALLS];
+	u16 ids;
 	wait_queue_head_t call_wq;
 	struct work_struct fault_work;
 };

@@ -125,6 +125,8 @@ static void connect(struct vgpu_front *front)
 	front->backend_zone = dev->otherend_id;
 	mutex_unlock(&front->lock);
 
+	/* None is there, unless the store failed when one was to be offered. Each offer is a ring of its own. */
+	vgpu_control_disconnect(front);
 	err = vgpu_control_connect(front, &port);
 	if (err)
 		return;
