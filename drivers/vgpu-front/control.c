@@ -3,9 +3,12 @@
  * The control ring's client: a request is given a slot, its sender sleeps until the response has come.
  *
  * A sender that is killed leaves its call behind; the response's handler then owns it, and undoes an OPEN with a
- * CLOSE in the same slot. Responses are believed as far as they fit a request that is on its way, and no further: an
- * id names a slot and how often ids were given out before, so that a second answer to an earlier request of the same
- * slot fits none. What a backend of before says goes to the ring of before, which is not looked at any more.
+ * CLOSE in the same slot. Until its response has come the session's event channel stays: its number would be another
+ * channel's at once, and the backend has yet to bind what the OPEN names.
+ *
+ * Responses are believed as far as they fit a request that is on its way, and no further: an id names a slot and how
+ * often ids were given out before, so that a second answer to an earlier request of the same slot fits none. What a
+ * backend of before says goes to the ring of before, which is not looked at any more.
  */
 
 #include <linux/slab.h>
@@ -20,6 +23,7 @@
  * @error:     -ECONNRESET if there will be no response
  * @done:      @rsp or @error is valid
  * @abandoned: nobody waits: whoever takes it out of its slot frees it
+ * @session:   of an abandoned OPEN, with a reference: whose event channel the backend has yet to bind
  */
 struct vgpu_call {
 	struct vgpuif_request req;
@@ -27,6 +31,7 @@ struct vgpu_call {
 	int error;
 	struct completion done;
 	bool abandoned;
+	struct vgpu_session *session;
 };
 
 /* Ids wrap around and still name their slot. */
@@ -91,15 +96,25 @@ static struct vgpu_call *call_alloc(const struct vgpuif_request *req, gfp_t gfp)
 	return call;
 }
 
+/* The backend has answered an abandoned call, or never will. */
+static void let_go(struct vgpu_call *call)
+{
+	if (call->session)
+		vgpu_session_answered(call->session);
+	call->session = NULL;
+}
+
 /**
  * vgpu_control_call() - send a request and wait for its response
  * @front: the device
  * @req:   the request; its id is set here
  * @rsp:   the response, whatever its status
+ * @s:     OPEN: the session whose event channel the request names; otherwise NULL
  *
  * Return: 0; -ECONNRESET if the backend went away; -EINTR if the caller was killed.
  */
-int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, struct vgpuif_response *rsp)
+int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, struct vgpuif_response *rsp,
+		      struct vgpu_session *s)
 {
 	struct vgpu_call *call = call_alloc(req, GFP_KERNEL);
 	unsigned long flags;
@@ -116,8 +131,12 @@ int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, stru
 	if (wait_for_completion_killable(&call->done)) {
 		spin_lock_irqsave(&front->ring_lock, flags);
 		call->abandoned = !completion_done(&call->done);
-		if (call->abandoned)
+		if (call->abandoned) {
+			if (s)
+				vgpu_session_unanswered(s);
+			call->session = s;
 			call = NULL;
+		}
 		spin_unlock_irqrestore(&front->ring_lock, flags);
 		if (!call)
 			return -EINTR;
@@ -160,6 +179,8 @@ static bool complete_call(struct vgpu_front *front, const struct vgpuif_response
 		return false;
 	vgpu_count(responses, 1);
 
+	if (call->abandoned)
+		let_go(call);
 	if (call->abandoned && rsp->op == VGPUIF_OP_OPEN && rsp->status == VGPUIF_OKAY) {
 		memset(&call->req.u, 0, sizeof(call->req.u));
 		call->req.id = next_id(front, slot);
@@ -300,6 +321,7 @@ void vgpu_control_disconnect(struct vgpu_front *front)
 		if (!call)
 			continue;
 		if (call->abandoned) {
+			let_go(call);
 			kfree(call);
 		} else {
 			call->error = -ECONNRESET;

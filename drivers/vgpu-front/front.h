@@ -138,7 +138,7 @@ struct vgpu_extent {
 
 /**
  * struct vgpu_session
- * @ref:       held by the file, by vgpu_front.sessions, and by @work while it is queued
+ * @ref:       held by the file, by vgpu_front.sessions, by @work while it is queued, and while @unanswered
  * @front:     the device
  * @node:      vgpu_front.sessions
  * @number:    from the backend
@@ -157,6 +157,8 @@ struct vgpu_extent {
  * @work:      unmaps the grants, as soon as nobody uses the pages
  * @delay:     until its next attempt, in jiffies
  * @migrated:  the domain was restored elsewhere: the grants exist no more and must not be unmapped
+ * @unanswered: the client was killed in its OPEN, and @answered will close @channel
+ * @answered:  the backend has bound @channel or never will
  * @channel:   the client's notifications
  */
 struct vgpu_session {
@@ -182,6 +184,8 @@ struct vgpu_session {
 	unsigned long delay;
 	bool migrated;
 
+	bool unanswered;
+	struct work_struct answered;
 	struct vgpu_channel channel;
 };
 
@@ -196,7 +200,8 @@ void vgpu_xenbus_unregister(void);
 /* control.c: the control ring's client */
 int vgpu_control_connect(struct vgpu_front *front, evtchn_port_t *port);
 void vgpu_control_disconnect(struct vgpu_front *front);
-int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, struct vgpuif_response *rsp);
+int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, struct vgpuif_response *rsp,
+		      struct vgpu_session *s);
 void vgpu_control_close_session(struct vgpu_front *front, u32 session);
 
 /* extent.c: granted pages */
@@ -209,6 +214,8 @@ struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_sessi
 void vgpu_session_release(struct vgpu_session *s);
 void vgpu_session_lose(struct vgpu_session *s, bool migrated);
 void vgpu_session_orphan(struct vgpu_session *s);
+void vgpu_session_unanswered(struct vgpu_session *s);
+void vgpu_session_answered(struct vgpu_session *s);
 int vgpu_session_grow(struct vgpu_session *s, u64 *arena_size);
 int vgpu_session_mmap(struct vgpu_session *s, struct vm_area_struct *vma);
 

@@ -230,8 +230,30 @@ void vgpu_session_orphan(struct vgpu_session *s)
 			vgpu_control_close_session(front, s->number);
 		session_put(s);
 	}
-	vgpu_channel_close(&s->channel);
+	if (!s->unanswered)
+		vgpu_channel_close(&s->channel);
 	queue_session_work(s, 0);
+}
+
+static void answered_work(struct work_struct *work)
+{
+	struct vgpu_session *s = container_of(work, struct vgpu_session, answered);
+
+	vgpu_channel_close(&s->channel);
+	session_put(s);
+}
+
+/* The client was killed while its OPEN was on its way. Called by the client itself, which then releases the session. */
+void vgpu_session_unanswered(struct vgpu_session *s)
+{
+	kref_get(&s->ref);
+	s->unanswered = true;
+}
+
+/* And now it has been answered, or the connection has gone. Also called in interrupts; gives up the reference. */
+void vgpu_session_answered(struct vgpu_session *s)
+{
+	queue_work(vgpu_wq, &s->answered);
 }
 
 /* The file goes, or the session was never finished. No mapping of the file exists any more. */
@@ -309,6 +331,7 @@ static struct vgpu_session *session_alloc(struct vgpu_file *file)
 	mutex_init(&s->map_lock);
 	INIT_LIST_HEAD(&s->extents);
 	INIT_DELAYED_WORK(&s->work, session_work);
+	INIT_WORK(&s->answered, answered_work);
 	s->delay = RETRY_MIN;
 	s->can_grow = true;
 	s->mapping = &file->mapping;
@@ -390,7 +413,7 @@ struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_sessi
 	req.u.open.request_size = layout.request_size;
 	req.u.open.reply_size = layout.reply_size;
 	req.u.open.arena_size = arena_size;
-	err = vgpu_control_call(front, &req, &rsp);
+	err = vgpu_control_call(front, &req, &rsp, s);
 	if (err)
 		goto err;
 	err = status_to_errno(s, "a session", rsp.status);
@@ -438,7 +461,7 @@ int vgpu_session_grow(struct vgpu_session *s, u64 *arena_size)
 			return -ENOSPC;
 		req.u.grow.session = s->number;
 		req.u.grow.arena_size = want;
-		err = vgpu_control_call(s->front, &req, &rsp);
+		err = vgpu_control_call(s->front, &req, &rsp, NULL);
 		if (!err)
 			err = status_to_errno(s, "a longer arena", rsp.status);
 		else if (err == -EINTR)

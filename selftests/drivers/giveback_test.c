@@ -128,6 +128,82 @@ static bool page_in_a_pipe_outlives_its_session(struct session *s, const struct 
 	return gauges_return_to(s, before);
 }
 
+static pid_t opens_a_session(uint64_t arena)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct session mine;
+
+		_exit(session_open(&mine, arena, 30000) || !echo_works(&mine));
+	}
+	return pid;
+}
+
+static bool requests_reach(long count)
+{
+	for (double end = now() + 20; now() < end; usleep(1000))
+		if (front_counter("requests") >= count)
+			return true;
+	return false;
+}
+
+/*
+ * A client is killed while its OPEN waits in the backend, and another opens a session before the backend has come to
+ * bind the first one's event channel: that must not be the second one's. Nothing but a page in a pipe keeps the OPEN
+ * waiting, for two seconds at most. Returns 1 if it was refused before the page had come back: that shows nothing.
+ */
+static int open_killed_while_it_waits(void)
+{
+	uint64_t big = 33 * MIB;	/* zone_memory is less than two of them */
+	int pipes[2], status;
+	struct session x;
+	struct iovec iov;
+	pid_t killed, other;
+	long before, served;
+	char text[16];
+
+	if (session_open(&x, big, 30000) || pipe(pipes))
+		return -1;
+	iov = (struct iovec) { x.arena, sizeof(text) };
+	if (vmsplice(pipes[1], &iov, 1, 0) != sizeof(text))
+		return -1;
+	session_close(&x);
+
+	before = front_counter("requests");
+	killed = opens_a_session(big);
+	if (!requests_reach(before + 1))
+		return -1;
+	kill(killed, SIGKILL);
+	waitpid(killed, NULL, 0);
+	other = opens_a_session(0);
+	if (!requests_reach(before + 2))
+		return -1;
+	if (read(pipes[0], text, sizeof(text)) != sizeof(text))
+		return -1;
+	close(pipes[0]);
+	close(pipes[1]);
+	waitpid(other, &status, 0);
+
+	/* Two OPENs, a CLOSE for each that was served. */
+	served = front_counter("requests") - before - 2 - !status;
+	return status ? -1 : !served;
+}
+
+static bool killed_open_keeps_its_event_channel(struct session *s, const struct gauges *before)
+{
+	int result = 1;
+
+	for (int tries = 0; result == 1 && tries < 4; tries++) {
+		result = open_killed_while_it_waits();
+		if (!gauges_return_to(s, before))
+			return false;
+	}
+	if (result == 1)
+		ksft_print_msg("the killed client's OPEN was never served in time\n");
+	return !result;
+}
+
 static bool many_at_once(struct session *s, const struct gauges *before)
 {
 	enum { N = 12 };
@@ -174,7 +250,7 @@ int main(void)
 	struct session s;
 
 	tests_begin();
-	ksft_set_plan(6);
+	ksft_set_plan(7);
 
 	/* What is held besides this one session must be the same after each of these. */
 	if (session_open(&s, MIB, 30000) || gauges_settle(&s, &before))
@@ -183,6 +259,7 @@ int main(void)
 	RUN(death_counts_although_a_child_holds_the_file(&s, &before));
 	RUN(mapping_survives_close(&s, &before));
 	RUN(page_in_a_pipe_outlives_its_session(&s, &before));
+	RUN(killed_open_keeps_its_event_channel(&s, &before));
 	RUN(many_at_once(&s, &before));
 	RUN(fifty_sessions_give_back(&s, &before));
 	session_close(&s);
