@@ -84,6 +84,8 @@ struct vgpu_zone {
  * @nr:	      pages of the session
  * @nr_total: and with the directory pages, which come after them
  * @left:     grants not yet ended; from the front of the arrays
+ * @held:     a worker may still use the pages
+ * @ended:    all grants have, and only @held keeps the pages
  * @pages:    @nr_total
  * @refs:     their grants
  * @work:     tries to end them
@@ -96,6 +98,8 @@ struct vgpu_lent {
 	unsigned int nr;
 	unsigned int nr_total;
 	unsigned int left;
+	bool held;
+	bool ended;
 	struct page **pages;
 	grant_ref_t *refs;
 	struct delayed_work work;
@@ -197,7 +201,7 @@ struct vgpu_back {
  * @timeout:	nobody accepted it
  * @ended:	page 0 says so
  * @lent_lock:	@lents, @arena_size, @nr_pages
- * @lents:	its memory, in the order of offsets; empty once it has been taken back
+ * @lents:	its memory, in the order of offsets; empty once neither side needs it
  * @arena_size: bytes
  * @nr_pages:	charged to the zone for it
  * @page0:	valid until its memory is taken back
@@ -256,7 +260,8 @@ void vgpu_zone_closing(struct vgpu_zone *zone, unsigned long pages);
 
 /* lent.c: pages on loan */
 struct vgpu_lent *vgpu_lent_alloc(struct vgpu_zone *zone, unsigned int nr, const bool *stop);
-void vgpu_lent_give_back(struct vgpu_lent *lent);
+void vgpu_lent_give_back(struct vgpu_lent *lent, bool held);
+void vgpu_lent_let_go(struct vgpu_lent *lent);
 void vgpu_lent_exit(void);
 
 static inline grant_ref_t vgpu_lent_directory(const struct vgpu_lent *lent)

@@ -4,7 +4,7 @@
  *
  * A page is free again only when its grant has ended, and that is up to the zone: it has to unmap it, or to die. So
  * lent pages outlive sessions and devices; work of their own asks again and again, and the zone's quota stays
- * charged meanwhile. Nothing else waits for it.
+ * charged meanwhile. Nothing else waits for it. Nor does it wait for a worker, which keeps pages but no grants.
  */
 
 #include <linux/mm.h>
@@ -23,7 +23,7 @@
 #define BATCH		512U
 
 static LIST_HEAD(all_lents);
-static DEFINE_SPINLOCK(all_lents_lock);
+static DEFINE_SPINLOCK(all_lents_lock);		/* and held, ended of each */
 static DECLARE_WAIT_QUEUE_HEAD(all_lents_wq);
 static bool exiting;
 
@@ -75,6 +75,7 @@ static void abandon_grants(struct vgpu_lent *lent)
 static void lent_work(struct work_struct *work)
 {
 	struct vgpu_lent *lent = container_of(to_delayed_work(work), struct vgpu_lent, work);
+	bool held;
 
 	if (!end_grants(lent) && READ_ONCE(exiting))
 		abandon_grants(lent);
@@ -84,8 +85,14 @@ static void lent_work(struct work_struct *work)
 		return;
 	}
 	spin_lock(&all_lents_lock);
-	list_del(&lent->all);
+	held = lent->held;
+	if (held)
+		lent->ended = true;
+	else
+		list_del(&lent->all);
 	spin_unlock(&all_lents_lock);
+	if (held)
+		return;
 	vgpu_count(pages_returning, -(long)lent->nr_total);
 	lent_free(lent);
 	wake_up_all(&all_lents_wq);
@@ -93,17 +100,30 @@ static void lent_work(struct work_struct *work)
 
 /**
  * vgpu_lent_give_back() - start taking pages back
- * @lent: not to be used any more; vgpu_zone_closing() has been told of its pages
+ * @lent: not to be used any more, unless @held; vgpu_zone_closing() has been told of its pages
+ * @held: a worker still is there: end the grants, but leave the pages and their charge until vgpu_lent_let_go()
  *
  * Does not wait. Page tables of a worker may still hold the pages: they are freed when those are gone too.
  */
-void vgpu_lent_give_back(struct vgpu_lent *lent)
+void vgpu_lent_give_back(struct vgpu_lent *lent, bool held)
 {
 	vgpu_count(pages_returning, lent->nr_total);
 	spin_lock(&all_lents_lock);
+	lent->held = held;
 	list_add(&lent->all, &all_lents);
 	spin_unlock(&all_lents_lock);
 	queue_delayed_work(vgpu_wq, &lent->work, 0);
+}
+
+/* The worker has gone, too: @lent is not to be used any more. */
+void vgpu_lent_let_go(struct vgpu_lent *lent)
+{
+	spin_lock(&all_lents_lock);
+	lent->held = false;
+	/* Otherwise its work has yet to run, and sees. */
+	if (lent->ended)
+		queue_delayed_work(vgpu_wq, &lent->work, 0);
+	spin_unlock(&all_lents_lock);
 }
 
 static bool none_left(void)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A session from the lender's side. It has two users, the client (the frontend has it open) and the worker (its file
- * is open). Either may go first and at any moment; when both have gone, its memory is taken back.
+ * is open). Either may go first and at any moment. With the client go the grants of its memory, with both the pages.
  */
 
 #include <linux/mm.h>
@@ -43,6 +43,10 @@ static void end_locked(struct vgpu_session *s, const char *reason)
 	vgpu_channel_end(&s->channel, true);
 }
 
+/*
+ * The frontend has given the memory up: end the grants, also of a worker that is stuck. The pages are the worker's as
+ * long as it is there; then it lets them go.
+ */
 static void return_memory(struct vgpu_session *s)
 {
 	struct vgpu_lent *lent, *next;
@@ -50,8 +54,21 @@ static void return_memory(struct vgpu_session *s)
 	mutex_lock(&s->lent_lock);
 	s->page0 = NULL;
 	list_for_each_entry_safe(lent, next, &s->lents, node) {
+		if (!s->worker)
+			list_del(&lent->node);
+		vgpu_lent_give_back(lent, s->worker);
+	}
+	mutex_unlock(&s->lent_lock);
+}
+
+static void let_memory_go(struct vgpu_session *s)
+{
+	struct vgpu_lent *lent, *next;
+
+	mutex_lock(&s->lent_lock);
+	list_for_each_entry_safe(lent, next, &s->lents, node) {
 		list_del(&lent->node);
-		vgpu_lent_give_back(lent);
+		vgpu_lent_let_go(lent);
 	}
 	mutex_unlock(&s->lent_lock);
 }
@@ -59,7 +76,6 @@ static void return_memory(struct vgpu_session *s)
 /* Both have gone. Called with vgpu_lock held. */
 static void session_gone(struct vgpu_session *s)
 {
-	return_memory(s);
 	WRITE_ONCE(s->back->nr_held, s->back->nr_held - 1);
 	wake_up_all(&s->back->zone->wq);
 }
@@ -85,6 +101,7 @@ static void client_gone(struct vgpu_session *s, const char *reason)
 	vgpu_channel_close(&s->channel);
 	stop_timeout(s);
 	vgpu_broker_session_close(s);
+	return_memory(s);
 	if (!s->worker)
 		session_gone(s);
 	vgpu_session_put(s);
@@ -135,8 +152,10 @@ void vgpu_session_release(struct vgpu_session *s)
 	s->worker = false;
 	vgpu_count(sessions_accepted, -1);
 	end_locked(s, "the worker that served the session has ended; the driver domain's vgpu-broker log says why");
-	if (!s->client)
+	if (!s->client) {
+		let_memory_go(s);
 		session_gone(s);
+	}
 	vgpu_session_put(s);
 	mutex_unlock(&vgpu_lock);
 }
