@@ -165,6 +165,7 @@ struct vgpu_extent *vgpu_extent_map(u32 zone, grant_ref_t directory, unsigned in
 	refs = kvmalloc_array(nr, sizeof(*refs), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!extent || !batch || !refs)
 		goto err_alloc;
+	extent->epoch = vgpu_epoch;
 	extent->first = first;
 	extent->nr = nr;
 	extent->pages = kvcalloc(nr, sizeof(*extent->pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -187,7 +188,7 @@ struct vgpu_extent *vgpu_extent_map(u32 zone, grant_ref_t directory, unsigned in
 		extent->mapped += n;
 		cond_resched();
 	}
-	__module_get(THIS_MODULE);	/* dropped by vgpu_extent_unmap() or vgpu_extent_forget() */
+	__module_get(THIS_MODULE);	/* dropped by vgpu_extent_unmap() */
 	kvfree(refs);
 	kfree(batch);
 	return extent;
@@ -220,6 +221,20 @@ static void extent_free(struct vgpu_extent *extent)
 	module_put(THIS_MODULE);
 }
 
+/*
+ * The domain was suspended while somebody used the pages, and maybe runs in another Xen, where their handles could be
+ * those of other grants; in the same one they still are mapped. So nobody gets these pages again.
+ */
+static void extent_abandon(struct vgpu_extent *extent)
+{
+	pr_warn("vgpu-front: %u pages of a session were in use when the domain was suspended; they are lost\n",
+		extent->mapped);
+	vgpu_count(pages_leaked, extent->mapped);
+	vgpu_count(pages_mapped, -(long)extent->mapped);
+	memset(extent->pages, 0, extent->mapped * sizeof(*extent->pages));
+	extent_free(extent);
+}
+
 /**
  * vgpu_extent_unmap() - give pages back that no page table holds any more
  * @extent: freed if true is returned
@@ -233,6 +248,10 @@ bool vgpu_extent_unmap(struct vgpu_extent *extent)
 	unsigned int n, start, i;
 	union batch *batch;
 
+	if (extent->epoch != vgpu_epoch) {
+		extent_abandon(extent);
+		return true;
+	}
 	batch = kmalloc(sizeof(*batch), GFP_KERNEL);
 	if (!batch)
 		return false;
@@ -253,11 +272,4 @@ bool vgpu_extent_unmap(struct vgpu_extent *extent)
 busy:
 	kfree(batch);
 	return false;
-}
-
-/* The grants are in another Xen: only the page structures are still ours. */
-void vgpu_extent_forget(struct vgpu_extent *extent)
-{
-	vgpu_count(pages_mapped, -(long)extent->mapped);
-	extent_free(extent);
 }

@@ -5,7 +5,7 @@
  * Objects: struct vgpu_front is one xenbus device; struct vgpu_file one open of its character device, one client
  * process; struct vgpu_session that client's session; struct vgpu_extent a run of its pages, mapped from the backend.
  *
- * Locks, in the order in which they nest: vgpu_file.lock, mmap_lock, vgpu_session.map_lock; vgpu_front.lock,
+ * Locks, in the order in which they nest: vgpu_file.lock, mmap_lock or vgpu_front.lock, vgpu_session.map_lock,
  * vgpu_channel.lock. vgpu_front.ring_lock is the only one taken in interrupts.
  */
 #ifndef VGPU_FRONT_H
@@ -123,6 +123,7 @@ struct vgpu_file {
  * @node:    vgpu_session.extents
  * @first:   offset of the first in the session's file, in pages
  * @nr:      how many
+ * @epoch:   value of vgpu_epoch when they were mapped
  * @mapped:  how many still are mapped; from the front of the arrays
  * @pages:   page structures without memory of their own, behind which the grants are mapped
  * @handles: what maps them
@@ -131,6 +132,7 @@ struct vgpu_extent {
 	struct list_head node;
 	unsigned long first;
 	unsigned int nr;
+	unsigned int epoch;
 	unsigned int mapped;
 	struct page **pages;
 	grant_handle_t *handles;
@@ -156,7 +158,7 @@ struct vgpu_extent {
  * @scratch:   stands in for all other pages
  * @work:      unmaps the grants, as soon as nobody uses the pages
  * @delay:     until its next attempt, in jiffies
- * @migrated:  the domain was restored elsewhere: the grants exist no more and must not be unmapped
+ * @suspended: lost because the domain was about to be suspended
  * @unanswered: the client was killed in its OPEN, and @answered will close @channel
  * @answered:  the backend has bound @channel or never will
  * @channel:   the client's notifications
@@ -182,8 +184,7 @@ struct vgpu_session {
 
 	struct delayed_work work;
 	unsigned long delay;
-	bool migrated;
-
+	bool suspended;
 	bool unanswered;
 	struct work_struct answered;
 	struct vgpu_channel channel;
@@ -191,6 +192,7 @@ struct vgpu_session {
 
 /* main.c */
 extern struct workqueue_struct *vgpu_wq;
+extern unsigned int vgpu_epoch;
 void vgpu_front_put(struct vgpu_front *front);
 
 /* xenbus.c */
@@ -207,12 +209,11 @@ void vgpu_control_close_session(struct vgpu_front *front, u32 session);
 /* extent.c: granted pages */
 struct vgpu_extent *vgpu_extent_map(u32 zone, grant_ref_t directory, unsigned int nr, unsigned long first);
 bool vgpu_extent_unmap(struct vgpu_extent *extent);
-void vgpu_extent_forget(struct vgpu_extent *extent);
 
 /* session.c */
 struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_session_params *params);
 void vgpu_session_release(struct vgpu_session *s);
-void vgpu_session_lose(struct vgpu_session *s, bool migrated);
+void vgpu_session_lose(struct vgpu_session *s, bool suspended);
 void vgpu_session_orphan(struct vgpu_session *s);
 void vgpu_session_unanswered(struct vgpu_session *s);
 void vgpu_session_answered(struct vgpu_session *s);

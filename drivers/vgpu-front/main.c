@@ -3,11 +3,26 @@
 
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <xen/xen-ops.h>
 #include <xen/xen.h>
 
 #include "front.h"
 
 struct workqueue_struct *vgpu_wq;
+
+/*
+ * Counts how often the domain was suspended, whether that succeeded or was cancelled. Changed only while nothing runs
+ * that maps or unmaps grants: clients are frozen, and so is vgpu_wq.
+ */
+unsigned int vgpu_epoch;
+
+static int resumed(struct notifier_block *nb, unsigned long action, void *data)
+{
+	vgpu_epoch++;
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block resume_notifier = { .notifier_call = resumed };
 
 static void front_free(struct kref *ref)
 {
@@ -26,10 +41,11 @@ static int __init vgpu_front_init(void)
 	if (!xen_domain())
 		return -ENODEV;
 
-	vgpu_wq = alloc_workqueue("vgpu-front", WQ_UNBOUND, 0);
+	vgpu_wq = alloc_workqueue("vgpu-front", WQ_UNBOUND | WQ_FREEZABLE, 0);
 	if (!vgpu_wq)
 		return -ENOMEM;
 	vgpu_debugfs_init();
+	xen_resume_notifier_register(&resume_notifier);
 
 	err = vgpu_xenbus_register();
 	if (err)
@@ -37,6 +53,7 @@ static int __init vgpu_front_init(void)
 	return 0;
 
 err_register:
+	xen_resume_notifier_unregister(&resume_notifier);
 	vgpu_debugfs_exit();
 	destroy_workqueue(vgpu_wq);
 	return err;
@@ -49,6 +66,7 @@ err_register:
 static void __exit vgpu_front_exit(void)
 {
 	vgpu_xenbus_unregister();
+	xen_resume_notifier_unregister(&resume_notifier);
 	vgpu_debugfs_exit();
 	destroy_workqueue(vgpu_wq);
 }

@@ -141,10 +141,11 @@ static void revoke(struct vgpu_session *s)
 	struct idm_session *stone = page_address(s->tombstone);
 
 	s->revoked = true;
-	if (s->page0 && !s->migrated)
+	if (s->page0)
 		memcpy(stone, s->page0, sizeof(*stone));
 	if (stone->state != IDM_STATE_ENDED || !stone->reason[0]) {
-		strscpy(stone->reason, s->migrated ? "the pod was moved or restored; GPU sessions do not move along" :
+		strscpy(stone->reason, s->suspended ?
+			"the pod was suspended, to be saved or moved; GPU sessions do not move along" :
 			"the connection to the driver domain was lost", sizeof(stone->reason));
 		stone->state = IDM_STATE_ENDED;
 	}
@@ -163,10 +164,9 @@ static void queue_session_work(struct vgpu_session *s, unsigned long delay)
 		session_put(s);
 }
 
-/* The session is over for this side: unmap everything, as soon as nobody uses it. */
-static void session_work(struct work_struct *work)
+/* The session is over for this side: unmap everything. False if somebody still uses pages. */
+static bool give_back(struct vgpu_session *s)
 {
-	struct vgpu_session *s = container_of(to_delayed_work(work), struct vgpu_session, work);
 	struct vgpu_extent *extent, *next;
 	bool busy;
 
@@ -175,15 +175,19 @@ static void session_work(struct work_struct *work)
 		revoke(s);
 	list_for_each_entry_safe(extent, next, &s->extents, node) {
 		list_del(&extent->node);
-		if (s->migrated)
-			vgpu_extent_forget(extent);
-		else if (!vgpu_extent_unmap(extent))
+		if (!vgpu_extent_unmap(extent))
 			list_add_tail(&extent->node, &next->node);
 	}
 	busy = !list_empty(&s->extents);
 	mutex_unlock(&s->map_lock);
+	return !busy;
+}
 
-	if (busy) {
+static void session_work(struct work_struct *work)
+{
+	struct vgpu_session *s = container_of(to_delayed_work(work), struct vgpu_session, work);
+
+	if (!give_back(s)) {
 		s->delay = min(s->delay * 2, (unsigned long)RETRY_MAX);
 		queue_session_work(s, s->delay);
 	}
@@ -194,17 +198,17 @@ static void session_work(struct work_struct *work)
 
 /**
  * vgpu_session_lose() - the backend has gone
- * @s:	      session, just taken out of vgpu_front.sessions, whose reference is given up here
- * @migrated: the grants are not even there any more
+ * @s:	       session, just taken out of vgpu_front.sessions, whose reference is given up here
+ * @suspended: or this domain is about to: give everything back at once, as works do not run
  */
-void vgpu_session_lose(struct vgpu_session *s, bool migrated)
+void vgpu_session_lose(struct vgpu_session *s, bool suspended)
 {
-	if (migrated)
-		WRITE_ONCE(s->migrated, true);
+	s->suspended = suspended;
 	vgpu_channel_end(&s->channel, false);
 	vgpu_channel_close(&s->channel);
 	vgpu_count(sessions_lost, 1);
-	queue_session_work(s, 0);
+	if (!suspended || !give_back(s))
+		queue_session_work(s, 0);
 	session_put(s);
 }
 

@@ -14,7 +14,7 @@
 #include "front.h"
 #include "versions.h"
 
-static void disconnect(struct vgpu_front *front, bool migrated)
+static void disconnect(struct vgpu_front *front, bool suspended)
 {
 	struct vgpu_session *s, *next;
 
@@ -24,7 +24,7 @@ static void disconnect(struct vgpu_front *front, bool migrated)
 	WRITE_ONCE(front->connected, false);	/* wait_for_backend() looks without the lock */
 	list_for_each_entry_safe(s, next, &front->sessions, node) {
 		list_del_init(&s->node);
-		vgpu_session_lose(s, migrated);
+		vgpu_session_lose(s, suspended);
 	}
 	mutex_unlock(&front->lock);
 
@@ -274,12 +274,16 @@ static int vgpu_front_remove(struct xenbus_device *dev)
 #endif
 
 /*
- * The domain runs again after migration or restore: the old grants and event channels are in another Xen. Sessions
- * are lost; xenbus has set our state to Initialising, and InitWait of the new backend does the rest.
+ * The domain is to be suspended, and nobody says whether it will go on here or be saved or moved. Nothing of a session
+ * may be in what is saved: the pages are the driver domain's, and handles and event channels are Xen's of now. So all
+ * is given back while it can be. Back at the start, the frontend connects anew with whatever backend comes to
+ * InitWait; without one it stays there, and .resume would not even be called.
  */
-static int vgpu_front_resume(struct xenbus_device *dev)
+static int vgpu_front_suspend(struct xenbus_device *dev)
 {
 	disconnect(dev_get_drvdata(&dev->dev), true);
+	if (dev->state == XenbusStateInitialised || dev->state == XenbusStateConnected)
+		xenbus_switch_state(dev, XenbusStateInitialising);
 	return 0;
 }
 
@@ -293,7 +297,7 @@ static struct xenbus_driver vgpu_front_driver = {
 	.not_essential = true,
 	.probe = vgpu_front_probe,
 	.remove = vgpu_front_remove,
-	.resume = vgpu_front_resume,
+	.suspend = vgpu_front_suspend,
 	.otherend_changed = backend_changed,
 };
 

@@ -116,7 +116,7 @@ int wait_for_end(struct session *s)
 	struct vgpu_wait wait = { .seen = s->seen, .timeout_ns = 60000000000ll };
 
 	for (;;) {
-		if (ioctl(s->fd, VGPU_IOC_WAIT, &wait))
+		if (ioctl(s->fd, VGPU_IOC_WAIT, &wait) && errno != EINTR)	/* EINTR: being frozen counts as a signal */
 			return -errno;
 	}
 }

@@ -224,7 +224,7 @@ int main(int argc, char **argv)
 	struct session s;
 
 	tests_begin();
-	ksft_set_plan(module ? 11 : 10);
+	ksft_set_plan(module ? 12 : 11);
 
 	if (session_open(&s, MIB, 30000) || gauges_settle(&s, &before))
 		ksft_exit_fail_msg("no session to read counters with\n");
@@ -239,6 +239,7 @@ int main(int argc, char **argv)
 	RUN(survives("restart-server", &before));
 	RUN(survives("reload-back", &before));
 	RUN(survives("detach-attach", &before));
+	RUN(survives("suspend", &before));
 	if (module)
 		RUN(front_reloads(module));
 	ksft_finished();
