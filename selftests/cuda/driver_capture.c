@@ -405,8 +405,8 @@ static void threads(void)
 static void freeing(void)
 {
 	static unsigned int mine[N];
-	unsigned int *pinned, flags;
-	CUdeviceptr managed;
+	unsigned int *pinned, *more, flags;
+	CUdeviceptr managed, managed_more;
 	CUgraph g;
 
 	if (native("freeing host memory while a stream captures"))
@@ -415,6 +415,19 @@ static void freeing(void)
 	CU(cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL));
 	CU(cuMemHostRegister(mine, sizeof(mine), 0));
 	*pinned = 5;
+	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
+	GIVES(cuMemHostAlloc((void **)&more, 4096, 0), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "pinned memory in a capture");
+	broken("pinned memory");
+	begin(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+	GIVES(cuMemAllocManaged(&managed_more, 4096, CU_MEM_ATTACH_GLOBAL), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+	      "managed memory in a capture");
+	broken("managed memory");
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	launch(s, 1);
+	GIVES(cuMemHostAlloc((void **)&more, 4096, 0), CUDA_SUCCESS, "a relaxed capture lets pinned memory be allocated");
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphDestroy(g));
+	CU(cuMemFreeHost(more));
 	begin(CU_STREAM_CAPTURE_MODE_GLOBAL);
 	GIVES(cuMemFreeHost(pinned), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "freeing pinned memory in a capture");
 	broken("freeing pinned memory");

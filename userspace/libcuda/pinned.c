@@ -31,6 +31,8 @@ static CUresult arena_alloc(void **pp, size_t size, enum range_kind kind, unsign
 	CUresult res = session_check();
 	void *p;
 
+	if (res == CUDA_SUCCESS)
+		res = capture_unsafe();
 	if (res != CUDA_SUCCESS)
 		return res;
 	if (!ctx)
