@@ -36,7 +36,7 @@ section_network() {
 	kill $net_pid
 	dd if=/dev/urandom of=/run/bulk bs=1M count=8 2>/dev/null
 	ctl run -b -n sink sh -c 'nc -l -p 7781 >/bulk' >/dev/null
-	check "8 MiB to the pod" wait_for 5 timeout 30 sh -c 'nc 10.77.0.2 7781 </run/bulk'
+	check "8 MiB to the pod" wait_for 5 timeout 200 sh -c 'nc 10.77.0.2 7781 </run/bulk'
 	check "arrive unchanged" wait_for 8 sh -c "vgpu-agentctl -a $sock cp :/bulk - | cmp - /run/bulk"
 	ctl delete sink kill >/dev/null 2>&1
 	ctl run sh -c ": >/bulk"
