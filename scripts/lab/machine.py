@@ -135,9 +135,9 @@ class Machine:
     def __init__(self, boot, initrd, *, memory, dom0_memory, cpus=None, icount=False, hardware=False, xen_options=""):
         self.folder = tempfile.TemporaryDirectory(prefix="xenlab.")
         port = os.path.join(self.folder.name, "port")
-        cpus = cpus or (min(os.cpu_count(), 4) if hardware else 1)
+        self.cpus = cpus = cpus or (min(os.cpu_count(), 4) if hardware else 1)
         self.console = os.path.join(self.folder.name, "console.log")
-        # No more of them than processors: on one, two that wait for each other double the time that a boot takes.
+        # No more of them than processors, nor for pods: on one, two that wait for each other double the time that a boot takes.
         vcpus = min(cpus, 2)
         xen = f"console=com1 com1=115200,8n1 dom0_mem={dom0_memory}M dom0_max_vcpus={vcpus} bootscrub=0 "
         xen += "guest_loglvl=all gnttab_max_frames=1024 gnttab_max_maptrack_frames=4096 " + xen_options
