@@ -29,18 +29,20 @@ $(B)/low/bin/vgpu-broker: $(B)/bin/vgpu-broker
 watched: $(WATCHED)
 
 # Each test with the files it tests, all with sanitizers.
-BROKER_TESTS := test_handles test_ranges test_latch test_quota test_ipc test_sandbox
+BROKER_TESTS := test_handles test_ranges test_latch test_quota test_ipc test_images test_sandbox
 $(B)/tests/broker-test_handles: $(B)/asan/$(BROKER_DIR)/worker/handles.o
 $(B)/tests/broker-test_ranges: $(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_latch: $(B)/asan/$(BROKER_DIR)/worker/latch.o
 $(B)/tests/broker-test_quota: $(B)/asan/$(BROKER_DIR)/quota.o
 $(B)/tests/broker-test_ipc: $(B)/asan/$(BROKER_DIR)/ipc.o $(B)/asan/$(BROKER_DIR)/quota.o
+$(B)/tests/broker-test_images: $(B)/asan/$(BROKER_DIR)/images.o $(B)/asan/userspace/cuda/digest.o
+$(B)/tests/broker-test_images: TEST_LIBS := -l:libcrypto.a
 # Without sanitizers: their runtime makes system calls of its own.
 $(B)/tests/broker-test_sandbox: $(B)/$(BROKER_DIR)/tests/test_sandbox.o $(B)/$(BROKER_DIR)/worker/sandbox.o
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) -o $@ $^ -lseccomp
 $(B)/tests/broker-%: $(B)/asan/$(BROKER_DIR)/tests/%.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ $(TEST_LIBS)
 
 UNIT_TESTS += $(BROKER_TESTS:%=$(B)/tests/broker-%)

@@ -6,8 +6,9 @@
  * An image lies in a memfd that its worker filled and that is sealed since: nobody can change it any more, and what it
  * is called is a digest that the broker itself made after that. A worker is never believed.
  *
- * What a device's images take is bounded (IMAGES_BYTES), and so is what all take together. An image counts until it has left the cache and every session
- * that was given it has ended, since a worker cannot be made to let go of a mapping.
+ * What a device's images take is bounded (IMAGES_BYTES, IMAGES_MOST), and so is what all take together. An image counts
+ * until it has left the cache and every session that was given it has ended, since a worker cannot be made to let go of
+ * a mapping.
  */
 #ifndef BROKER_IMAGES_H
 #define BROKER_IMAGES_H
@@ -43,8 +44,10 @@ void images_tell(struct device *d, struct session *s);
 /** @return the descriptor of a memfd with the image of this digest, -1 if there is none. It stays the cache's. */
 int images_get(struct device *d, struct session *s, const uint8_t digest[32], uint64_t size);
 
-/** @return the descriptor of an empty memfd for @s to fill, -1 if it may not. One at a time for each session. @sum: of all its bytes, by
- * which the worker says that it is not another one with the same guess. */
+/**
+ * @return the descriptor of an empty memfd for @s to fill, -1 if it may not. One at a time for each session.
+ * @sum: of all its bytes, by which the worker says that it is not another one with the same guess.
+ */
 int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t size, uint64_t sum);
 
 /** @s has filled the one it got last. */
