@@ -12,7 +12,12 @@ MAKEFLAGS += --no-builtin-rules
 # The tree stays as it was cloned.
 export PYTHONDONTWRITEBYTECODE := 1
 
+# A service or a container may have none.
+export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xen-vgpu
+ifneq ($(words $(CURDIR) $(CACHE)),2)
+$(error make cannot work with spaces in paths: this tree is "$(CURDIR)", the cache "$(CACHE)" (XDG_CACHE_HOME moves it))
+endif
 CUDA  ?= $(CACHE)/cuda
 B     := build
 

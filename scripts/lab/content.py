@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes into dom0 and into the pods: their initramfs archives."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -141,8 +142,10 @@ def cached_dom0_base(boot, tree):
     path = os.path.join(folder, f"{kind}{digest.hexdigest()[:16]}.cpio")
     if not os.path.exists(path):
         for old in os.listdir(folder):
-            if old.startswith(kind):
-                os.unlink(os.path.join(folder, old))
+            # Not what somebody else is writing just now.
+            if old.startswith(kind) and old.endswith(".cpio"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, old))
         temporary = f"{path}.{os.getpid()}"
         with open(temporary, "wb") as out:
             archive.write(out)

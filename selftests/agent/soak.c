@@ -4,11 +4,16 @@
  *
  *	agent-soak ADDRESS execs N	N programs, one after the other, each exit code checked
  *	agent-soak ADDRESS bulk MIB	so much through a program's input and output, each byte checked
+ *	agent-soak ADDRESS garbage N	N connections that send noise, each of which must be hung up on
  */
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "vgpuagent.h"
 
@@ -102,16 +107,59 @@ static int bulk(struct vgpu_agent *pod, size_t mib)
 	return 0;
 }
 
+/* Until the other side hangs up. @return 0 if it does within ten seconds */
+static int hung_up_on(int fd, unsigned int seed)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	uint8_t noise[4096], buf[4096];
+	ssize_t n;
+
+	for (size_t i = 0; i < sizeof(noise); i++)
+		noise[i] = rand_r(&seed) >> 8;
+	/* Fewer bytes are taken if it hangs up before the end. */
+	if (send(fd, noise, sizeof(noise), MSG_NOSIGNAL) <= 0)
+		return 1;
+	do {
+		if (poll(&p, 1, 10000) != 1)
+			return 1;
+		n = read(fd, buf, sizeof(buf));
+	} while (n > 0);
+	return 0;
+}
+
+static int garbage(const char *path, int count)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	for (int i = 0; i < count; i++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a))) {
+			perror(path);
+			return 1;
+		}
+		if (hung_up_on(fd, i)) {
+			fprintf(stderr, "agent-soak: connection %d that sends noise stays open\n", i);
+			return 1;
+		}
+		close(fd);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct vgpu_agent *pod;
 	int count;
 
 	if (argc != 4) {
-		fprintf(stderr, "usage: agent-soak ADDRESS execs|bulk COUNT\n");
+		fprintf(stderr, "usage: agent-soak ADDRESS execs|bulk|garbage COUNT\n");
 		return 2;
 	}
 	count = atoi(argv[3]);
+	if (!strcmp(argv[2], "garbage"))
+		return garbage(argv[1], count);
 	pod = vgpu_agent_open(argv[1], 60000, &e);
 	if (!pod)
 		return complain(argv[1]);

@@ -4,7 +4,8 @@
 # Test Anything Protocol for the runners. One line per promise; what a failed one said follows as comments.
 #
 #	check "PROMISE" COMMAND…	the command must exit with 0
-#	check_fails "PROMISE" COMMAND…	the command must not
+#	check_fails "PROMISE" COMMAND…	the command must not, but end, and by itself
+#	skip "PROMISE" REASON		what cannot be tested here
 #	pass / fail "PROMISE" [FILE]	for what was decided elsewhere; FILE explains
 #	wait_for SECONDS COMMAND…	until it succeeds, at most so long
 #	finish				the plan; the exit status
@@ -15,6 +16,8 @@ tap_log=$(mktemp)
 TAP_TIMEOUT=${TAP_TIMEOUT:-120}
 
 pass() { tap_count=$((tap_count + 1)); printf 'ok %d - %s\n' "$tap_count" "$1"; }
+
+skip() { tap_count=$((tap_count + 1)); printf 'ok %d - %s # SKIP %s\n' "$tap_count" "$1" "$2"; }
 
 fail() {
 	tap_count=$((tap_count + 1))
@@ -45,9 +48,19 @@ check() {
 }
 
 check_fails() {
-	local promise=$1
+	local promise=$1 status=0
 	shift
-	if tap_run "$@"; then fail "$promise" "$tap_log"; else pass "$promise"; fi
+	tap_run "$@" || status=$?
+	if [ $status = 0 ]; then
+		fail "$promise (it succeeded)" "$tap_log"
+	elif [ $status = 124 ]; then
+		fail "$promise (it had not ended when its time was up)" "$tap_log"
+	elif [ $status -gt 124 ] && [ $status != 255 ]; then
+		# Not to be started, or killed.
+		fail "$promise (exit status $status)" "$tap_log"
+	else
+		pass "$promise"
+	fi
 }
 
 # Only a run that fails waits to the end: on a busy machine everything takes some times longer than it should.

@@ -57,7 +57,7 @@ section_toolstack() {
 	if [ "$(id -u)" = 0 ]; then
 		check "a zone of more weight gets more of the GPU" weighs
 	else
-		echo "# weights of zones: only root may give a worker's processes more: not tested"
+		skip "a zone of more weight gets more of the GPU" "only root may give a worker's processes more"
 	fi
 	check "top shows what works" top_shows
 	check "on a terminal it has a screen of its own, and leaves with q" live_top

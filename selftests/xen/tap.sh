@@ -37,7 +37,13 @@ check() {
 check_fails() {
 	tap_promise=$1
 	shift
-	if tap_run "$@"; then fail "$tap_promise" "$tap_log"; else pass "$tap_promise"; fi
+	if tap_run "$@"; then
+		fail "$tap_promise (it succeeded)" "$tap_log"
+	elif [ $tap_status = 124 ] || [ $tap_status = 137 ]; then
+		fail "$tap_promise (it had not ended when its time was up)" "$tap_log"
+	else
+		pass "$tap_promise"
+	fi
 }
 
 said() { if grep -qi -e "$2" "$tap_log"; then pass "$1"; else fail "$1" "$tap_log"; fi; }

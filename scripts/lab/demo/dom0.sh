@@ -71,6 +71,7 @@ both driver_ptx
 title "vgpuctl list, taken while the second program ran in both pods"
 wait $lister
 cat /run/list
+grep -q ' running ' /run/list || problem "vgpuctl list showed no running session"
 
 title "Pod 2 attacks pod 1: every handle and address it was told, guessed, replayed, off by one generation"
 if podexec run pod2 /lab/bin/isolation attacker </run/victim >/run/attack 2>&1; then
@@ -104,9 +105,13 @@ while xenstore-ls -f /local/domain/0/backend 2>/dev/null | grep -q /vgpu/ && [ $
 	sleep 0.2
 done
 echo "after both pods ended:"
-gauges | sed 's/^/    /'
-echo "    xenstore: $(xenstore-ls -f /local/domain/0/backend 2>/dev/null | grep -c '/vgpu/[0-9]*/') vgpu nodes left"
-broker_stop && echo "    vgpu-broker ended cleanly"
+gauges >/run/ended
+sed 's/^/    /' /run/ended
+! grep -qv ' 0$' /run/ended || problem "not everything came back from pods that ended"
+nodes=$(xenstore-ls -f /local/domain/0/backend 2>/dev/null | grep -c '/vgpu/[0-9]*/')
+echo "    xenstore: $nodes vgpu nodes left"
+[ "$nodes" = 0 ] || problem "a pod that ended has left nodes in xenstore"
+if broker_stop; then echo "    vgpu-broker ended cleanly"; else problem "vgpu-broker does not end"; fi
 rmmod vgpu-back && echo "    vgpu-back unloaded"
 [ "$(gauges 2>/dev/null)" = "" ] || problem "vgpu-back is still loaded"
 

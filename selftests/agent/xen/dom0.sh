@@ -184,7 +184,7 @@ section_host() {
 	said "with what it still had to say" "got hello"
 	check_code 5 "it can still be asked" ctl wait patient 1000
 	ctl delete patient
-	check "a client that does not speak the protocol is cut off" sh -c "head -c 100000 /dev/urandom | timeout 10 nc -U $sock || true"
+	check "clients that do not speak the protocol are cut off" agent-soak $sock garbage 100
 	check "and disturbs nobody" ctl run true
 }
 
