@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int tap_tests, tap_failures;
+/* One count for all files of a program. */
+__attribute__((weak)) int tap_tests, tap_failures;
 
 static void ok(bool good, const char *fmt, ...) __attribute__((format(printf, 2, 3), unused));
 static void ok(bool good, const char *fmt, ...)

@@ -9,53 +9,11 @@
 #define GUESSES 400
 
 static struct own own;
-static int probes, got_through, died;
-
-/* Arguments of a probe: H is where the handle under test goes, S, E and M are the attacker's own objects. */
-enum { H = -1, S = -2, E = -3, M = -4 };
-
-/* Every kind of use, and last those that end the object. A probe must work with the attacker's own handle. */
-static const struct probe {
-	enum kind kind;
-	uint16_t type;
-	bool ends;
-	int n;
-	int64_t args[4];
-} table[] = {
-	{ STREAM, VGPU_MSG_cuStreamQuery, false, 1, { H } },
-	{ STREAM, VGPU_MSG_cuStreamSynchronize, false, 1, { H } },
-	{ STREAM, VGPU_MSG_cuEventRecord, false, 2, { E, H } },
-	{ STREAM, VGPU_MSG_cuStreamWaitEvent, false, 3, { H, E, 0 } },
-	{ STREAM, VGPU_MSG_cuMemsetD8Async, false, 4, { M, 0x11, 16, H } },
-	/* In this order: what the event stands for may be under way. */
-	{ EVENT, VGPU_MSG_cuEventSynchronize, false, 1, { H } },
-	{ EVENT, VGPU_MSG_cuEventQuery, false, 1, { H } },
-	{ EVENT, VGPU_MSG_cuEventRecord, false, 2, { H, S } },
-	{ EVENT, VGPU_MSG_cuStreamWaitEvent, false, 3, { S, H, 0 } },
-	{ MODULE, VGPU_MSG_cuModuleGetFunctionCount, false, 1, { H } },
-	{ LIBRARY, VGPU_MSG_cuLibraryGetKernelCount, false, 1, { H } },
-	{ FUNCTION, VGPU_MSG_cuFuncSetCacheConfig, false, 2, { H, 0 } },
-	{ KERNEL, VGPU_MSG_cuKernelSetCacheConfig, false, 3, { H, 0, 0 } },
-	{ STREAM, VGPU_MSG_cuStreamDestroy_v2, true, 1, { H } },
-	{ EVENT, VGPU_MSG_cuEventDestroy_v2, true, 1, { H } },
-	{ MODULE, VGPU_MSG_cuModuleUnload, true, 1, { H } },
-	{ LIBRARY, VGPU_MSG_cuLibraryUnload, true, 1, { H } },
-	{ CTX, VGPU_MSG_cuCtxDestroy_v2, true, 1, { H } },
-};
-
-static int run_probe(const struct probe *p, uint64_t handle)
-{
-	uint64_t args[4];
-
-	for (int i = 0; i < p->n; i++)
-		args[i] = p->args[i] == H ? handle : p->args[i] == S ? own.handle[STREAM] :
-			  p->args[i] == E ? own.handle[EVENT] : p->args[i] == M ? own.memory : (uint64_t)p->args[i];
-	return ask(p->type, VGPU_PRIMARY_CTX(0), NULL, 0, p->n, args);
-}
+static int attempts, got_through, died;
 
 static void expect_refusal(int ret, const char *what, uint64_t value)
 {
-	probes++;
+	attempts++;
 	if (ret < 0)
 		died++;
 	if (ret)
@@ -97,9 +55,9 @@ static void special_probes(enum kind kind, uint64_t h)
 
 static void try_calls(enum kind kind, uint64_t h)
 {
-	for (size_t i = 0; i < sizeof(table) / sizeof(*table) && !died; i++)
-		if (table[i].kind == kind)
-			expect_refusal(run_probe(&table[i], h), "a call", h);
+	for (size_t i = 0; i < nprobes && !died; i++)
+		if (probes[i].kind == kind)
+			expect_refusal(probe_run(&own, &probes[i], h), "a call", h);
 }
 
 static void try_handle(enum kind kind, uint64_t h)
@@ -107,19 +65,6 @@ static void try_handle(enum kind kind, uint64_t h)
 	try_calls(kind, h);
 	if (!died)
 		special_probes(kind, h);
-}
-
-/* Proof that the probes are well-formed: with the attacker's own handles each of them works. */
-static void controls(bool ends)
-{
-	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
-		if (table[i].ends != ends)
-			continue;
-		if (run_probe(&table[i], own.handle[table[i].kind]))
-			ok(false, "probe %zu (message %#x) works with one's own %s", i, table[i].type,
-			   kinds[table[i].kind].name);
-	}
-	ok(true, ends ? "one's own objects can be destroyed" : "the same probes work with one's own handles");
 }
 
 static void handles(enum kind kind, uint64_t h)
@@ -140,12 +85,16 @@ static void handles(enum kind kind, uint64_t h)
 	/* Functions and kernels may be launched alike, modules, libraries and kernels be asked for what is in them. */
 	for (int other = 0; other < KINDS; other++) {
 		bool alike = (kind == FUNCTION || kind == KERNEL) ? other == FUNCTION || other == KERNEL :
-			     (kind == MODULE || kind == LIBRARY) &&
-			     (other == MODULE || other == LIBRARY || other == KERNEL);
+			     ((kind == MODULE || kind == LIBRARY) &&
+			      (other == MODULE || other == LIBRARY || other == KERNEL)) ||
+			     /* The worker goes by what the handle is. */
+			     (kind == TEXOBJ && other == SURFOBJ) || (kind == SURFOBJ && other == TEXOBJ);
 
+		if (!own.handle[other])
+			continue;
 		if (other != (int)kind && !alike)
 			try_handle(kind, own.handle[other]);
-		else if (other != (int)kind && kind != FUNCTION)
+		else if (other != (int)kind && kind != FUNCTION && kind != TEXOBJ && kind != SURFOBJ)
 			try_calls(kind, own.handle[other]);
 	}
 	ok(!got_through && !died, "one's own object of another type as a %s", kinds[kind].name);
@@ -239,7 +188,7 @@ int attacker(bool neighbour)
 			list[naddresses++] = value;
 		}
 	}
-	for (int k = 0; k < KINDS; k++)
+	for (int k = 0; k < POOL; k++)
 		if (!victims[k])
 			bail("the victim has told no %s", kinds[k].name);
 	if (naddresses < 2)
@@ -249,18 +198,19 @@ int attacker(bool neighbour)
 	residue(4 << 20);
 	addresses(list, naddresses);
 	own_create(&own, ATTACKER_GEN, 1 << 20);
-	controls(false);
+	probes_work(&own, false);
 	tokens_try(tokens, neighbour);
 	for (int k = 0; k < KINDS && !died; k++)
-		handles(k, victims[k]);
+		if (victims[k])
+			handles(k, victims[k]);
 	addresses(list, naddresses);
 
 	/* The same number is free for one's own use: it names something else here. */
 	ok(!ask(VGPU_MSG_cuStreamCreate, VGPU_PRIMARY_CTX(0), NULL, 0, 2, (uint64_t[]){ victims[STREAM] + 200, 0 }) &&
 	   !ask(VGPU_MSG_cuStreamDestroy_v2, VGPU_PRIMARY_CTX(0), NULL, 0, 1, (uint64_t[]){ victims[STREAM] + 200 }),
 	   "a number of the victim's generation names this session's own object here");
-	ok(!died, "after %d attempts this session is still served", probes);
-	controls(true);
+	ok(!died, "after %d attempts this session is still served", attempts);
+	probes_work(&own, true);
 	idm_client_close(client);
 	return tap_done();
 }

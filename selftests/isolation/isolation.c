@@ -36,7 +36,8 @@ static int victim(void)
 			bail("cannot launch");
 
 	for (int k = 0; k < KINDS; k++)
-		printf("handle %s %#" PRIx64 "\n", kinds[k].name, own.handle[k]);
+		if (own.handle[k])
+			printf("handle %s %#" PRIx64 "\n", kinds[k].name, own.handle[k]);
 	tokens_tell(own.memory, VICTIM_GEN);
 	printf("address %#" PRIx64 "\naddress %#" PRIx64 "\narena %#" PRIx64 "\nready\n", own.memory, own.counter,
 	       (uint64_t)(uintptr_t)arena);
@@ -61,6 +62,9 @@ static int victim(void)
 	ok(!launch(ctx, own.handle[FUNCTION], own.handle[STREAM]) && !launch(ctx, own.handle[KERNEL], own.handle[STREAM]),
 	   "function and kernel can be launched");
 	ok(!ask(VGPU_MSG_cuCtxSynchronize, own.handle[CTX], NULL, 0, 0, NULL), "the context works");
+	ok(!ask(VGPU_MSG_cuCtxSynchronize, ctx, NULL, 0, 0, NULL), "all work ends");
+	probes_work(&own, false);
+	probes_work(&own, true);
 	ok(!ask(VGPU_MSG_cuMemFree_v2, ctx, NULL, 0, 1, &own.memory), "the memory can be freed");
 	idm_client_close(client);
 	return tap_done();

@@ -21,8 +21,13 @@
 #define SECRET_LEN 32
 #define VICTIM_BYTES (1 << 20)
 
-#define KINDS_MAX 8
-enum kind { STREAM, EVENT, MODULE, LIBRARY, FUNCTION, KERNEL, CTX, KINDS };
+/* Every kind of handle that there is (enum vgpu_handle_type). From POOL on, a driver may have none: then there is none to try. */
+enum kind {
+	STREAM, EVENT, MODULE, LIBRARY, FUNCTION, KERNEL, CTX,
+	POOL, ARRAY, MIPMAP, TEXREF, SURFREF, TEXOBJ, SURFOBJ, GRAPH, GRAPHNODE, GRAPHEXEC, LINK, PHYSICAL, RESDESC, GREENCTX,
+	USEROBJ, KINDS
+};
+_Static_assert(KINDS == VGPU_H_TYPES - 1, "a kind of handle is not tried");
 extern const struct kind_info {
 	const char *name;
 	enum vgpu_handle_type type;
@@ -33,9 +38,13 @@ extern struct idm_client *client;
 
 /** struct own - the objects of this session, one of each kind, and its device memory. */
 struct own {
-	uint64_t handle[KINDS];
+	uint32_t gen;
+	uint64_t handle[KINDS];	/* 0: this driver has no such thing */
 	uint64_t memory, memory_size;
 	uint64_t counter;	/* address of the kernel's counter */
+	uint64_t reserved;	/* address space for physical memory */
+	uint64_t text;		/* arena offset of text_size bytes of PTX */
+	uint64_t text_size;
 };
 
 void session_open(void);
@@ -53,6 +62,32 @@ int ask_payload(uint16_t type, const void *payload, size_t size, const void *mor
 /** Create one object of each kind with generation @gen and @bytes of device memory; bails out if that fails. */
 void own_create(struct own *own, uint32_t gen, uint64_t bytes);
 
+/* objects.c */
+
+/** The kinds from POOL on, for own_create(). */
+void objects_create(struct own *own);
+
+/* Arguments of a probe: H is where the handle under test goes, S, E and M are one's own objects, N… a new one's handle. */
+enum { H = -1, S = -2, E = -3, M = -4, RESERVED = -5, TEXT = -6, TEXT_SIZE = -7, NEW_ARRAY = -8, NEW_GRAPH = -9, NEW_GREENCTX = -10 };
+
+/** struct probe - one use of a handle; it must work with one's own. @ends: it is the object's end */
+struct probe {
+	enum kind kind;
+	uint16_t type;
+	bool ends;
+	int n;
+	int64_t args[6];
+};
+extern const struct probe probes[];
+extern const size_t nprobes;
+
+/** @return as ask() */
+int probe_run(const struct own *own, const struct probe *p, uint64_t handle);
+
+/** All probes that do (not) end the object, each with one's own. */
+void probes_work(const struct own *own, bool ends);
+
+/* session.c */
 int launch(uint64_t ctx, uint64_t function, uint64_t stream);
 int copy_in(uint64_t dst, const void *data, size_t size);
 int copy_out(void *data, uint64_t src, size_t size);

@@ -2,7 +2,7 @@
 #
 # build/tests/isolation: victim, attacker and scavenger. selftests/run-local and run-xen set them on one another.
 
-ISOLATION_SRC := $(addprefix selftests/isolation/,isolation.c session.c token.c attacker.c)
+ISOLATION_SRC := $(addprefix selftests/isolation/,isolation.c session.c objects.c token.c attacker.c)
 
 .PHONY: isolation-tests
 isolation-tests: $(B)/tests/isolation

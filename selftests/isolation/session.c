@@ -12,13 +12,6 @@ static const char ptx[] =
 	"	atom.global.add.u64 %rd1, [count], 1;\n"
 	"	ret;\n}\n";
 
-const struct kind_info kinds[KINDS] = {
-	[STREAM] = { "stream", VGPU_H_STREAM },	    [EVENT] = { "event", VGPU_H_EVENT },
-	[MODULE] = { "module", VGPU_H_MODULE },	    [LIBRARY] = { "library", VGPU_H_LIBRARY },
-	[FUNCTION] = { "function", VGPU_H_FUNCTION }, [KERNEL] = { "kernel", VGPU_H_KERNEL },
-	[CTX] = { "ctx", VGPU_H_CTX },
-};
-
 struct idm_client *client;
 
 static int send_parts(uint16_t type, const struct iovec *iov, int n, void *reply, size_t reply_size)
@@ -127,6 +120,7 @@ void own_create(struct own *own, uint32_t gen, uint64_t bytes)
 	const uint64_t ctx = VGPU_PRIMARY_CTX(0);
 	struct vgpu_global_reply global;
 
+	own->gen = gen;
 	for (int k = 0; k < KINDS; k++)
 		own->handle[k] = VGPU_HANDLE(gen, kinds[k].type, 100 + k);
 	must(ask(VGPU_MSG_cuStreamCreate, ctx, NULL, 0, 2, (uint64_t[]){ own->handle[STREAM], 0 }), "create a stream");
@@ -143,4 +137,5 @@ void own_create(struct own *own, uint32_t gen, uint64_t bytes)
 	must(ask(VGPU_MSG_cuCtxCreate_v2, ctx, NULL, 0, 3, (uint64_t[]){ own->handle[CTX], 0, 0 }), "create a context");
 	must(ask(VGPU_MSG_cuMemAlloc_v2, ctx, &own->memory, sizeof(own->memory), 1, &bytes), "allocate device memory");
 	own->memory_size = bytes;
+	objects_create(own);
 }
