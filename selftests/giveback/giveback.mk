@@ -7,6 +7,7 @@ giveback-tests: $(B)/tests/churn
 
 $(B)/selftests/giveback/churn.o: $(B)/gen/cuda_wire.h
 
-$(B)/tests/churn: $(B)/selftests/giveback/churn.o $(B)/selftests/isolation/session.o $(B)/libidm.a
+$(B)/tests/churn: $(B)/selftests/giveback/churn.o $(B)/selftests/isolation/session.o $(B)/selftests/isolation/objects.o \
+		$(B)/libidm.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) -o $@ $^

@@ -12,10 +12,10 @@ run_list() {
 }
 
 section_cuda() {
-	grep -v -e -shared /lab/script/programs >/run/t/static
-	grep -e -shared /lab/script/programs >/run/t/shared
-	run_list 1 /run/t/static &
-	run_list 2 /run/t/shared
+	grep -v -e '-shared$' -e '-more$' /lab/script/programs >/run/t/list1
+	grep -e '-shared$' -e '-more$' /lab/script/programs >/run/t/list2
+	run_list 1 /run/t/list1 &
+	run_list 2 /run/t/list2
 	wait $!
 	for pod in 1 2; do
 		while read -r program; do
@@ -24,7 +24,7 @@ section_cuda() {
 			else
 				fail "pod $pod: $program (exit status $(cat "/run/t/$pod.$program.status"))" "/run/t/$pod.$program"
 			fi
-		done <"/run/t/$([ $pod = 1 ] && echo static || echo shared)"
+		done <"/run/t/list$pod"
 	done
 	check "sessions of programs that have ended are closed" wait_for 15 no_sessions
 }
