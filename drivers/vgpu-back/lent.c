@@ -214,7 +214,7 @@ struct vgpu_lent *vgpu_lent_alloc(struct vgpu_zone *zone, unsigned int nr, const
 {
 	struct vgpu_lent *lent;
 	unsigned int i;
-	int err = -ENOMEM;
+	int err;
 
 	lent = kzalloc(sizeof(*lent), GFP_KERNEL);
 	if (!lent)
@@ -236,6 +236,7 @@ struct vgpu_lent *vgpu_lent_alloc(struct vgpu_zone *zone, unsigned int nr, const
 
 	lent->pages = kvcalloc(lent->nr_total, sizeof(*lent->pages), GFP_LENT);
 	lent->refs = kvmalloc_array(lent->nr_total, sizeof(*lent->refs), GFP_LENT);
+	err = -ENOMEM;
 	if (!lent->pages || !lent->refs)
 		goto err;
 	err = alloc_pages_of(lent, stop);
