@@ -8,11 +8,15 @@
  */
 
 #include <linux/mm.h>
+#include <linux/pfn_t.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <xen/events.h>
 
 #include "front.h"
+
+/* Otherwise vmf_insert_mixed() would count what session_fault() must not. */
+static_assert(IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL));
 
 /* Pages put into the client by one fault. */
 #define FAULT_AROUND	512UL
@@ -77,14 +81,19 @@ static vm_fault_t session_fault(struct vm_fault *vmf)
 	struct vgpu_session *s = vma->vm_private_data;
 	unsigned long first, end, n;
 	struct vgpu_extent *extent;
+	struct page *page;
 	vm_fault_t ret;
 	int err;
 
 	mutex_lock(&s->map_lock);
 	if (s->revoked) {
-		vmf->page = vmf->pgoff ? s->scratch : s->tombstone;
-		get_page(vmf->page);
-		ret = 0;
+		/*
+		 * One page in any number of places, and a reference for each could be more than it can count. So there
+		 * is none: the session, which has the page, outlives all of its file's mappings, and nobody else can
+		 * get at it through them (vm_normal_page()).
+		 */
+		page = vmf->pgoff ? s->scratch : s->tombstone;
+		ret = vmf_insert_mixed(vma, vmf->address & PAGE_MASK, page_to_pfn_t(page));
 		goto out;
 	}
 	ret = VM_FAULT_SIGBUS;
