@@ -8,7 +8,8 @@
  *
  * Responses are believed as far as they fit a request that is on its way, and no further: an id names a slot and how
  * often ids were given out before, so that a second answer to an earlier request of the same slot fits none. What a
- * backend of before says goes to the ring of before, which is not looked at any more.
+ * backend of before says goes to the ring of before, which is not looked at any more. And a request goes over the
+ * connection of its session or nowhere: the next backend may have given the session's number to another.
  */
 
 #include <linux/slab.h>
@@ -57,15 +58,16 @@ static u16 next_id(struct vgpu_front *front, unsigned int slot)
 	return front->ids++ * VGPU_CALLS + slot;
 }
 
-/* False if all slots are taken. Otherwise @err says whether the request is on its way. */
-static bool submit(struct vgpu_front *front, struct vgpu_call *call, int *err)
+/* False if all slots are taken. Otherwise @err says whether the request of @s is on its way. */
+static bool submit(struct vgpu_session *s, struct vgpu_call *call, int *err)
 {
+	struct vgpu_front *front = s->front;
 	unsigned long flags;
 	bool done = false;
 	unsigned int i;
 
 	spin_lock_irqsave(&front->ring_lock, flags);
-	if (!front->ring_up) {
+	if (!front->ring_up || front->connection != s->connection) {
 		*err = -ECONNRESET;
 		done = true;
 		goto out;
@@ -104,18 +106,29 @@ static void let_go(struct vgpu_call *call)
 	call->session = NULL;
 }
 
+/* The connection that there is, or the next one. */
+u64 vgpu_control_connection(struct vgpu_front *front)
+{
+	unsigned long flags;
+	u64 connection;
+
+	spin_lock_irqsave(&front->ring_lock, flags);
+	connection = front->connection;
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+	return connection;
+}
+
 /**
  * vgpu_control_call() - send a request and wait for its response
- * @front: the device
- * @req:   the request; its id is set here
- * @rsp:   the response, whatever its status
- * @s:     OPEN: the session whose event channel the request names; otherwise NULL
+ * @s:   the session that it is about, over whose connection it goes
+ * @req: the request; its id does not matter
+ * @rsp: the response, whatever its status
  *
- * Return: 0; -ECONNRESET if the backend went away; -EINTR if the caller was killed.
+ * Return: 0; -ECONNRESET if that connection has ended; -EINTR if the caller was killed.
  */
-int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, struct vgpuif_response *rsp,
-		      struct vgpu_session *s)
+int vgpu_control_call(struct vgpu_session *s, const struct vgpuif_request *req, struct vgpuif_response *rsp)
 {
+	struct vgpu_front *front = s->front;
 	struct vgpu_call *call = call_alloc(req, GFP_KERNEL);
 	unsigned long flags;
 	int err;
@@ -123,7 +136,7 @@ int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, stru
 	if (!call)
 		return -ENOMEM;
 
-	if (wait_event_killable(front->call_wq, submit(front, call, &err)))
+	if (wait_event_killable(front->call_wq, submit(s, call, &err)))
 		err = -EINTR;
 	if (err)
 		goto out;
@@ -132,9 +145,10 @@ int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, stru
 		spin_lock_irqsave(&front->ring_lock, flags);
 		call->abandoned = !completion_done(&call->done);
 		if (call->abandoned) {
-			if (s)
+			if (req->op == VGPUIF_OP_OPEN) {
 				vgpu_session_unanswered(s);
-			call->session = s;
+				call->session = s;
+			}
 			call = NULL;
 		}
 		spin_unlock_irqrestore(&front->ring_lock, flags);
@@ -150,21 +164,21 @@ out:
 
 /**
  * vgpu_control_close_session() - tell the backend that a session is over, without waiting for its answer
- * @front:   the device
- * @session: number
+ * @s: the session
  *
- * Nothing to do if the connection has gone: the backend has then closed the session itself.
+ * Nothing to do if its connection has gone: the backend has then closed the session itself.
  */
-void vgpu_control_close_session(struct vgpu_front *front, u32 session)
+void vgpu_control_close_session(struct vgpu_session *s)
 {
 	struct vgpuif_request req = { .op = VGPUIF_OP_CLOSE };
 	struct vgpu_call *call;
 	int err;
 
-	req.u.close.session = session;	/* not in the initialiser, which might then leave the union's rest alone */
+	/* Not in the initialiser, which might then leave the union's rest alone. */
+	req.u.close.session = s->number;
 	call = call_alloc(&req, GFP_KERNEL | __GFP_NOFAIL);
 	call->abandoned = true;
-	wait_event(front->call_wq, submit(front, call, &err));
+	wait_event(s->front->call_wq, submit(s, call, &err));
 	if (err)
 		kfree(call);
 }
@@ -309,6 +323,7 @@ void vgpu_control_disconnect(struct vgpu_front *front)
 	/* Whoever takes the ring out under the lock gives it back: xenbus and the fault work may both come here. */
 	spin_lock_irqsave(&front->ring_lock, flags);
 	front->ring_up = false;
+	front->connection++;
 	irq = front->irq;
 	page = front->ring.sring;
 	ref = front->ring_ref;

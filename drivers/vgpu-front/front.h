@@ -73,6 +73,7 @@ struct vgpu_call;
  * @ring:	  control ring
  * @ring_ref:	  its grant
  * @irq:	  its event channel
+ * @connection:   counts the connections that have ended
  * @calls:	  by the lowest bits of the request's id
  * @ids:	  given out so far
  * @call_wq:	  waits for a free slot in @calls
@@ -98,6 +99,7 @@ struct vgpu_front {
 	struct vgpuif_front_ring ring;
 	grant_ref_t ring_ref;
 	unsigned int irq;
+	u64 connection;
 	struct vgpu_call *calls[VGPU_CALLS];
 	u16 ids;
 	wait_queue_head_t call_wq;
@@ -144,6 +146,7 @@ struct vgpu_extent {
  * @front:     the device
  * @node:      vgpu_front.sessions
  * @number:    from the backend
+ * @connection: over which it was opened: vgpu_front.connection when it was listed. @number means nothing to others
  * @layout:    offsets
  * @mm:	       the client's; whoever has another (a child after fork) may only close the file
  * @owner:     the client's table of files, to notice its death when a child keeps the file open
@@ -168,6 +171,7 @@ struct vgpu_session {
 	struct vgpu_front *front;
 	struct list_head node;
 	u32 number;
+	u64 connection;
 	struct vgpu_layout layout;
 	struct mm_struct *mm;
 	fl_owner_t owner;
@@ -202,9 +206,9 @@ void vgpu_xenbus_unregister(void);
 /* control.c: the control ring's client */
 int vgpu_control_connect(struct vgpu_front *front, evtchn_port_t *port);
 void vgpu_control_disconnect(struct vgpu_front *front);
-int vgpu_control_call(struct vgpu_front *front, struct vgpuif_request *req, struct vgpuif_response *rsp,
-		      struct vgpu_session *s);
-void vgpu_control_close_session(struct vgpu_front *front, u32 session);
+u64 vgpu_control_connection(struct vgpu_front *front);
+int vgpu_control_call(struct vgpu_session *s, const struct vgpuif_request *req, struct vgpuif_response *rsp);
+void vgpu_control_close_session(struct vgpu_session *s);
 
 /* extent.c: granted pages */
 struct vgpu_extent *vgpu_extent_map(u32 zone, grant_ref_t directory, unsigned int nr, unsigned long first);

@@ -240,7 +240,7 @@ void vgpu_session_orphan(struct vgpu_session *s)
 	vgpu_channel_end(&s->channel, false);
 	if (listed) {
 		if (s->number)
-			vgpu_control_close_session(front, s->number);
+			vgpu_control_close_session(s);
 		session_put(s);
 	}
 	if (!s->unanswered)
@@ -415,6 +415,7 @@ struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_sessi
 	else
 		err = open_event_channel(s, &port);
 	if (!err) {
+		s->connection = vgpu_control_connection(front);
 		kref_get(&s->ref);
 		list_add_tail(&s->node, &front->sessions);
 	}
@@ -426,7 +427,7 @@ struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_sessi
 	req.u.open.request_size = layout.request_size;
 	req.u.open.reply_size = layout.reply_size;
 	req.u.open.arena_size = arena_size;
-	err = vgpu_control_call(front, &req, &rsp, s);
+	err = vgpu_control_call(s, &req, &rsp);
 	if (err)
 		goto err;
 	err = status_to_errno(s, "a session", rsp.status);
@@ -474,7 +475,7 @@ int vgpu_session_grow(struct vgpu_session *s, u64 *arena_size)
 			return -ENOSPC;
 		req.u.grow.session = s->number;
 		req.u.grow.arena_size = want;
-		err = vgpu_control_call(s->front, &req, &rsp, NULL);
+		err = vgpu_control_call(s, &req, &rsp);
 		if (!err)
 			err = status_to_errno(s, "a longer arena", rsp.status);
 		else if (err == -EINTR)
