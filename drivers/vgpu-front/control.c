@@ -265,6 +265,47 @@ broken:
 	return IRQ_HANDLED;
 }
 
+/* Free those rings that have been unmapped by now. Called with ring_lock held. */
+static void free_old_rings(struct vgpu_front *front)
+{
+	unsigned int i, left = 0;
+
+	for (i = 0; i < front->nr_old_rings; i++) {
+		if (gnttab_try_end_foreign_access(front->old_rings[i].ref))
+			free_pages_exact(front->old_rings[i].page, XEN_PAGE_SIZE);
+		else
+			front->old_rings[left++] = front->old_rings[i];
+	}
+	front->nr_old_rings = left;
+}
+
+/*
+ * This side is done with the ring; its page is free when the backend is, too. The kernel's own list of grants to be
+ * ended has no limit, and a backend that keeps what it has mapped and connects anew could use up the domain's grants.
+ */
+static void retire_ring(struct vgpu_front *front, void *page, grant_ref_t ref)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&front->ring_lock, flags);
+	front->old_rings[front->nr_old_rings++] = (struct vgpu_old_ring) { page, ref };
+	free_old_rings(front);
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+}
+
+/* There is one ring at a time, so what this says is still true when that is retired. */
+static bool may_retire_one_more(struct vgpu_front *front)
+{
+	unsigned long flags;
+	bool may;
+
+	spin_lock_irqsave(&front->ring_lock, flags);
+	free_old_rings(front);
+	may = front->nr_old_rings < VGPU_OLD_RINGS;
+	spin_unlock_irqrestore(&front->ring_lock, flags);
+	return may;
+}
+
 /**
  * vgpu_control_connect() - make the ring and its event channel
  * @front: the device
@@ -279,6 +320,13 @@ int vgpu_control_connect(struct vgpu_front *front, evtchn_port_t *port)
 	void *page;
 	int err;
 
+	if (!may_retire_one_more(front)) {
+		WRITE_ONCE(front->broken, true);
+		xenbus_dev_fatal(dev, -EBUSY,
+				 "domain %u still has %u control rings of before mapped; this device stays closed (detach and attach it to reset)",
+				 dev->otherend_id, VGPU_OLD_RINGS);
+		return -EBUSY;
+	}
 	err = xenbus_setup_ring(dev, GFP_KERNEL, &page, 1, &front->ring_ref);
 	if (err) {
 		xenbus_dev_fatal(dev, err, "allocating the control ring");
@@ -306,8 +354,9 @@ int vgpu_control_connect(struct vgpu_front *front, evtchn_port_t *port)
 	return 0;
 
 err_ring:
-	xenbus_teardown_ring(&page, 1, &front->ring_ref);
 	front->ring.sring = NULL;
+	retire_ring(front, page, front->ring_ref);
+	front->ring_ref = INVALID_GRANT_REF;
 	return err;
 }
 
@@ -352,5 +401,16 @@ void vgpu_control_disconnect(struct vgpu_front *front)
 		vgpu_count(event_channels, -1);
 	}
 	if (page)
-		xenbus_teardown_ring(&page, 1, &ref);
+		retire_ring(front, page, ref);
+}
+
+/* The device goes. Rings that still are mapped are left to the kernel's own list, which frees them in the end. */
+void vgpu_control_exit(struct vgpu_front *front)
+{
+	struct vgpu_old_ring *old;
+
+	while (front->nr_old_rings) {
+		old = &front->old_rings[--front->nr_old_rings];
+		xenbus_teardown_ring(&old->page, 1, &old->ref);
+	}
 }

@@ -51,7 +51,16 @@ DECLARE_PER_CPU(struct vgpu_counters, vgpu_counters);
 /* Requests that may await their responses; fewer than the ring's 64 slots, so that it is never full. A power of two. */
 #define VGPU_CALLS	32
 
+/* Rings of connections before that backends may keep mapped, a grant each. With that many there are no more. */
+#define VGPU_OLD_RINGS	32
+
 struct vgpu_call;
+
+/* A control ring of a connection before, as long as its backend has it mapped. */
+struct vgpu_old_ring {
+	void *page;
+	grant_ref_t ref;
+};
 
 /**
  * struct vgpu_front - one xenbus device
@@ -72,6 +81,7 @@ struct vgpu_call;
  * @broken:	  the backend broke the protocol: its events are no longer acknowledged
  * @ring:	  control ring
  * @ring_ref:	  its grant
+ * @old_rings:	  of connections before, the first @nr_old_rings
  * @irq:	  its event channel
  * @connection:   counts the connections that have ended
  * @calls:	  by the lowest bits of the request's id
@@ -98,6 +108,8 @@ struct vgpu_front {
 	bool broken;
 	struct vgpuif_front_ring ring;
 	grant_ref_t ring_ref;
+	struct vgpu_old_ring old_rings[VGPU_OLD_RINGS];
+	unsigned int nr_old_rings;
 	unsigned int irq;
 	u64 connection;
 	struct vgpu_call *calls[VGPU_CALLS];
@@ -206,6 +218,7 @@ void vgpu_xenbus_unregister(void);
 /* control.c: the control ring's client */
 int vgpu_control_connect(struct vgpu_front *front, evtchn_port_t *port);
 void vgpu_control_disconnect(struct vgpu_front *front);
+void vgpu_control_exit(struct vgpu_front *front);
 u64 vgpu_control_connection(struct vgpu_front *front);
 int vgpu_control_call(struct vgpu_session *s, const struct vgpuif_request *req, struct vgpuif_response *rsp);
 void vgpu_control_close_session(struct vgpu_session *s);

@@ -127,6 +127,8 @@ static void connect(struct vgpu_front *front)
 
 	/* None is there, unless the store failed when one was to be offered. Each offer is a ring of its own. */
 	vgpu_control_disconnect(front);
+	if (READ_ONCE(front->broken))	/* by the ring that was just given up, and maybe is in the fault work's hands */
+		return;
 	err = vgpu_control_connect(front, &port);
 	if (err)
 		return;
@@ -254,6 +256,7 @@ static void front_remove(struct xenbus_device *dev)
 	vgpu_chardev_remove(front);
 	disconnect(front, false);
 	cancel_work_sync(&front->fault_work);
+	vgpu_control_exit(front);
 
 	mutex_lock(&front->lock);
 	WRITE_ONCE(front->xendev, NULL);

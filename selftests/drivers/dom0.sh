@@ -69,22 +69,30 @@ if [ -d /sys/kernel/debug/failslab ] && pod_run 1 test -d /sys/kernel/debug/fail
 	result $? "and of the backend's probe"
 fi
 
+front_reaches() {
+	tries=0
+	until [ "$(xenstore-read "/local/domain/$(pod_domid 1)/device/vgpu/0/state")" = "$1" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 100 ] || { echo "# the frontend does not come to state $1"; return 1; }
+		sleep 0.1
+	done
+}
+
 # A frontend that comes anew reads `versions` again; a backend writes it once.
 versions_read() {
 	xenstore-write "/local/domain/0/backend/vgpu/$(pod_domid 1)/0/versions" "$1"
 	# shellcheck disable=SC2016 # expanded in the pod
 	pod_run 1 sh -c 'for device in /sys/bus/xen/drivers/vgpu/vgpu-*; do echo "${device##*/}" >/sys/bus/xen/drivers/vgpu/unbind; done
 		rmmod vgpu_front; insmod "/lab/modules/$(uname -r)/vgpu-front.ko"' </dev/null
-	tries=0
-	until [ "$(xenstore-read "/local/domain/$(pod_domid 1)/device/vgpu/0/state")" = "$2" ]; do
-		tries=$((tries + 1))
-		[ $tries -lt 100 ] || { echo "# with versions $1 the frontend does not come to state $2"; return 1; }
-		sleep 0.1
-	done
+	front_reaches "$2"
 }
 versions_read 2,10,21 6 && versions_read 2,1,10 4
 result $? "a backend that speaks more versions than one is understood"
 versions_read 1 4
+
+ring_keeper "$(pod_domid 1)" && pod_run 1 dmesg </dev/null | grep -q 'control rings of before' &&
+	sh /lab/script/dom0-action detach-attach && front_reaches 4
+result $? "a backend that keeps control rings does not use up the pod's grants"
 pod_run 1 dmesg </dev/null | complaints && result 1 "the pod's kernel has complaints"
 
 # Destroyed while it has sessions with their memory mapped and talks through them.
