@@ -143,6 +143,10 @@ static void connect(struct vgpu_front *front)
 static void connected(struct vgpu_front *front)
 {
 	mutex_lock(&front->lock);
+	if (READ_ONCE(front->broken)) {	/* the fault work disconnects, or has done so */
+		mutex_unlock(&front->lock);
+		return;
+	}
 	if (!front->connected)
 		vgpu_count(connected, 1);
 	WRITE_ONCE(front->connected, true);
@@ -157,9 +161,9 @@ static void backend_changed(struct xenbus_device *dev, enum xenbus_state state)
 
 	switch (state) {
 	case XenbusStateInitWait:
-		if (dev->state == XenbusStateInitialised)
+		if (dev->state == XenbusStateInitialised && READ_ONCE(front->ring_up))
 			break;	/* our nodes are written, the backend has yet to look at them */
-		/* Connected or closed: that was with the backend before this one. */
+		/* Connected, closed, or no ring any more: that was with the backend before this one. */
 		if (dev->state != XenbusStateInitialising) {
 			disconnect(front, false);
 			if (READ_ONCE(front->broken))
@@ -187,8 +191,10 @@ static void backend_changed(struct xenbus_device *dev, enum xenbus_state state)
 		break;
 
 	case XenbusStateUnknown:
-		/* Its directory has gone. Should it come back, InitWait is what we see next. */
+		/* Its directory has gone. Should it come back, InitWait is what we see next, and our offer is void. */
 		disconnect(front, false);
+		if (dev->state == XenbusStateInitialised)
+			xenbus_switch_state(dev, XenbusStateInitialising);
 		break;
 
 	default:

@@ -90,6 +90,23 @@ versions_read 2,10,21 6 && versions_read 2,1,10 4
 result $? "a backend that speaks more versions than one is understood"
 versions_read 1 4
 
+# Nobody answers the frontend's offer, as vgpu-back is unbound, and the directory goes; then a backend comes.
+offer_is_made_again() {
+	zone=$(pod_domid 1)
+	back=/local/domain/0/backend/vgpu/$zone/0
+	echo "vgpu-$zone-0" >/sys/bus/xen-backend/drivers/vgpu/unbind
+	front_reaches 6 && xenstore-write "$back/state" 2 && front_reaches 3 || return 1
+	xenstore-rm "$back"
+	sleep 1
+	xenstore-write "$back/frontend" "/local/domain/$zone/device/vgpu/0" "$back/frontend-id" "$zone" "$back/online" 1 \
+		"$back/gpu" 0 "$back/memory" 256 "$back/weight" 1 "$back/sessions" 40
+	xenstore-chmod -r "$back" n0 "r$zone"
+	xenstore-write "$back/state" 1
+	front_reaches 4
+}
+offer_is_made_again
+result $? "a frontend whose backend goes before it answers has the next one"
+
 ring_keeper "$(pod_domid 1)" && pod_run 1 dmesg </dev/null | grep -q 'control rings of before' &&
 	sh /lab/script/dom0-action detach-attach && front_reaches 4
 result $? "a backend that keeps control rings does not use up the pod's grants"
