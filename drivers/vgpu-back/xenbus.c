@@ -22,6 +22,14 @@ static void disconnect(struct vgpu_back *back, const char *reason)
 	vgpu_session_close_all(back, reason);
 }
 
+/* What others wrote may be told to a log, and that shown on a terminal. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if (!isprint(*text))
+			*text = '?';
+}
+
 /* Everything read here is the frontend's word. An error has been told to xenbus. */
 static int take_offer(struct vgpu_back *back)
 {
@@ -37,6 +45,7 @@ static int take_offer(struct vgpu_back *back)
 		return err;
 	}
 	xenbus_scanf(XBT_NIL, dev->otherend, "protocol", "%63s", protocol);
+	make_printable(protocol);
 	if (version != VGPUIF_VERSION || strcmp(protocol, XEN_IO_PROTO_ABI_NATIVE)) {
 		xenbus_dev_fatal(dev, -EPROTONOSUPPORT, "the frontend speaks version %u of %s, this is %u of %s",
 				 version, protocol, VGPUIF_VERSION, XEN_IO_PROTO_ABI_NATIVE);
@@ -114,7 +123,6 @@ static void frontend_changed(struct xenbus_device *dev, enum xenbus_state state)
 static void read_config(struct vgpu_back *back)
 {
 	struct xenbus_device *dev = back->xendev;
-	unsigned int len, i;
 	char *gpu;
 
 	back->weight = max(1U, xenbus_read_unsigned(dev->nodename, "weight", 1));
@@ -122,11 +130,11 @@ static void read_config(struct vgpu_back *back)
 	back->max_sessions = max(1U, xenbus_read_unsigned(dev->nodename, "sessions", READ_ONCE(vgpu_max_sessions)));
 	back->own_zone = xenbus_read_unsigned("domid", "", 0);
 
-	gpu = xenbus_read(XBT_NIL, dev->nodename, "gpu", &len);
+	gpu = xenbus_read(XBT_NIL, dev->nodename, "gpu", NULL);
 	if (IS_ERR(gpu))
 		return;
-	for (i = 0; i < sizeof(back->gpu) - 1 && gpu[i]; i++)
-		back->gpu[i] = isprint(gpu[i]) ? gpu[i] : '?';
+	strscpy(back->gpu, gpu, sizeof(back->gpu));
+	make_printable(back->gpu);
 	kfree(gpu);
 }
 

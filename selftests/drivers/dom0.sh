@@ -151,6 +151,8 @@ for device in 0 1 2 3 4 5 6 7 8 9; do
 done
 pod_run 2 hostile_test </dev/null 2>/dev/null	# libxengnttab speaks of the mappings that must fail
 result $? "a frontend that lies loses its device and nothing else"
+dmesg | grep -q 'of ?\[31mred-abi?\[7m,' && ! dmesg | grep -q "$(printf '\033')"
+result $? "what a frontend says of itself can be read in the log, and no more"
 
 # The first zone may have all that can be lent (zone_memory is more), the second comes when nothing else is left.
 echo 40 >/sys/module/vgpu_back/parameters/all_memory

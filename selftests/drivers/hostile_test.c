@@ -102,12 +102,17 @@ static bool back_reaches(struct device *d, int low, int high, double seconds)
 	return false;
 }
 
-static bool offer(struct device *d, uint32_t ref, uint32_t port)
+static void protocol_write(struct device *d, const char *protocol)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "device/vgpu/%d/protocol", d->number);
-	xs_write(xs, XBT_NULL, path, "x86_64-abi", 10);
+	xs_write(xs, XBT_NULL, path, protocol, strlen(protocol));
+}
+
+static bool offer(struct device *d, uint32_t ref, uint32_t port)
+{
+	protocol_write(d, "x86_64-abi");
 	node_write(d, "version", 1);
 	node_write(d, "ring-ref", ref);
 	node_write(d, "event-channel", port);
@@ -331,7 +336,8 @@ static bool toggling_states_is_survived(int number)
 	return device_connect(&d, number) && honest_session_works(&d);
 }
 
-static bool impossible_ring_is_refused(int number)
+/* An offer like the one before, but for what @spoil writes. */
+static bool offer_is_refused(int number, void (*spoil)(struct device *d))
 {
 	struct device d;
 
@@ -343,12 +349,33 @@ static bool impossible_ring_is_refused(int number)
 	node_write(&d, "state", INITIALISING);
 	if (!back_reaches(&d, INIT_WAIT, INIT_WAIT, 20))
 		return false;
-	node_write(&d, "ring-ref", 7777777);
+	spoil(&d);
 	node_write(&d, "state", INITIALISED);
 	if (!back_reaches(&d, CLOSING, CLOSED, 20))
 		return false;
 	node_write(&d, "state", CLOSED);
 	return back_reaches(&d, CLOSED, CLOSED, 20) && device_connect(&d, number) && honest_session_works(&d);
+}
+
+static void impossible_ring(struct device *d)
+{
+	node_write(d, "ring-ref", 7777777);
+}
+
+static bool impossible_ring_is_refused(int number)
+{
+	return offer_is_refused(number, impossible_ring);
+}
+
+/* What it says would colour whatever comes after it in the driver domain's log, which dom0.sh looks at. */
+static void strange_protocol(struct device *d)
+{
+	protocol_write(d, "\033[31mred-abi\033[7m");
+}
+
+static bool strange_protocol_is_refused(int number)
+{
+	return offer_is_refused(number, strange_protocol);
 }
 
 /* Each is told to the log: not for ever. 32 is MAX_BAD_OFFERS of vgpu-back/xenbus.c. */
@@ -496,7 +523,7 @@ int main(int argc, char **argv)
 			hog(&d);
 		return !honest_session_works(&d);
 	}
-	ksft_set_plan(17);
+	ksft_set_plan(18);
 
 	if (!device_connect(&d, 0) || !device_connect(&other, 1))
 		ksft_exit_fail_msg("the backend does not connect\n");
@@ -510,6 +537,7 @@ int main(int argc, char **argv)
 	RUN(storm_without_requests_is_survived(&d));
 	RUN(toggling_states_is_survived(2));
 	RUN(impossible_ring_is_refused(3));
+	RUN(strange_protocol_is_refused(3));
 	RUN(offers_without_end_close_the_device(9));
 	RUN(producer_out_of_range(4));
 	RUN(unknown_operation(5));
