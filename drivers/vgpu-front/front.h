@@ -65,7 +65,7 @@ struct vgpu_old_ring {
 /**
  * struct vgpu_front - one xenbus device
  * @ref:	  held by xenbus, every open file and every session
- * @lock:	  xendev, zone, backend_zone, max_arena, connected, sessions
+ * @lock:	  xendev, zone, backend_zone, max_arena, connected, sessions, all_sessions
  * @xendev:	  NULL once removed
  * @misc:	  /dev/vgpu, or /dev/vgpu1 and up
  * @name:	  its name
@@ -76,6 +76,7 @@ struct vgpu_old_ring {
  * @connected:	  sessions can be opened
  * @connect_wq:   waits for @connected
  * @sessions:	  all that the backend knows of
+ * @all_sessions: and those that it does not, or no longer
  * @ring_lock:	  all below
  * @ring_up:	  the control ring can be used
  * @broken:	  the backend broke the protocol: its events are no longer acknowledged
@@ -91,7 +92,7 @@ struct vgpu_old_ring {
  */
 struct vgpu_front {
 	struct kref ref;
-	struct mutex lock;	/* xendev to sessions, but for misc, name, device */
+	struct mutex lock;	/* xendev to all_sessions, but for misc, name, device */
 	struct xenbus_device *xendev;
 	struct miscdevice misc;
 	char name[16];
@@ -102,6 +103,7 @@ struct vgpu_front {
 	bool connected;
 	wait_queue_head_t connect_wq;
 	struct list_head sessions;
+	struct list_head all_sessions;
 
 	spinlock_t ring_lock;	/* all below */
 	bool ring_up;
@@ -157,6 +159,7 @@ struct vgpu_extent {
  * @ref:       held by the file, by vgpu_front.sessions, by @work while it is queued, and while @unanswered
  * @front:     the device
  * @node:      vgpu_front.sessions
+ * @all:       vgpu_front.all_sessions
  * @number:    from the backend
  * @connection: over which it was opened: vgpu_front.connection when it was listed. @number means nothing to others
  * @layout:    offsets
@@ -182,6 +185,7 @@ struct vgpu_session {
 	struct kref ref;
 	struct vgpu_front *front;
 	struct list_head node;
+	struct list_head all;
 	u32 number;
 	u64 connection;
 	struct vgpu_layout layout;
@@ -231,6 +235,7 @@ bool vgpu_extent_unmap(struct vgpu_extent *extent);
 struct vgpu_session *vgpu_session_open(struct vgpu_file *file, struct vgpu_session_params *params);
 void vgpu_session_release(struct vgpu_session *s);
 void vgpu_session_lose(struct vgpu_session *s, bool suspended);
+void vgpu_session_leftovers(struct vgpu_session *s);
 void vgpu_session_orphan(struct vgpu_session *s);
 void vgpu_session_unanswered(struct vgpu_session *s);
 void vgpu_session_answered(struct vgpu_session *s);

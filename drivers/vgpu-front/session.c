@@ -28,6 +28,11 @@ static void session_free(struct kref *ref)
 {
 	struct vgpu_session *s = container_of(ref, struct vgpu_session, ref);
 
+	/* Only vgpu_session_lose() puts one under this lock, and the file's reference outlives that. */
+	mutex_lock(&s->front->lock);
+	list_del(&s->all);
+	mutex_unlock(&s->front->lock);
+
 	if (s->tombstone)
 		put_page(s->tombstone);
 	if (s->scratch)
@@ -221,6 +226,21 @@ void vgpu_session_lose(struct vgpu_session *s, bool suspended)
 	session_put(s);
 }
 
+/*
+ * The domain is about to be suspended, and works do not run: what a session that is over still has goes back now,
+ * unless somebody uses it. Called with vgpu_front.lock held, when none is in vgpu_front.sessions any more.
+ */
+void vgpu_session_leftovers(struct vgpu_session *s)
+{
+	bool some;
+
+	mutex_lock(&s->map_lock);
+	some = !list_empty(&s->extents);	/* otherwise it may still be on its way to be opened */
+	mutex_unlock(&s->map_lock);
+	if (some)
+		give_back(s);
+}
+
 /**
  * vgpu_session_orphan() - the client has died, even if a child of it still holds the file
  * @s: session
@@ -352,6 +372,9 @@ static struct vgpu_session *session_alloc(struct vgpu_file *file)
 	s->mm = current->mm;
 	mmgrab(s->mm);
 	s->owner = current->files;
+	mutex_lock(&s->front->lock);
+	list_add_tail(&s->all, &s->front->all_sessions);
+	mutex_unlock(&s->front->lock);
 	s->tombstone = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	s->scratch = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	vgpu_count(sessions, 1);

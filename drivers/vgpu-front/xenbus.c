@@ -26,6 +26,9 @@ static void disconnect(struct vgpu_front *front, bool suspended)
 		list_del_init(&s->node);
 		vgpu_session_lose(s, suspended);
 	}
+	if (suspended)
+		list_for_each_entry(s, &front->all_sessions, all)
+			vgpu_session_leftovers(s);
 	mutex_unlock(&front->lock);
 
 	vgpu_control_disconnect(front);
@@ -220,6 +223,7 @@ static int vgpu_front_probe(struct xenbus_device *dev, const struct xenbus_devic
 	kref_init(&front->ref);
 	mutex_init(&front->lock);
 	INIT_LIST_HEAD(&front->sessions);
+	INIT_LIST_HEAD(&front->all_sessions);
 	init_waitqueue_head(&front->connect_wq);
 	spin_lock_init(&front->ring_lock);
 	init_waitqueue_head(&front->call_wq);
