@@ -136,6 +136,7 @@ int request_parse(struct request_attrs *a, const uint8_t *payload, size_t len, c
 struct spec_mount {
 	const char *path, *source, *type, *data;
 	uint64_t flags, propagation;
+	uint64_t recursive[2];	/* MOUNT_ATTR_… to set and to clear */
 };
 
 struct spec_device {

@@ -143,6 +143,14 @@ static int remount(const char *target, uint64_t flags)
 	return mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | (flags & ATTRIBUTES) | keep, NULL);
 }
 
+/* What is to hold for the mounts below it, too; a remount reaches the topmost only. */
+static int set_recursively(int fd, const struct spec_mount *m)
+{
+	struct mount_attr attr = { .attr_set = m->recursive[0], .attr_clr = m->recursive[1] };
+
+	return mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
+}
+
 int rootfs_mount(int root, const struct spec_mount *m, struct failure *f)
 {
 	uint64_t flags = m->flags & ~(uint64_t)PROPAGATION;
@@ -161,7 +169,7 @@ int rootfs_mount(int root, const struct spec_mount *m, struct failure *f)
 		return -1;
 	}
 	close(fd);
-	if (!(flags & MS_BIND && flags & ATTRIBUTES) && !m->propagation)
+	if (!(flags & MS_BIND && flags & ATTRIBUTES) && !m->propagation && !m->recursive[0] && !m->recursive[1])
 		return 0;
 	/* Resolved again: what was opened lies below the mount now. */
 	fd = open_in_root(root, m->path, O_PATH, 0);
@@ -170,6 +178,11 @@ int rootfs_mount(int root, const struct spec_mount *m, struct failure *f)
 	fd_path(fd, target);
 	if (flags & MS_BIND && flags & ATTRIBUTES && remount(target, flags)) {
 		fail(f, "cannot set the flags of the mount on %.200s", m->path);
+		close(fd);
+		return -1;
+	}
+	if ((m->recursive[0] || m->recursive[1]) && set_recursively(fd, m)) {
+		fail(f, "cannot set the recursive flags of the mount on %.200s", m->path);
 		close(fd);
 		return -1;
 	}

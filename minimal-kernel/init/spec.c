@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
@@ -63,6 +64,14 @@ static bool get_flag(const struct wire_attr *a, bool *value)
 	return true;
 }
 
+static bool get_fixed(const struct wire_attr *a, void *value, size_t size)
+{
+	if (a->length != size)
+		return false;
+	memcpy(value, a->value, size);
+	return true;
+}
+
 int spec_parse_mount(const struct wire_attr *nest, struct spec_mount *m, struct failure *f)
 {
 	struct wire_reader r = wire_get_nest(nest);
@@ -80,6 +89,7 @@ int spec_parse_mount(const struct wire_attr *nest, struct spec_mount *m, struct 
 		case A(MOUNT_DATA): ok = wire_get_string(&a, &m->data); break;
 		case A(MOUNT_FLAGS): ok = wire_get_u64(&a, &m->flags); break;
 		case A(PROPAGATION): ok = wire_get_u64(&a, &m->propagation); break;
+		case A(MOUNT_RECURSIVE): ok = get_fixed(&a, m->recursive, sizeof(m->recursive)); break;
 		default: ok = false;
 		}
 		if (!ok)
@@ -87,6 +97,9 @@ int spec_parse_mount(const struct wire_attr *nest, struct spec_mount *m, struct 
 	}
 	if (got < 0 || !m->path)
 		return refuse(f, EINVAL, "a mount is malformed or has no path");
+	/* Linux would drop it without a word, and with it what was to make the mount read-only. */
+	if (m->flags & MS_BIND && m->data && *m->data)
+		return refuse(f, EINVAL, "the bind mount on %.150s has options that there are not for one: %.150s", m->path, m->data);
 	return 0;
 }
 
@@ -136,14 +149,6 @@ static bool add_seccomp(struct list *l, const struct wire_attr *a)
 			return false;
 	}
 	return BPF_CLASS(last.code) == BPF_RET;
-}
-
-static bool get_fixed(const struct wire_attr *a, void *value, size_t size)
-{
-	if (a->length != size)
-		return false;
-	memcpy(value, a->value, size);
-	return true;
 }
 
 static bool attribute(struct spec *s, const struct wire_attr *a, struct failure *f)

@@ -33,12 +33,57 @@ static const struct {
 	{ "nodiratime", MS_NODIRATIME, 0, 0 }, { "diratime", 0, MS_NODIRATIME, 0 },
 	{ "relatime", MS_RELATIME, 0, 0 }, { "norelatime", 0, MS_RELATIME, 0 },
 	{ "strictatime", MS_STRICTATIME, 0, 0 }, { "nostrictatime", 0, MS_STRICTATIME, 0 },
-	{ "bind", MS_BIND, 0, 0 }, { "rbind", MS_BIND | MS_REC, 0, 0 },
+	{ "bind", MS_BIND, MS_REC, 0 }, { "rbind", MS_BIND | MS_REC, 0, 0 },
 	{ "private", 0, 0, MS_PRIVATE }, { "rprivate", 0, 0, MS_PRIVATE | MS_REC },
 	{ "slave", 0, 0, MS_SLAVE }, { "rslave", 0, 0, MS_SLAVE | MS_REC },
 	{ "shared", 0, 0, MS_SHARED }, { "rshared", 0, 0, MS_SHARED | MS_REC },
 	{ "unbindable", 0, 0, MS_UNBINDABLE }, { "runbindable", 0, 0, MS_UNBINDABLE | MS_REC },
 };
+
+/* The same for all mounts below as well. */
+static const struct {
+	const char *name;
+	uint64_t set, clear;
+} recursive[] = {
+	{ "rro", MOUNT_ATTR_RDONLY, 0 }, { "rrw", 0, MOUNT_ATTR_RDONLY },
+	{ "rnosuid", MOUNT_ATTR_NOSUID, 0 }, { "rsuid", 0, MOUNT_ATTR_NOSUID },
+	{ "rnodev", MOUNT_ATTR_NODEV, 0 }, { "rdev", 0, MOUNT_ATTR_NODEV },
+	{ "rnoexec", MOUNT_ATTR_NOEXEC, 0 }, { "rexec", 0, MOUNT_ATTR_NOEXEC },
+	{ "rnodiratime", MOUNT_ATTR_NODIRATIME, 0 }, { "rdiratime", 0, MOUNT_ATTR_NODIRATIME },
+	{ "rnosymfollow", MOUNT_ATTR_NOSYMFOLLOW, 0 }, { "rsymfollow", 0, MOUNT_ATTR_NOSYMFOLLOW },
+	/* One setting of several values: the old one goes first. */
+	{ "rrelatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME }, { "rnorelatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME },
+	{ "rnoatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME }, { "ratime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
+	{ "rstrictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME }, { "rnostrictatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
+};
+
+static bool is(const char *name, const char *text, size_t len)
+{
+	return strlen(name) == len && !strncmp(name, text, len);
+}
+
+static bool plain_option(const char *text, size_t len, struct vgpu_agent_mount *m)
+{
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (is(options[i].name, text, len)) {
+			m->flags = (m->flags | options[i].set) & ~options[i].clear;
+			m->propagation = options[i].propagation ?: m->propagation;
+			return true;
+		}
+	return false;
+}
+
+static bool recursive_option(const char *text, size_t len, struct vgpu_agent_mount *m)
+{
+	for (size_t i = 0; i < sizeof(recursive) / sizeof(recursive[0]); i++)
+		if (is(recursive[i].name, text, len)) {
+			m->recursive_set = (m->recursive_set & ~recursive[i].clear) | recursive[i].set;
+			/* What is to be cleared is cleared first: only the clock's setting needs both. */
+			m->recursive_clear = (m->recursive_clear & ~recursive[i].set) | recursive[i].clear;
+			return true;
+		}
+	return false;
+}
 
 int vgpu_agent_mount_options(const char *text, struct vgpu_agent_mount *m, char *data, size_t size, struct vgpu_agent_error *e)
 {
@@ -46,15 +91,9 @@ int vgpu_agent_mount_options(const char *text, struct vgpu_agent_mount *m, char 
 
 	data[0] = 0;
 	while (*text) {
-		size_t len = strcspn(text, ","), i;
+		size_t len = strcspn(text, ",");
 
-		for (i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-			if (strlen(options[i].name) == len && !strncmp(options[i].name, text, len))
-				break;
-		if (i < sizeof(options) / sizeof(options[0])) {
-			m->flags = (m->flags | options[i].set) & ~options[i].clear;
-			m->propagation = options[i].propagation ?: m->propagation;
-		} else if (len) {
+		if (len && !plain_option(text, len, m) && !recursive_option(text, len, m)) {
 			if (used + len + 2 > size)
 				return set_error(e, E2BIG, "the mount's options are too long: %.100s", text);
 			used += snprintf(data + used, size - used, "%s%.*s", used ? "," : "", (int)len, text);
@@ -62,6 +101,10 @@ int vgpu_agent_mount_options(const char *text, struct vgpu_agent_mount *m, char 
 		text += len + (text[len] == ',');
 	}
 	m->data = data[0] ? data : NULL;
+	/* Linux drops what it does not know of a bind mount without a word: "rro" or "readonly" would leave it writable. */
+	if (m->data && m->flags & MS_BIND)
+		return set_error(e, EINVAL, "a bind mount has no option %.200s: leave it out, or write it as mount(8) does (ro, nosuid, rro …)",
+				 data);
 	return 0;
 }
 

@@ -219,11 +219,12 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_READONLY_ROOT,	/* [0] */
 	VGPU_AGENT_A_NAMESPACES,	/* CLONE_NEW… that it gets of its own: NS, PID, UTS, IPC, CGROUP, NET [none; NS with ROOT] */
 	VGPU_AGENT_A_PID_OF,		/* string: share that process's PID namespace */
-	VGPU_AGENT_A_MOUNT,		/* many; nest of PATH [SOURCE] [FS_TYPE] [MOUNT_FLAGS] [MOUNT_DATA] [PROPAGATION] */
+	VGPU_AGENT_A_MOUNT,		/* many; nest of PATH [SOURCE] [FS_TYPE] [MOUNT_FLAGS] [MOUNT_DATA] [PROPAGATION]
+					 * [MOUNT_RECURSIVE] */
 	VGPU_AGENT_A_SOURCE,		/* string */
 	VGPU_AGENT_A_FS_TYPE,		/* string */
 	VGPU_AGENT_A_MOUNT_FLAGS,	/* u64: MS_… of Linux (MS_BIND, MS_REC, MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC …) */
-	VGPU_AGENT_A_MOUNT_DATA,	/* string: what the file system understands */
+	VGPU_AGENT_A_MOUNT_DATA,	/* string: what the file system understands; EINVAL with MS_BIND, which has none */
 	VGPU_AGENT_A_PROPAGATION,	/* u64: MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, with or without MS_REC */
 	VGPU_AGENT_A_MASKED_PATH,	/* many; string: hidden from it */
 	VGPU_AGENT_A_READONLY_PATH,	/* many; string */
@@ -236,6 +237,7 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_STOP_SIGNAL,	/* what SHUTDOWN sends it [SIGTERM] */
 	VGPU_AGENT_A_DEVICE_RULE,	/* many; string "c 1:3 rwm", "*" for any number, "a" for any type: it may use these devices
 					 * and no others, but terminals if it has one; makes an own cgroup [all] */
+	VGPU_AGENT_A_MOUNT_RECURSIVE,	/* two u64: MOUNT_ATTR_… of Linux to set and to clear on the mount and all below it */
 };
 
 enum vgpu_agent_state {

@@ -80,6 +80,7 @@ const struct vgpu_agent_info *vgpu_agent_info(const struct vgpu_agent *a);
 struct vgpu_agent_mount {
 	const char *path, *source, *type, *data;	/* all but @path may be NULL */
 	uint64_t flags, propagation;			/* MS_… */
+	uint64_t recursive_set, recursive_clear;	/* MOUNT_ATTR_…, of it and all mounts below it */
 };
 
 struct vgpu_agent_rlimit {
@@ -235,7 +236,10 @@ int vgpu_agent_shutdown(struct vgpu_agent *a, uint32_t grace_ms, bool reboot, st
 
 /* ---- Helpers: text as people and OCI write it */
 
-/* "ro,nosuid,rbind,size=1m" into flags, propagation and what is left for the file system (in @data, of @size). */
+/*
+ * "ro,nosuid,rbind,size=1m" into flags, propagation and what is left for the file system (in @data, of @size). A bind mount has
+ * no file system of its own: whatever is left is refused there. "rro", "rnosuid" … are for all mounts below it as well.
+ */
 int vgpu_agent_mount_options(const char *options, struct vgpu_agent_mount *m, char *data, size_t size, struct vgpu_agent_error *e);
 /* "CAP_NET_RAW" or "net_raw" into its bit; 0: there is none of that name. "all": every one there is. */
 uint64_t vgpu_agent_capability(const char *name);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <termios.h>
 #include <time.h>
@@ -165,8 +166,11 @@ static void add_mount(struct vgpu_agent_spec *s, struct words *w, char *text)
 	m->source = *part[0] ? part[0] : NULL;
 	m->path = part[1];
 	m->type = part[2] && *part[2] ? part[2] : NULL;
-	if (vgpu_agent_mount_options(part[3] ?: m->type ? part[3] ?: "" : "rbind", m, data, 4096, &e)) {
-		fprintf(stderr, "vgpu-agentctl: %s\n", e.text);
+	/* Without a type it is bound with all below it, unless the options say "bind". */
+	if (m->source && !m->type)
+		m->flags = MS_BIND | MS_REC;
+	if (vgpu_agent_mount_options(part[3] ?: "", m, data, 4096, &e)) {
+		fprintf(stderr, "vgpu-agentctl: --mount %s:%s: %s\n", part[0], part[1], e.text);
 		exit(EXIT_USAGE);
 	}
 	s->mount_count++;

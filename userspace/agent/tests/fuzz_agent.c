@@ -78,6 +78,7 @@ static void seed_create(struct wire_queue *q, uint32_t call, bool container)
 		wire_string(q, A(FS_TYPE), "tmpfs");
 		wire_string(q, A(MOUNT_DATA), "size=4k");
 		wire_u64(q, A(MOUNT_FLAGS), MS_NODEV);
+		wire_bytes(q, A(MOUNT_RECURSIVE), (uint64_t[]){ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV }, 16);
 		wire_nest_end(q, nest);
 		nest = wire_nest(q, A(DEVICE));
 		wire_string(q, A(PATH), "/dev/fifo");
