@@ -9,7 +9,7 @@ XL_SRC	      := $(TOOLSTACK)/xl/front.c $(TOOLSTACK)/vgpuctl/follow.c
 TOOLSTACK_LIBS := -lxlutil -lxenlight -lxenstore -lxentoollog
 
 PRODUCTS += $(B)/bin/vgpuctl $(B)/bin/vgpu-xl $(B)/bin/vgpu-block $(B)/lib/libvgpuxl.so $(B)/bin/vgpuxl-example
-UNIT_TESTS += $(B)/tests/toolstack-config $(B)/tests/toolstack-attach $(B)/tests/toolstack-words
+UNIT_TESTS += $(B)/tests/toolstack-config $(B)/tests/toolstack-attach $(B)/tests/toolstack-block $(B)/tests/toolstack-words
 
 # The version of the interface; it changes when a program built against the one before could not run.
 VGPUXL_SONAME := libvgpuxl.so.1
@@ -48,6 +48,11 @@ $(B)/tests/toolstack-config: $(addprefix $(B)/asan/$(TOOLSTACK)/,test_config.o e
 
 # It has a xenstore of its own.
 $(B)/tests/toolstack-attach: $(addprefix $(B)/asan/$(TOOLSTACK)/,test_attach.o device.o list.o store.o entry.o handles.o)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^
+
+# As does this.
+$(B)/tests/toolstack-block: $(B)/asan/$(TOOLSTACK)/test_block.o
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^
 

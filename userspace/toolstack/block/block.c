@@ -8,6 +8,9 @@
  * libxenlight runs it as `vgpu-block add` or `remove` with XENBUS_PATH, the backend's directory, in the environment.
  * Errors go to xenstore, where libxenlight looks for them (hotplug-error), and to standard error.
  *
+ * What one domain writes nobody else has, and what one reads nobody writes: as with Xen's `block`, whose lock is taken, so that
+ * disks of either are seen by the other. Disks of the same domain are its own affair, and "w!" is whoever knows better.
+ *
  * libxenlight does not run `remove` for a backend that does not close within its 10 seconds, as one may not that was just
  * connecting when its domain was destroyed. So a loop device goes by itself when the last one closes it (autoclear), and that
  * is the backend driver: `add` holds it until the driver has it.
@@ -15,10 +18,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <mntent.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -28,6 +34,11 @@
 #define LOOP_TRIES	64	/* another one may take the free number first */
 #define CLOSE_TRIES	100	/* of 50 ms, until the backend driver has let go of a loop device */
 #define TAKE_TRIES	2000	/* of 5 ms, until the backend driver has opened it; it is one step of its watch's thread */
+
+/* locking.sh's, for what it calls "block". */
+#ifndef LOCK_DIR
+#define LOCK_DIR	"/var/run/xen-hotplug"
+#endif
 
 static struct xs_handle *xs;
 static const char *dir;
@@ -63,6 +74,157 @@ static int fail(const char *fmt, ...)
 	put("hotplug-status", "error");
 	fprintf(stderr, "vgpu-block: %s: %s\n", dir, text);
 	return 1;
+}
+
+/* ---- Who else has it */
+
+/* What a disk is of: a block device, or the file that a loop device shows. */
+struct disk {
+	dev_t rdev;		/* 0: a file's, which has no loop device yet */
+	bool file;
+	uint64_t dev, inode;
+};
+
+/* Of the number that a backend has in xenstore, or a mount. */
+static void disk_of(dev_t rdev, struct disk *d, char name[64])
+{
+	char path[64], link[256];
+	struct loop_info64 info;
+	ssize_t len;
+	int fd;
+
+	*d = (struct disk){ .rdev = rdev };
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(rdev), minor(rdev));
+	snprintf(name, 64, "%u:%u", major(rdev), minor(rdev));
+	len = readlink(path, link, sizeof(link) - 1);
+	if (len < 0)
+		return;
+	link[len] = 0;
+	snprintf(name, 64, "/dev/%.50s", strrchr(link, '/') ? strrchr(link, '/') + 1 : link);
+	fd = strncmp(name, "/dev/loop", 9) ? -1 : open(name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (!ioctl(fd, LOOP_GET_STATUS64, &info)) {
+		d->file = true;
+		d->dev = info.lo_device;
+		d->inode = info.lo_inode;
+	}
+	close(fd);
+}
+
+static bool same_disk(const struct disk *a, const struct disk *b)
+{
+	return (a->rdev && a->rdev == b->rdev) || (a->file && b->file && a->dev == b->dev && a->inode == b->inode);
+}
+
+static char *read_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static char *read_of(const char *format, ...)
+{
+	char path[300];
+	unsigned int len;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(path, sizeof(path), format, args);
+	va_end(args);
+	return xs_read(xs, XBT_NULL, path, &len);
+}
+
+/* Whose a domain's disks are: its own, or those of the domain that it is the device model of. NULL: it is gone. */
+static char *machine_of(const char *domid)
+{
+	char *target = read_of("/local/domain/%s/target", domid);
+
+	return read_of("/local/domain/%s/vm", target ? target : domid);
+}
+
+/* A backend that outlives its domain is as good as gone, here as in Xen's own script. */
+static bool same_machine(const char *mine, const char *other)
+{
+	char *theirs = machine_of(other);
+
+	return !theirs || (mine && !strcmp(mine, theirs));
+}
+
+/* Refuses if another domain has the disk in a way that does not go with @write. 0: nobody has */
+static int check_guests(const char *params, const struct disk *d, bool write)
+{
+	char base[300], name[64], **domains, **devices, *frontend = get("frontend-id"), *mine = frontend ? machine_of(frontend) : NULL;
+	unsigned int ndomains = 0, ndevices = 0, maj, min;
+	struct disk other;
+
+	/* ".../backend/vbd" of ".../backend/vbd/7/51712" */
+	snprintf(base, sizeof(base), "%s", dir);
+	for (int i = 0; i < 2 && strrchr(base, '/'); i++)
+		*strrchr(base, '/') = 0;
+	domains = xs_directory(xs, XBT_NULL, base, &ndomains);
+	for (unsigned int i = 0; domains && i < ndomains; i++) {
+		char path[320];
+
+		snprintf(path, sizeof(path), "%s/%s", base, domains[i]);
+		devices = xs_directory(xs, XBT_NULL, path, &ndevices);
+		for (unsigned int j = 0; devices && j < ndevices; j++) {
+			char *mode = read_of("%s/%s/mode", path, devices[j]), *number;
+
+			if (!write && !(mode && strchr(mode, 'w') && !strchr(mode, '!')))
+				continue;	/* two who read */
+			number = read_of("%s/%s/physical-device", path, devices[j]);
+			if (!number || sscanf(number, "%x:%x", &maj, &min) != 2)
+				continue;
+			disk_of(makedev(maj, min), &other, name);
+			if (!same_disk(d, &other) || same_machine(mine, domains[i]))
+				continue;
+			return fail("%s %s is mounted %sin a guest domain (%s, as %s), and so cannot be mounted %snow: %s",
+				    d->rdev ? "Device" : "File", params, write ? "" : "read-write ", domains[i], name,
+				    write ? "" : "read-only ", write ? "detach it there, or give access=ro to both" : "detach it there");
+		}
+	}
+	return 0;
+}
+
+/* The same for what this domain has mounted. */
+static int check_mounts(const char *params, const struct disk *d, bool write)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+	struct disk other;
+	struct stat st;
+	char name[64];
+
+	while (mounts && (m = getmntent(mounts))) {
+		if (!write && hasmntopt(m, MNTOPT_RO))
+			continue;
+		if (m->mnt_fsname[0] != '/' || stat(m->mnt_fsname, &st) || !S_ISBLK(st.st_mode))
+			continue;
+		disk_of(st.st_rdev, &other, name);
+		if (!same_disk(d, &other))
+			continue;
+		return fail("%s %s is mounted %sin the privileged domain (on %s), and so cannot be mounted %sby a guest: unmount it first",
+			    d->rdev ? "Device" : "File", params, write ? "" : "read-write ", m->mnt_dir, write ? "" : "read-only ");
+	}
+	if (mounts)
+		endmntent(mounts);
+	return 0;
+}
+
+/* From the look at who has it until it is said who has it. Xen's scripts remove the file when they are done. @return -1: none */
+static int lock(void)
+{
+	static const char path[] = LOCK_DIR "/block";
+	struct stat ours, there;
+
+	if (mkdir(LOCK_DIR, 0755) && errno != EEXIST)
+		return -1;
+	for (;;) {
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+		if (fd < 0 || flock(fd, LOCK_EX))
+			return -1;
+		if (!fstat(fd, &ours) && !stat(path, &there) && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
+			return fd;
+		close(fd);
+	}
 }
 
 /* A loop device for the file. @return its number or -errno; @held is an open descriptor of it */
@@ -167,26 +329,24 @@ static const char *target(void)
 	return params;
 }
 
-static int add(void)
+/* Under the lock: nobody else may have it, and then others see that we do. @held: see loop_for() */
+static int take(const char *params, const struct stat *target, const char *mode, int *held)
 {
-	char *mode = get("mode"), *done = get("physical-device"), number[32], name[32];
-	const char *params = target();
 	bool write = mode && strchr(mode, 'w');
+	struct disk d = { 0 };
+	dev_t dev = target->st_rdev;
+	char name[64], number[32];
 	struct stat st;
-	int held = -1;
-	dev_t dev;
 
-	if (done)	/* the same event twice */
-		return 0;
-	if (!params)
-		return fail("the disk has no target: write target=/path in its configuration");
-	if (stat(params, &st))
-		return fail("%s: %s: give an existing file or block device as target=", params, strerror(errno));
-	if (S_ISBLK(st.st_mode)) {
-		dev = st.st_rdev;
-	} else if (S_ISREG(st.st_mode)) {
+	if (S_ISBLK(target->st_mode))
+		disk_of(dev, &d, name);
+	else
+		d = (struct disk){ .file = true, .dev = target->st_dev, .inode = target->st_ino };
+	if (!(mode && strchr(mode, '!')) && (check_mounts(params, &d, write) || check_guests(params, &d, write)))
+		return 1;
+	if (S_ISREG(target->st_mode)) {
 		const char *what;
-		int n = loop_for(params, write, &what, &held);
+		int n = loop_for(params, write, &what, held);
 
 		if (n < 0)
 			return fail("%s for %s: %s%s", what, params, strerror(-n),
@@ -197,12 +357,34 @@ static int add(void)
 		dev = st.st_rdev;
 		if (!put("node", name))
 			return fail("writing to xenstore: %s", strerror(errno));
-	} else {
-		return fail("%s is neither a file nor a block device", params);
 	}
 	snprintf(number, sizeof(number), "%x:%x", major(dev), minor(dev));
-	if (!put("physical-device", number))
-		return fail("writing to xenstore: %s", strerror(errno));
+	return put("physical-device", number) ? 0 : fail("writing to xenstore: %s", strerror(errno));
+}
+
+static int add(void)
+{
+	char *mode = get("mode"), *done = get("physical-device");
+	const char *params = target();
+	int held = -1, locked, ret;
+	struct stat st;
+
+	if (done)	/* the same event twice */
+		return 0;
+	if (!params)
+		return fail("the disk has no target: write target=/path in its configuration");
+	if (stat(params, &st))
+		return fail("%s: %s: give an existing file or block device as target=", params, strerror(errno));
+	if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
+		return fail("%s is neither a file nor a block device", params);
+	locked = lock();
+	if (locked < 0)
+		return fail("%s: cannot lock " LOCK_DIR "/block, without which another domain may take it as well: %s", params,
+			    strerror(errno));
+	ret = take(params, &st, mode, &held);
+	close(locked);
+	if (ret)
+		return ret;
 	if (held >= 0)
 		hand_over(held);
 	return put("hotplug-status", "connected") ? 0 : fail("writing to xenstore: %s", strerror(errno));
