@@ -139,11 +139,25 @@ int creds_look_up(const struct spec *s, struct identity *id, struct failure *f)
 	return 0;
 }
 
+/* What programs expect, not what PID 1 has for itself: some close every descriptor that there may be. */
+static int default_limits(struct failure *f)
+{
+	struct rlimit own, limit = { .rlim_cur = 1024, .rlim_max = 524288 };
+
+	if (!getrlimit(RLIMIT_NOFILE, &own) && own.rlim_max < limit.rlim_max)
+		limit.rlim_max = own.rlim_max;
+	if (limit.rlim_cur > limit.rlim_max)
+		limit.rlim_cur = limit.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &limit) ? fail(f, "cannot limit its descriptors to %u", 1024) : 0;
+}
+
 int creds_limits(const struct spec *s, struct failure *f)
 {
 	char text[16];
 	int fd;
 
+	if (default_limits(f))
+		return -1;
 	for (size_t i = 0; i < s->rlimits.count; i++) {
 		const struct spec_rlimit *r = LIST_ITEM(&s->rlimits, struct spec_rlimit, i);
 		struct rlimit limit = { .rlim_cur = r->soft, .rlim_max = r->hard };

@@ -227,6 +227,7 @@ void stdio_detach(struct process *p);
 /* Reads what is there; true if the streams are at their end. */
 bool stdio_drain(struct process *p);
 void stdio_close(struct process *p);
+void stdio_close_empty(struct process *p);
 extern const struct call_ops stdio_call_ops;
 
 /* ---- spawn.c, rootfs.c, terminal.c, creds.c: in the child */

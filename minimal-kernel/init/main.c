@@ -19,11 +19,14 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "init.h"
+
+#define DESCRIPTORS	(1u << 20)	/* as many as Linux allows unless it is told otherwise (fs.nr_open) */
 
 bool is_pid1;
 
@@ -53,6 +56,17 @@ static void take_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	source_watch(&signals, EPOLLIN);
+}
+
+/* Every process has up to six descriptors here, and every call may have one: the kernel's 1,024 are too few for a full table. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit = { .rlim_cur = DESCRIPTORS, .rlim_max = DESCRIPTORS };
+
+	if (!setrlimit(RLIMIT_NOFILE, &limit) || getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static void __attribute__((noreturn)) serve(void)
@@ -157,6 +171,7 @@ int main(int argc, char **argv)
 		return usage();
 	if (private)
 		enter_private();
+	raise_descriptors();
 	loop_init();
 	take_signals();
 	if (getrandom(&boot_id, sizeof(boot_id), 0) != sizeof(boot_id))

@@ -194,6 +194,8 @@ static void exited(struct process *p, int status)
 		}
 	}
 	source_close(&p->in);
+	if (!p->attached)
+		stdio_close_empty(p);
 	events_exit(p);
 	power_process_ended();
 	report_exit(p);
@@ -430,7 +432,7 @@ static int spawn(struct process *p, struct failure *f)
 	if (place(p, &s, procs, sizeof(procs), f))
 		return -1;
 	if (stdio_open(p, s.stdio, f))
-		return -1;
+		goto out;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
 		fail(f, "%s: cannot make a socket pair", p->name);
 		goto out;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A process's standard streams, and the call that has them. Nothing is read from a process that the host has no room for. */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,10 +53,13 @@ int stdio_open(struct process *p, int child[3], struct failure *f)
 	p->out[2].handle = err_event;
 	if (p->has_tty)
 		return 0;	/* by the child, where it will have it */
-	if (!p->spec->has_stdin)
+	if (!p->spec->has_stdin) {
 		child[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	else if (open_pipe(&p->in, &child[0], true))
+		if (child[0] < 0)
+			return fail(f, "%s: cannot open /dev/null", p->name);
+	} else if (open_pipe(&p->in, &child[0], true)) {
 		return fail(f, "%s: cannot make a pipe", p->name);
+	}
 	if (open_pipe(&p->out[1], &child[1], false) || open_pipe(&p->out[2], &child[2], false))
 		return fail(f, "%s: cannot make a pipe", p->name);
 	return 0;
@@ -69,6 +73,17 @@ void stdio_close(struct process *p)
 	if (p->tty_slave >= 0)
 		close(p->tty_slave);
 	p->tty_slave = -1;
+}
+
+/* Of a process that has ended and whose streams nobody has: what is empty and has no writer any more stays so. */
+void stdio_close_empty(struct process *p)
+{
+	for (int i = 1; i < 3; i++) {
+		struct pollfd pfd = { .fd = p->out[i].fd, .events = POLLIN };
+
+		if (!p->has_tty && pfd.fd >= 0 && poll(&pfd, 1, 0) == 1 && pfd.revents == POLLHUP)
+			source_close(&p->out[i]);
+	}
 }
 
 static void out_interest(struct process *p, int stream)
@@ -257,4 +272,6 @@ void stdio_detach(struct process *p)
 	out_interest(p, 2);
 	if (p->in.fd >= 0)
 		source_watch(&p->in, 0);
+	if (p->state == VGPU_AGENT_EXITED)
+		stdio_close_empty(p);
 }

@@ -209,7 +209,7 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_STDIN,		/* 0: its standard input is /dev/null [1] */
 	VGPU_AGENT_A_CAPABILITIES,	/* five u64: bounding, effective, inheritable, permitted, ambient [as the agent's] */
 	VGPU_AGENT_A_NO_NEW_PRIVS,	/* [0] */
-	VGPU_AGENT_A_RLIMIT,		/* many; three u64: resource, soft, hard */
+	VGPU_AGENT_A_RLIMIT,		/* many; three u64: resource, soft, hard [the agent's; of descriptors 1024, 524288] */
 	VGPU_AGENT_A_OOM_SCORE_ADJ,	/* int32 */
 	VGPU_AGENT_A_SECCOMP,		/* bytes: an array of struct sock_filter; many are installed one after the other */
 	VGPU_AGENT_A_SECCOMP_FLAGS,	/* SECCOMP_FILTER_FLAG_LOG, _TSYNC, _SPEC_ALLOW [0] */

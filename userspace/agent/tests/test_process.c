@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <pty.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -167,6 +168,83 @@ static void descriptors(void)
 	/* Not the last command, which the shell would become. */
 	ok(sh("ls /proc/$$/fd; true") == 0 && !strcmp(output, "0\n1\n2\n"), "a program has its streams and nothing else");
 	ok(sh("ls /proc/$$/fd; true", CONTAINER) == 0 && !strcmp(output, "0\n1\n2\n"), "in a container as well");
+}
+
+/* ---- As many processes as there may be: the agent has descriptors for all, and gives back those of one that it could not make. */
+
+static pid_t agent_pid(void)
+{
+	char path[64];
+	FILE *file;
+	int pid = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", daemon_pid, daemon_pid);
+	file = fopen(path, "r");
+	if (file && fscanf(file, "%d", &pid) != 1)
+		pid = 0;
+	if (file)
+		fclose(file);
+	return pid;
+}
+
+static int agent_descriptors(void)
+{
+	struct dirent *entry;
+	char path[64];
+	int count = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", agent_pid());
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)))
+		count += entry->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+/* A moment after its last answer everything that belonged to it is closed. */
+static bool has_descriptors(int count)
+{
+	for (int i = 0; i < 100 && agent_descriptors() != count; i++)
+		usleep(20000);
+	return agent_descriptors() == count;
+}
+
+static void enough_descriptors(void)
+{
+	struct vgpu_agent_spec s = { .name = "ended", .args = (const char *[]){ "true", NULL }, .env = environment, .flags = VGPU_AGENT_F_RUN };
+	struct vgpu_agent_spec says = { .name = "says", .args = (const char *[]){ "echo", "kept", NULL }, .env = environment, .flags = VGPU_AGENT_F_RUN };
+	struct rlimit before, few;
+	struct vgpu_agent_exit ended;
+	struct vgpu_agent_call *c;
+	char buf[64] = "", want[64];
+	int count, stream, refused = 0;
+
+	/* Where nobody may raise it, this machine's own limit is that of both. */
+	prlimit(agent_pid(), RLIMIT_NOFILE, NULL, &before);
+	snprintf(want, sizeof(want), "1024\n%lu\n", before.rlim_max < 524288 ? (unsigned long)before.rlim_max : 524288ul);
+	ok(sh("ulimit -Sn; ulimit -Hn") == 0 && said(want), "a program may have as many descriptors as programs expect");
+	ok(before.rlim_cur == before.rlim_max && before.rlim_max > 4096, "and the agent as many as there may be");
+	count = agent_descriptors();
+	ok(vgpu_agent_create(pod, &s, &e) > 0 && !vgpu_agent_wait(pod, "ended", &ended, 5000, &e) && has_descriptors(count),
+	   "a process that has ended with nothing to say needs none (%d, %d)", count, agent_descriptors());
+	vgpu_agent_delete(pod, "ended", 0, NULL);
+	ok(vgpu_agent_create(pod, &says, &e) > 0 && !vgpu_agent_wait(pod, "says", &ended, 5000, &e) && has_descriptors(count + 1), "what one still has to say is kept");
+	c = vgpu_agent_attach(pod, "says", 0, &e);
+	ok(c && vgpu_agent_read(c, &stream, buf, sizeof(buf) - 1, 5000, &e) == 5 && !strcmp(buf, "kept\n"), "for whoever attaches");
+	vgpu_agent_call_free(c);
+	vgpu_agent_delete(pod, "says", 0, NULL);
+
+	/* From none at all to all that one needs. */
+	for (int free = 0; free < 9; free++) {
+		few = (struct rlimit){ .rlim_cur = count + free, .rlim_max = before.rlim_max };
+		prlimit(agent_pid(), RLIMIT_NOFILE, &few, NULL);
+		refused += sh("true") == -1 && e.code == EMFILE;
+	}
+	prlimit(agent_pid(), RLIMIT_NOFILE, &before, NULL);
+	ok(refused >= 5 && has_descriptors(count), "what could not be made for want of descriptors leaves none behind (%d, %d of %d)", refused, agent_descriptors(), count);
+	ok(sh("echo again") == 0 && said("again"), "and when there are some it works again");
 }
 
 /* ---- Signals of the host's program are its own. */
@@ -384,6 +462,7 @@ int main(int argc, char **argv)
 	home();
 	user();
 	descriptors();
+	enough_descriptors();
 	signals();
 	window("build/bin/vgpu-agentctl");
 	back_pressure();
