@@ -185,7 +185,7 @@ struct process {
 	struct spec *spec;		/* until it runs */
 	pid_t pid;			/* of the process, or of the child that makes it */
 	bool pid_known;
-	bool has_tty, delete_after, kill_with_call, reported, own_namespace;
+	bool has_tty, delete_after, kill_with_call, own_namespace;
 	int stop_signal;
 	struct source sync;		/* to the child, until it executes */
 	struct call *creator;		/* waits for READY or for the execution */

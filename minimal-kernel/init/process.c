@@ -131,7 +131,6 @@ void process_wait(struct call *c, const char *name)
 	if (!p) {
 		call_failf(c, ENOENT, "there is no process %s", name);
 	} else if (p->state == VGPU_AGENT_EXITED) {
-		p->reported = true;
 		reply_exit(c, p);
 	} else {
 		call_keep(c, &wait_ops, p);
@@ -140,23 +139,29 @@ void process_wait(struct call *c, const char *name)
 
 /* ---- The end of a process */
 
-/* Everybody who waits is told; whoever holds the streams when all output was sent. */
+/*
+ * Everybody who waits is told at once. Whoever holds the streams is when all output was sent, and that may be never: only the
+ * process's own end in the table waits for it.
+ */
 static void report_exit(struct process *p)
 {
-	if (p->attached) {
-		struct call *c = p->attached;
+	struct call *attached = p->attached;
+	bool deleted = false;
 
+	for (struct call *c = call_next(NULL); c; c = call_next(c))
+		if (c->object == p && c->ops == &wait_ops) {
+			deleted |= c->type == VGPU_AGENT_DELETE;
+			reply_exit(c, p);
+		}
+	if (attached && deleted) {
+		stdio_detach(p);
+		call_failf(attached, ESTALE, "process %s is deleted", p->name);
+	} else if (attached) {
 		if (!stdio_drain(p))
 			return;
 		stdio_detach(p);
-		p->reported = true;
-		reply_exit(c, p);
+		reply_exit(attached, p);
 	}
-	for (struct call *c = call_next(NULL); c; c = call_next(c))
-		if (c->object == p && c->ops == &wait_ops) {
-			p->reported = true;
-			reply_exit(c, p);
-		}
 	if (p->delete_after)
 		forget(p);
 }

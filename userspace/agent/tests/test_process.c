@@ -170,6 +170,64 @@ static void descriptors(void)
 	ok(sh("ls /proc/$$/fd; true", CONTAINER) == 0 && !strcmp(output, "0\n1\n2\n"), "in a container as well");
 }
 
+/* ---- An end that somebody does not want to hear of. */
+
+static bool is_listed(const char *name)
+{
+	struct vgpu_agent_process *list = NULL;
+	size_t count = 0;
+	bool found = false;
+
+	if (vgpu_agent_list(pod, &list, &count, &e))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		found |= !strcmp(list[i].name, name);
+	free(list);
+	return found;
+}
+
+static bool stays_listed(const char *name, bool listed)
+{
+	for (int i = 0; i < 100 && is_listed(name) != listed; i++)
+		usleep(20000);
+	return is_listed(name) == listed;
+}
+
+/* More than its window: the rest is in the pipe when it ends. */
+static void not_reading(void)
+{
+	struct vgpu_agent_spec s = { .name = "unread", .args = (const char *[]){ "sh", "-c", "head -c 100000 /dev/zero; exit 5", NULL }, .env = environment };
+	struct vgpu_agent_exit ended = { 0 };
+	struct vgpu_agent_call *c;
+	size_t total = 0;
+	char buf[65536];
+	int stream;
+	ssize_t n;
+
+	c = vgpu_agent_run(pod, &s, &e);
+	ok(c && !vgpu_agent_wait(pod, "unread", &ended, 5000, &e) && ended.code == 5, "who waits for a process is told of its end, though whoever has its streams does not read");
+	while (c && (n = vgpu_agent_read(c, &stream, buf, sizeof(buf), 5000, &e)) > 0)
+		total += n;
+	ok(total == 100000 && !vgpu_agent_finish(c, &ended, 5000, &e) && ended.code == 5, "who is told after everything that it wrote");
+	vgpu_agent_call_free(c);
+	vgpu_agent_delete(pod, "unread", 0, NULL);
+
+	s.name = "left";
+	s.flags = VGPU_AGENT_F_DELETE;
+	c = vgpu_agent_run(pod, &s, &e);
+	ok(c && !vgpu_agent_wait(pod, "left", &ended, 5000, &e) && ended.code == 5 && is_listed("left"), "one that is to be forgotten stays for whoever has its streams");
+	vgpu_agent_call_free(c);
+	ok(stays_listed("left", false), "and no longer, when that one leaves without having read");
+
+	/* Somebody takes the streams between the order to delete and the end. */
+	s = (struct vgpu_agent_spec){ .name = "doomed", .args = (const char *[]){ "sh", "-c", "head -c 100000 /dev/zero; sleep 1000", NULL }, .env = environment };
+	c = vgpu_agent_run(pod, &s, &e);
+	usleep(200000);
+	ok(c && !vgpu_agent_delete(pod, "doomed", VGPU_AGENT_F_KILL, &e) && stays_listed("doomed", false), "a process is deleted although its streams are full");
+	ok(vgpu_agent_finish(c, &ended, 5000, &e) && e.code == ESTALE, "which whoever had them is told");
+	vgpu_agent_call_free(c);
+}
+
 /* ---- As many processes as there may be: the agent has descriptors for all, and gives back those of one that it could not make. */
 
 static pid_t agent_pid(void)
@@ -462,6 +520,7 @@ int main(int argc, char **argv)
 	home();
 	user();
 	descriptors();
+	not_reading();
 	enough_descriptors();
 	signals();
 	window("build/bin/vgpu-agentctl");
