@@ -21,7 +21,7 @@ $(B)/bin/vgpu-agentctl: $(AGENTCTL_SRC:%.c=$(B)/%.o) $(B)/libvgpuagent.a
 PRODUCTS += $(B)/libvgpuagent.a $(B)/bin/vgpu-agentctl
 
 # ---- Tests: all with sanitizers, the library's threads also under ThreadSanitizer, all on this machine; in a pod: selftests/agent
-AGENT_TESTS := test_codec test_agent test_process test_rootfs test_host fuzz_host
+AGENT_TESTS := test_codec test_agent test_process test_rootfs test_vchan test_host fuzz_host
 AGENT_ASAN := $(AGENT_SRC:%.c=$(B)/asan/%.o)
 UNIT_TESTS += $(AGENT_TESTS:%=$(B)/tests/agent-%) $(B)/tests/agent-tsan-test_agent
 

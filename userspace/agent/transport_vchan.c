@@ -19,7 +19,7 @@ struct vchan {
 	struct libxenvchan *chan;
 	struct xs_handle *xs;	/* host only */
 	int domid;
-	char node[128];
+	char node[128], generation[TRANSPORT_GENERATION_MAX];	/* host only: what it wrote, and where */
 };
 
 static struct vchan *of(struct transport *t)
@@ -94,13 +94,34 @@ static bool vchan_alive(struct transport *t)
 	return value;
 }
 
+/* Another host may be there by now, with a channel of its own in the same place. */
+static void remove_own(struct vchan *v)
+{
+	bool again = true;
+
+	while (again) {
+		xs_transaction_t t = xs_transaction_start(v->xs);
+		char path[192], *there;
+		unsigned int len;
+
+		if (t == XBT_NULL)
+			return;
+		snprintf(path, sizeof(path), "%s/generation", v->node);
+		there = xs_read(v->xs, t, path, &len);
+		if (there && !strcmp(there, v->generation))
+			xs_rm(v->xs, t, v->node);
+		free(there);
+		again = !xs_transaction_end(v->xs, t, false) && errno == EAGAIN;
+	}
+}
+
 static void vchan_close(struct transport *t)
 {
 	struct vchan *v = of(t);
 
 	libxenvchan_close(v->chan);
 	if (v->xs) {
-		xs_rm(v->xs, XBT_NULL, v->node);
+		remove_own(v);
 		xs_close(v->xs);
 	}
 	free(v);
@@ -119,7 +140,7 @@ static const struct transport_ops vchan_ops = {
 struct transport *transport_vchan_serve(int domid, const char *node)
 {
 	struct vchan *v = calloc(1, sizeof(*v));
-	char path[192], value[TRANSPORT_GENERATION_MAX];
+	char path[192];
 	struct timespec now;
 	struct xs_permissions perms[2] = {
 		{ .id = 0, .perms = XS_PERM_NONE },
@@ -144,13 +165,16 @@ struct transport *transport_vchan_serve(int domid, const char *node)
 		error = errno ?: EIO;
 		goto fail;
 	}
+	/* The library would remove the node at the end without a look at whose it is by then: remove_own(). */
+	free(v->chan->xs_path);
+	v->chan->xs_path = NULL;
 	v->chan->blocking = 0;
 	v->chan->server_persist = 0;
 	v->t.fd = libxenvchan_fd_for_select(v->chan);
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(path, sizeof(path), "%s/generation", v->node);
-	snprintf(value, sizeof(value), "%d.%lx.%lx", getpid(), (long)now.tv_sec, now.tv_nsec);
-	if (!xs_write(v->xs, XBT_NULL, path, value, strlen(value)) || !xs_set_permissions(v->xs, XBT_NULL, path, perms, 2)) {
+	snprintf(v->generation, sizeof(v->generation), "%d.%lx.%lx", getpid(), (long)now.tv_sec, now.tv_nsec);
+	if (!xs_write(v->xs, XBT_NULL, path, v->generation, strlen(v->generation)) || !xs_set_permissions(v->xs, XBT_NULL, path, perms, 2)) {
 		error = errno;
 		goto fail;
 	}
