@@ -24,6 +24,8 @@
 /* What a remount of a bind mount can change; locked ones must be repeated. */
 #define ATTRIBUTES (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME)
 
+#define LINKS_MAX 40	/* on the way to what a link leads to, as the kernel has it */
+
 int open_in_root(int root, const char *path, int flags, int mode)
 {
 	struct open_how how = {
@@ -43,39 +45,77 @@ int open_in_root(int root, const char *path, int flags, int mode)
 	return fd;
 }
 
-/* mkdir -p, component by component, each resolved in the root. */
-int make_directories(int root, const char *path, mode_t mode)
+/*
+ * Where a link leads that leads nowhere yet, as a path in the root: what it says is from anybody, and only ever resolved there.
+ * @parent: the directory of @path.
+ */
+static int follow(int parent, const char *path, char target[PATH_MAX])
+{
+	const char *name = strrchr(path, '/') + 1;
+	char says[PATH_MAX];
+	ssize_t len = readlinkat(parent, name, says, sizeof(says) - 1);
+
+	if (len < 0)
+		return -1;
+	says[len] = 0;
+	len = says[0] == '/' ? snprintf(target, PATH_MAX, "%s", says) : snprintf(target, PATH_MAX, "%.*s%s", (int)(name - path), path, says);
+	if (len < PATH_MAX)
+		return 0;
+	errno = ENAMETOOLONG;
+	return -1;
+}
+
+static int make_path(int root, const char *path, mode_t mode, int links);
+
+/* @path is not there, its parent is; or it is a link to what is not there. */
+static int make_directory(int root, char *path, mode_t mode, int links)
+{
+	char *name = strrchr(path, '/'), target[PATH_MAX];
+	int parent, result;
+
+	*name = 0;
+	parent = open_in_root(root, *path ? path : "/", O_PATH | O_DIRECTORY, 0);
+	*name = '/';
+	if (parent < 0)
+		return -1;
+	result = mkdirat(parent, name + 1, mode);
+	if (result && errno == EEXIST) {
+		if (!follow(parent, path, target))
+			result = make_path(root, target, mode, links + 1);
+		else if (errno == EINVAL)
+			result = 0;	/* somebody else made it just now */
+	}
+	close(parent);
+	return result;
+}
+
+/* Component by component, each resolved in the root. */
+static int make_path(int root, const char *path, mode_t mode, int links)
 {
 	char copy[PATH_MAX], *slash;
 
-	if (snprintf(copy, sizeof(copy), "%s/", path) >= (int)sizeof(copy)) {
-		errno = ENAMETOOLONG;
+	if (links > LINKS_MAX || snprintf(copy, sizeof(copy), "%s/", path) >= (int)sizeof(copy)) {
+		errno = links > LINKS_MAX ? ELOOP : ENAMETOOLONG;
 		return -1;
 	}
 	for (slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		char *name;
-		int parent, made, fd;
+		int fd;
 
 		*slash = 0;
 		fd = open_in_root(root, copy, O_PATH, 0);
-		if (fd < 0 && errno == ENOENT) {
-			name = strrchr(copy, '/');
-			*name = 0;
-			parent = open_in_root(root, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0);
-			*name = '/';
-			made = parent < 0 ? -1 : mkdirat(parent, name + 1, mode);
-			if (parent >= 0)
-				close(parent);
-			if (made && errno != EEXIST)
-				return -1;
-		} else if (fd < 0) {
-			return -1;
-		} else {
+		if (fd >= 0)
 			close(fd);
-		}
+		else if (errno != ENOENT || make_directory(root, copy, mode, links))
+			return -1;
 		*slash = '/';
 	}
 	return 0;
+}
+
+/* mkdir -p. What a link in an image leads to is made as well: "/var/run" may be "/run", and that not be there. */
+int make_directories(int root, const char *path, mode_t mode)
+{
+	return make_path(root, path, mode, 0);
 }
 
 static void fd_path(int fd, char path[32])
@@ -83,18 +123,14 @@ static void fd_path(int fd, char path[32])
 	snprintf(path, 32, "/proc/self/fd/%d", fd);
 }
 
-/* The mount point, made if it is not there: a directory, or a file if that is what is to be bound. */
-static int mount_point(int root, const char *path, bool file)
+static int make_file(int root, const char *path, int links)
 {
-	int fd = open_in_root(root, path, O_PATH, 0), parent;
-	char copy[PATH_MAX], *name;
+	char copy[PATH_MAX], target[PATH_MAX], *name;
+	int parent, fd, result = 0;
 
-	if (fd >= 0 || errno != ENOENT)
-		return fd;
-	if (!file) {
-		if (make_directories(root, path, 0755))
-			return -1;
-		return open_in_root(root, path, O_PATH, 0);
+	if (links > LINKS_MAX) {
+		errno = ELOOP;
+		return -1;
 	}
 	snprintf(copy, sizeof(copy), "%s", path);
 	name = strrchr(copy, '/');
@@ -104,10 +140,27 @@ static int mount_point(int root, const char *path, bool file)
 	parent = open_in_root(root, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0);
 	if (parent < 0)
 		return -1;
+	*name = '/';
 	fd = openat(parent, name + 1, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
-	close(parent);
 	if (fd >= 0)
 		close(fd);
+	else if (errno != EEXIST)
+		result = -1;
+	else if (!follow(parent, copy, target))
+		result = make_file(root, target, links + 1);
+	close(parent);
+	return result;
+}
+
+/* The mount point, made if it is not there: a directory, or a file if that is what is to be bound. */
+static int mount_point(int root, const char *path, bool file)
+{
+	int fd = open_in_root(root, path, O_PATH, 0);
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	if (file ? make_file(root, path, 0) : make_directories(root, path, 0755))
+		return -1;
 	return open_in_root(root, path, O_PATH, 0);
 }
 
@@ -195,6 +248,29 @@ int rootfs_mount(int root, const struct spec_mount *m, struct failure *f)
 	return 0;
 }
 
+/* Nothing but the device asked for, whoever made it: its name in an image may be a link, or any file. */
+static int set_device(int parent, const char *name, const struct spec_device *d, mode_t type, struct failure *f)
+{
+	int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC), result = 0;
+	char path[32];
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st)) {
+		result = fail(f, "cannot open the device %.200s", d->path);
+	} else if ((st.st_mode & S_IFMT) != type || (type != S_IFIFO && st.st_rdev != makedev(d->major, d->minor))) {
+		result = refuse(f, EEXIST, "cannot make the device %.200s: the image has something else there; remove it, or mount a tmpfs on "
+				"its directory", d->path);
+	} else {
+		fd_path(fd, path);
+		if (((st.st_uid != d->uid || st.st_gid != d->gid) && fchownat(fd, "", d->uid, d->gid, AT_EMPTY_PATH)) ||
+		    ((st.st_mode & 07777) != (d->mode & 07777) && chmod(path, d->mode & 07777)))
+			result = fail(f, "cannot set owner and mode of the device %.200s", d->path);
+	}
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
 static int make_device(int root, const struct spec_device *d, struct failure *f)
 {
 	char copy[PATH_MAX], *name;
@@ -209,15 +285,12 @@ static int make_device(int root, const struct spec_device *d, struct failure *f)
 	parent = open_in_root(root, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0);
 	if (parent < 0)
 		return fail(f, "cannot find the directory of %.200s", d->path);
-	result = mknodat(parent, name + 1, type | (d->mode & 07777), makedev(d->major, d->minor));
-	if (result && errno == EEXIST)
-		result = 0;
-	if (!result)
-		result = fchownat(parent, name + 1, d->uid, d->gid, AT_SYMLINK_NOFOLLOW);
-	if (!result)
-		fchmodat(parent, name + 1, d->mode & 07777, 0);
+	if (mknodat(parent, name + 1, type | (d->mode & 07777), makedev(d->major, d->minor)) && errno != EEXIST)
+		result = fail(f, "cannot make the device %.200s", d->path);
+	else
+		result = set_device(parent, name + 1, d, type, f);
 	close(parent);
-	return result ? fail(f, "cannot make the device %.200s", d->path) : 0;
+	return result;
 }
 
 /*

@@ -26,6 +26,16 @@ static const char *in_folder(const char *name)
 	return path[turn];
 }
 
+static const char *in_root(const char *name)
+{
+	static char path[4][192];
+	static unsigned int turn;
+
+	turn = (turn + 1) % 4;
+	snprintf(path[turn], sizeof(path[0]), "%s/%s", root, name);
+	return path[turn];
+}
+
 /* ---- Options of bind mounts */
 
 static int bind_tree(const char *options)
@@ -82,6 +92,76 @@ static void bind_options(void)
 	vgpu_agent_unmount(pod, in_folder("tree"), NULL);
 }
 
+/* ---- Links of an image at mount points */
+
+static void mount_on_links(void)
+{
+	char target[300];
+
+	ok(!symlink("/run/deep", in_root("link")) && !symlink("../a/../b/c", in_root("link2")) && !symlink("link", in_root("link3")) &&
+	   !symlink("/loop", in_root("loop")) && !symlink("../run/resolve/stub", in_root("etc/resolv.conf")) &&
+	   !symlink("../../../../../../tmp/vgpu-agent-escaped", in_root("out")), "an image with links that lead nowhere");
+	more[4] = (struct vgpu_agent_mount){ .source = "tmpfs", .path = "/link/x", .type = "tmpfs" };
+	ok(sh("grep -c /run/deep/x /proc/self/mounts", WITH_MORE) == 0 && said("1"), "something is mounted below one: where it leads, in the image");
+	more[4].path = "/link2";
+	ok(sh("grep -c ' /b/c ' /proc/self/mounts", WITH_MORE) == 0 && said("1"), "or on one that is relative");
+	more[4].path = "/link3/y/z";
+	ok(sh("grep -c /run/deep/y/z /proc/self/mounts", WITH_MORE) == 0 && said("1"), "or on one that leads to another");
+	more[4] = (struct vgpu_agent_mount){ .source = "/etc/hostname", .path = "/etc/resolv.conf", .flags = MS_BIND };
+	ok(sh("cmp /etc/resolv.conf /run/resolve/stub && grep -c /run/resolve/stub /proc/self/mounts", WITH_MORE) == 0 && said("1"), "a file as well, as resolv.conf is");
+	more[4].path = "/out";
+	snprintf(target, sizeof(target), "%s", in_root("tmp/vgpu-agent-escaped"));
+	ok(sh("test -s /out", CONTAINER, .mounts = (const struct vgpu_agent_mount[]){ mounts[0], mounts[1], more[4] }, .mount_count = 3) == 0 &&
+	   access("/tmp/vgpu-agent-escaped", F_OK) && !access(target, F_OK), "none leads out of it");
+	more[4].path = "/loop/x";
+	ok(sh("true", WITH_MORE) == -1 && e.code == ELOOP && strstr(e.text, "/loop/x"), "one that leads to itself is an error");
+	more[4].path = "/loop";
+	ok(sh("true", WITH_MORE) == -1 && e.code == ELOOP, "for a file, too");
+	ok(sh("pwd", CONTAINER, .cwd = "/link/cwd") == 0 && said("/run/deep/cwd"), "a working directory likewise");
+	unlink(in_root("loop"));
+}
+
+/* ---- What an image has at the places of devices */
+
+static bool has_pipe(uint32_t mode, uint32_t uid, const char *seen)
+{
+	struct vgpu_agent_device pipe = { "/dev/pipe", 'p', 0, 0, mode, uid, 0 };
+
+	return sh("[ -p /dev/pipe ] && stat -c %a:%u /dev/pipe", .root = root, .mounts = mounts, .mount_count = 4, .devices = &pipe, .device_count = 1) == 0 && said(seen);
+}
+
+static mode_t mode_of(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) ? 0 : st.st_mode & 07777;
+}
+
+static void devices(void)
+{
+	char victim[192];
+	int fd;
+
+	snprintf(victim, sizeof(victim), "%s/victim", folder);
+	fd = open(victim, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	close(fd);
+	unlink(in_root("dev/null"));
+	ok(!symlink(victim, in_root("dev/null")) && sh("true", CONTAINER) == -1 && e.code == EEXIST && strstr(e.text, "/dev/null") && mode_of(victim) == 0600,
+	   "a link at the place of a device is refused, and what it leads to stays as it is (%s)", e.text);
+	unlink(in_root("dev/null"));
+	fd = open(in_root("dev/null"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	close(fd);
+	ok(sh("true", CONTAINER) == -1 && e.code == EEXIST && mode_of(in_root("dev/null")) == 0600, "so is a file");
+	unlink(in_root("dev/null"));
+	mknod(in_root("dev/null"), S_IFCHR | 0600, makedev(1, 5));
+	ok(sh("true", CONTAINER) == -1 && e.code == EEXIST, "or another device");
+	unlink(in_root("dev/null"));
+	mknod(in_root("dev/null"), S_IFCHR | 0600, makedev(1, 3));
+	ok(sh("stat -c %a /dev/null", CONTAINER) == 0 && said("666"), "that device itself is taken, and gets its mode");
+	ok(has_pipe(0620, 7, "620:7"), "a FIFO is made");
+	ok(has_pipe(0640, 8, "640:8"), "and found again");
+}
+
 int main(int argc, char **argv)
 {
 	if (!begin(argc > 1 ? argv[1] : NULL))
@@ -89,6 +169,8 @@ int main(int argc, char **argv)
 	ok(make_root(), "a container's root");
 	memcpy(more, mounts, sizeof(mounts));
 	bind_options();
+	mount_on_links();
+	devices();
 	ok(!vgpu_agent_shutdown(pod, 20000, false, &e), "the pod ends");
 	vgpu_agent_close(pod);
 	waitpid(daemon_pid, NULL, 0);
