@@ -252,6 +252,8 @@ static int set_up(const struct spawn *s, struct failure *f)
 	struct identity id;
 	bool there;
 
+	/* Directories and devices made for it are as they are always made; its own mask comes with its limits. */
+	umask(022);
 	if (take_stdio(s, f))
 		return -1;
 	close_others(s->sync);
@@ -281,13 +283,14 @@ static int set_up(const struct spawn *s, struct failure *f)
 		return -1;
 	/* The way out of its root: gone before anything of it runs. */
 	close_others(s->sync);
+	/* What cannot be made here is missed where it is entered. */
+	if (spec->cwd && spec->root)
+		make_directories(-1, spec->cwd, 0755);
 	if (spec->namespaces & CLONE_NEWNS && rootfs_seal(spec, f))
 		return -1;
 	if (creds_look_up(spec, &id, f) || creds_limits(spec, f))
 		return -1;
 	give_stdio(id.uid);
-	if (spec->cwd && spec->root && !spec->readonly_root)
-		make_directories(-1, spec->cwd, 0755);
 	tell(SYNC_READY, 0, NULL);
 	await(SYNC_START);
 	/* As root, whom a directory of its own may be closed to the user; and as the user, where root is nobody (9p). */

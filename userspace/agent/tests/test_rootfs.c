@@ -162,6 +162,14 @@ static void devices(void)
 	ok(has_pipe(0640, 8, "640:8"), "and found again");
 }
 
+static void working_directory(void)
+{
+	ok(sh("pwd; stat -c %a /work/of/it; touch /work/of/it/x 2>&1; umask", CONTAINER, .cwd = "/work/of/it", .readonly_root = true,
+	      .umask = VGPU_AGENT_UMASK | 0137) == 0 && said("/work/of/it\n755\n") && said("Read-only") && said("0137"),
+	   "a read-only root gets the working directory that it does not have, whatever the umask");
+	ok(sh("true", CONTAINER, .cwd = "/proc/no/such", .readonly_root = true) == -1 && strstr(e.text, "/proc/no/such"), "one that cannot be made is named");
+}
+
 int main(int argc, char **argv)
 {
 	if (!begin(argc > 1 ? argv[1] : NULL))
@@ -171,6 +179,7 @@ int main(int argc, char **argv)
 	bind_options();
 	mount_on_links();
 	devices();
+	working_directory();
 	ok(!vgpu_agent_shutdown(pod, 20000, false, &e), "the pod ends");
 	vgpu_agent_close(pod);
 	waitpid(daemon_pid, NULL, 0);
