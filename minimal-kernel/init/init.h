@@ -65,7 +65,7 @@ int refuse(struct failure *f, int code, const char *format, ...) __attribute__((
 
 /*
  * Runs @work in a child of the same namespaces, so that nothing it waits for holds up the loop; @done gets its outcome
- * here (code 0: success). @arg is the caller's, and lives until @done.
+ * here (code 0: success). @arg is the caller's, and lives until @done. The child has none of this process's descriptors.
  */
 int job_start(int (*work)(void *arg, struct failure *f), void (*done)(void *arg, const struct failure *f), void *arg);
 
@@ -250,6 +250,8 @@ struct spawn {
 };
 
 void spawn_child(const struct spawn *s) __attribute__((noreturn));
+/* From 3 up. */
+void close_others(int keep);
 
 int rootfs_enter(const struct spec *s, struct failure *f);
 /* Afterwards nothing can be made in it that should not be. */

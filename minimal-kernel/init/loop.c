@@ -184,6 +184,8 @@ int job_start(int (*work)(void *arg, struct failure *f), void (*done)(void *arg,
 		struct failure f = { 0 };
 		sigset_t none;
 
+		/* Or a process's end, and the end of its input, would be seen only when this job is done. */
+		close_others(pair[1]);
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		if (!work(arg, &f))

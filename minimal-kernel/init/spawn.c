@@ -186,7 +186,7 @@ static int take_stdio(const struct spawn *s, struct failure *f)
 }
 
 /* Process 1's descriptors end with exec only, and until then others would wait for their ends. */
-static void close_others(int keep)
+void close_others(int keep)
 {
 	if (keep > 3)
 		close_range(3, (unsigned int)keep - 1, 0);

@@ -170,6 +170,32 @@ static void descriptors(void)
 	ok(sh("ls /proc/$$/fd; true", CONTAINER) == 0 && !strcmp(output, "0\n1\n2\n"), "in a container as well");
 }
 
+static char in_tmp[96];
+
+/* A job that takes its time, such as waiting for a disk, has nothing of them, either. */
+static void *wait_for_disk(void *unused)
+{
+	struct vgpu_agent_error error;
+
+	vgpu_agent_mount(pod, &(struct vgpu_agent_mount){ .source = "/dev/no-such-disk", .path = in_tmp, .type = "ext4" }, 1, &error);
+	return NULL;
+}
+
+static void jobs(void)
+{
+	struct vgpu_agent_spec cat = { .name = "cat", .args = (const char *[]){ "cat", NULL }, .env = environment, .flags = VGPU_AGENT_F_DELETE };
+	struct vgpu_agent_call *c = vgpu_agent_run(pod, &cat, &e);
+	struct vgpu_agent_exit ended = { .code = 99 };
+	pthread_t thread;
+
+	snprintf(in_tmp, sizeof(in_tmp), "%s/disk", folder);
+	pthread_create(&thread, NULL, wait_for_disk, NULL);
+	usleep(300000);
+	ok(c && !vgpu_agent_close_input(c, &e) && !vgpu_agent_finish(c, &ended, 5000, &e) && !ended.code, "an input ends although a disk is waited for");
+	vgpu_agent_call_free(c);
+	pthread_join(thread, NULL);
+}
+
 /* ---- An end that somebody does not want to hear of. */
 
 static bool is_listed(const char *name)
@@ -520,6 +546,7 @@ int main(int argc, char **argv)
 	home();
 	user();
 	descriptors();
+	jobs();
 	not_reading();
 	enough_descriptors();
 	signals();
