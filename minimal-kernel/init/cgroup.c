@@ -12,6 +12,10 @@
 
 #include "init.h"
 
+#define REMOVE_FIRST_NS	10000000ull
+#define REMOVE_MAX_NS	2000000000ull
+#define NAMES_MAX	16	/* groups that cannot be removed, of one process's name */
+
 char cgroup_root[128];
 
 static int put(const char *path, const char *file, const char *text)
@@ -39,19 +43,6 @@ void cgroup_setup(const char *root)
 	snprintf(cgroup_root, sizeof(cgroup_root), "%s", root);
 	for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++)
 		put(root, "cgroup.subtree_control", controllers[i]);	/* which there are is the kernel's configuration */
-}
-
-int cgroup_create(const char *name, char *path, size_t size, struct failure *f)
-{
-	if (!cgroup_root[0])
-		return refuse(f, ENOTSUP, "%s: limits need cgroup v2, which this kernel or pod does not have", name);
-	snprintf(path, size, "%s/%s", cgroup_root, name);
-	if (mkdir(path, 0755) && errno != EEXIST) {
-		fail(f, "cannot make the cgroup %s", path);
-		path[0] = 0;
-		return -1;
-	}
-	return 0;
 }
 
 /* FILE=VALUE: a file of the group itself, and none that moves processes about. */
@@ -92,8 +83,8 @@ int cgroup_kill(const char *path, int signal)
 	return sent ? 0 : -1;
 }
 
-/* Groups that the process made below its own go first. What is still dying there is waited for, a moment. */
-static void remove_tree(const char *path, int depth)
+/* Groups that the process made below its own go first. */
+static int remove_tree(const char *path, int depth)
 {
 	DIR *dir = depth < 16 ? opendir(path) : NULL;
 	struct dirent *entry;
@@ -105,14 +96,97 @@ static void remove_tree(const char *path, int depth)
 			remove_tree(name, depth + 1);
 	if (dir)
 		closedir(dir);
-	for (int i = 0; i < 20 && rmdir(path) && errno == EBUSY; i++)
-		usleep(1000);
+	return rmdir(path) && errno != ENOENT ? -1 : 0;
+}
+
+/* ---- Groups in which something is still dying are removed when it has. */
+
+struct remainder {
+	struct remainder *next;
+	char path[];
+};
+
+static void remove_remainders(struct timer *t);
+static struct remainder *remainders;
+static struct timer again = { .expired = remove_remainders };
+static uint64_t interval;
+
+static void remove_remainders(struct timer *t)
+{
+	for (struct remainder **at = &remainders; *at;) {
+		struct remainder *r = *at;
+
+		if (remove_tree(r->path, 0)) {
+			at = &r->next;
+			continue;
+		}
+		*at = r->next;
+		free(r);
+	}
+	interval = interval < REMOVE_MAX_NS / 2 ? interval * 2 : REMOVE_MAX_NS;
+	if (remainders)
+		timer_set(&again, interval);
 }
 
 void cgroup_remove(const char *path)
 {
+	struct remainder *r;
+
 	cgroup_kill(path, SIGKILL);
-	remove_tree(path, 0);
+	if (!remove_tree(path, 0))
+		return;
+	r = malloc(sizeof(*r) + strlen(path) + 1);
+	if (!r)
+		return;
+	strcpy(r->path, path);
+	r->next = remainders;
+	remainders = r;
+	interval = REMOVE_FIRST_NS;
+	timer_set(&again, interval);
+}
+
+/* One that is about to be made anew is not a remainder any more. */
+static void forget_remainder(const char *path)
+{
+	for (struct remainder **at = &remainders; *at; at = &(*at)->next)
+		if (!strcmp((*at)->path, path)) {
+			struct remainder *r = *at;
+
+			*at = r->next;
+			free(r);
+			return;
+		}
+}
+
+/*
+ * A group of that name that is there is an earlier process's, with its limits: it goes first. While something still dies in it the
+ * new one has a name that no process can have.
+ */
+int cgroup_create(const char *name, char *path, size_t size, struct failure *f)
+{
+	if (!cgroup_root[0])
+		return refuse(f, ENOTSUP, "%s: limits need cgroup v2, which this kernel or pod does not have", name);
+	for (int i = 0; i < NAMES_MAX; i++) {
+		if (i)
+			snprintf(path, size, "%s/%s~%d", cgroup_root, name, i);
+		else
+			snprintf(path, size, "%s/%s", cgroup_root, name);
+		if (!mkdir(path, 0755))
+			return 0;
+		if (errno != EEXIST) {
+			fail(f, "cannot make the cgroup %s", path);
+			path[0] = 0;
+			return -1;
+		}
+		cgroup_kill(path, SIGKILL);
+		if (!remove_tree(path, 0) && !mkdir(path, 0755)) {
+			forget_remainder(path);
+			return 0;
+		}
+	}
+	path[0] = 0;
+	return refuse(f, EBUSY, "%s: cannot make a cgroup: %d earlier ones of that name are still there, with processes that do not die; use "
+		      "another name, or restart the pod", name, NAMES_MAX);
 }
 
 uint32_t cgroup_oom_kills(const char *path)

@@ -18,7 +18,7 @@
 #include "vgpuagent.h"
 
 static char folder[] = "/tmp/agent-test.XXXXXX", sock[64];
-static const char *init;
+static const char *init, *cgroup;	/* @cgroup: where the agent makes cgroups, or NULL */
 static pid_t daemon_pid;
 static struct vgpu_agent *pod;
 static struct vgpu_agent_error e;
@@ -31,7 +31,7 @@ static void start_daemon(void)
 		/* The leak checker stops its own process to look at it, which the first process of a namespace cannot be. */
 		setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(init, init, "--socket", sock, "--private", (char *)NULL);
+		execl(init, init, "--socket", sock, "--private", cgroup ? "--cgroup" : NULL, cgroup, (char *)NULL);
 		_exit(127);
 	}
 	for (int i = 0; i < 500 && access(sock, F_OK); i++)
@@ -110,7 +110,7 @@ static bool said(const char *words)
 
 /* A container's root: this machine's /usr, read-only, with the usual mounts. */
 static char root[96];
-static struct vgpu_agent_mount mounts[] = {
+static struct vgpu_agent_mount mounts[] __attribute__((unused)) = {
 	{ .source = "/usr", .path = "/usr", .flags = MS_BIND | MS_REC | MS_RDONLY },
 	{ .source = "proc", .path = "/proc", .type = "proc", .flags = MS_NOSUID | MS_NOEXEC | MS_NODEV },
 	{ .source = "tmpfs", .path = "/tmp", .type = "tmpfs", .data = "size=1m,mode=1777" },
@@ -122,7 +122,7 @@ static const char *const frozen[] = { "/proc/sys", NULL };
 #define CONTAINER .root = root, .mounts = mounts, .mount_count = 4, .masked = hidden, .readonly = frozen, .namespaces = ALL_NAMESPACES, .hostname = "inside", \
 	.devices = (const struct vgpu_agent_device[]){ { "/dev/null", 'c', 1, 3, 0666, 0, 0 } }, .device_count = 1
 
-static bool make_root(void)
+static bool __attribute__((unused)) make_root(void)
 {
 	static const char *const links[] = { "bin", "lib", "lib64", "sbin" };
 	char path[128], target[32];
