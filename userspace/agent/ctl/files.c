@@ -39,34 +39,84 @@ static int copy_in(const char *from, const char *process, const char *path)
 		file.mtime_ns = st.st_mtim.tv_sec * 1000000000ull + st.st_mtim.tv_nsec;
 	}
 	if (S_ISDIR(st.st_mode)) {
-		file.type = VGPU_AGENT_DIRECTORY;
-		file.mode = st.st_mode & 07777;
+		fprintf(stderr, "vgpu-agentctl: %s is a directory, and cp copies files: copy each, or pass an archive through `run tar`\n", from);
+		return EXIT_FAILED;
 	}
 	return vgpu_agent_put(open_pod(), process, path, &file, fd, &e) ? failed("cp", &e) : 0;
 }
 
-static int copy_out(const char *process, const char *path, const char *to)
+static int local_error(const char *path)
+{
+	fprintf(stderr, "vgpu-agentctl: cannot write %s: %s\n", path, strerror(errno));
+	return EXIT_FAILED;
+}
+
+static int receive(const char *process, const char *path, int fd, struct vgpu_agent_error *e)
 {
 	struct vgpu_agent_file file;
-	struct vgpu_agent_error e;
-	int fd = strcmp(to, "-") ? open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : 1;
 
+	if (vgpu_agent_get(open_pod(), process, path, &file, fd, e))
+		return -1;
+	if (file.type != VGPU_AGENT_DIRECTORY)
+		return file.mode & 0777;
+	e->code = EISDIR;
+	snprintf(e->text, sizeof(e->text), "%.200s is a directory, and cp copies files: copy each, or pass an archive through `run tar`", path);
+	return -1;
+}
+
+/* Whole or not at all: what is there stays until all has come. */
+static int replace(const char *process, const char *path, const char *to)
+{
+	struct vgpu_agent_error e;
+	char *temporary = NULL;
+	int fd, mode, result;
+
+	if (asprintf(&temporary, "%s.XXXXXX", to) < 0)
+		return local_error(to);
+	fd = mkostemp(temporary, O_CLOEXEC);
 	if (fd < 0) {
-		fprintf(stderr, "vgpu-agentctl: cannot open %s: %s\n", to, strerror(errno));
-		return EXIT_FAILED;
+		result = local_error(to);
+		goto out;
 	}
-	if (vgpu_agent_get(open_pod(), process, path, &file, fd, &e))
-		return failed("cp", &e);
-	if (file.type == VGPU_AGENT_DIRECTORY) {
-		fprintf(stderr, "vgpu-agentctl: %s is a directory\n", path);
-		return EXIT_FAILED;
-	}
+	mode = receive(process, path, fd, &e);
 	/* Permissions, but no powers: what a pod calls set-user-ID is not that here. */
-	if (fd != 1 && fchmod(fd, file.mode & 0777)) {
-		fprintf(stderr, "vgpu-agentctl: %s: %s\n", to, strerror(errno));
+	if (mode >= 0 && !fchmod(fd, mode) && !close(fd) && !rename(temporary, to)) {
+		result = 0;
+		goto out;
+	}
+	result = mode < 0 ? 0 : local_error(to);
+	unlink(temporary);
+	if (mode < 0)
+		result = failed("cp", &e);
+out:
+	free(temporary);
+	return result;
+}
+
+static int copy_out(const char *process, const char *path, const char *to)
+{
+	struct vgpu_agent_error e;
+	char *real = realpath(to, NULL);
+	struct stat st = { .st_mode = S_IFREG };
+	int fd, result;
+
+	if (!strcmp(to, "-"))
+		return receive(process, path, 1, &e) < 0 ? failed("cp", &e) : 0;
+	if (real && !stat(real, &st) && S_ISDIR(st.st_mode)) {
+		fprintf(stderr, "vgpu-agentctl: %s is a directory: name the file that is to be made in it\n", to);
 		return EXIT_FAILED;
 	}
-	return 0;
+	if (S_ISREG(st.st_mode)) {
+		/* A link stays one. */
+		result = replace(process, path, real ?: to);
+	} else {
+		fd = open(to, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			return local_error(to);
+		result = receive(process, path, fd, &e) < 0 ? failed("cp", &e) : 0;
+	}
+	free(real);
+	return result;
 }
 
 int command_copy(int argc, char **argv)

@@ -398,6 +398,57 @@ static void window(const char *ctl)
 	connect_pod();
 }
 
+/* ---- vgpu-agentctl cp */
+
+static int copy(const char *from, const char *to)
+{
+	char command[600];
+	int status;
+
+	vgpu_agent_close(pod);
+	snprintf(command, sizeof(command), "build/bin/vgpu-agentctl -w 5000 -a %s cp %s %s >%s/said 2>&1", sock, from, to, folder);
+	status = system(command);
+	connect_pod();
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static bool holds(const char *path, const char *text)
+{
+	char buf[4096] = "";
+	FILE *file = fopen(path, "r");
+	size_t n = file ? fread(buf, 1, sizeof(buf) - 1, file) : 0;
+
+	if (file)
+		fclose(file);
+	return n && strstr(buf, text);
+}
+
+static void copies(void)
+{
+	char to[96], from[96], link[96], said_[96], temporary[160];
+	struct stat st;
+
+	snprintf(to, sizeof(to), "%s/to", folder);
+	snprintf(from, sizeof(from), ":%s/from", folder);
+	snprintf(link, sizeof(link), "%s/link", folder);
+	snprintf(said_, sizeof(said_), "%s/said", folder);
+	put_text(to, "precious");
+	ok(copy(from, to) == 125 && holds(to, "precious"), "a copy that fails leaves the file that was there");
+	ok(copy(":/usr", to) == 125 && holds(to, "precious") && holds(said_, "/usr is a directory"), "a directory is not copied, and that is said");
+	put_text(from + 1, "new");
+	chmod(from + 1, 04750);
+	ok(!symlink(to, link) && copy(from, link) == 0 && holds(to, "new") && !lstat(link, &st) && S_ISLNK(st.st_mode), "one that succeeds replaces what a link leads to");
+	ok(!stat(to, &st) && (st.st_mode & 07777) == 0750, "with its permissions, but no powers");
+	ok(copy(from, folder) == 125 && holds(said_, "name the file"), "nor is a directory taken for a file");
+	ok(copy(folder, ":/tmp/never") == 125 && holds(said_, "is a directory") && access("/tmp/never", F_OK), "on the way in, either");
+	ok(copy(from, "/dev/null") == 0 && !stat("/dev/null", &st) && S_ISCHR(st.st_mode), "a device stays one");
+	snprintf(temporary, sizeof(temporary), "ls %s/to.* %s/link.* /dev/null.* 2>/dev/null", folder, folder);
+	ok(system(temporary), "and no temporary file is left");
+	unlink(to);
+	unlink(from + 1);
+	unlink(link);
+}
+
 /* ---- A host of our own, who reads when it likes. */
 
 static int raw_connect(struct wire_queue *out)
@@ -551,6 +602,7 @@ int main(int argc, char **argv)
 	enough_descriptors();
 	signals();
 	window("build/bin/vgpu-agentctl");
+	copies();
 	back_pressure();
 	last_words();
 	remove_folder();
