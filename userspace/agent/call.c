@@ -25,13 +25,41 @@ int set_error(struct vgpu_agent_error *e, int code, const char *format, ...)
 	return -1;
 }
 
+/* A character's bytes; 0: no UTF-8, or one that a terminal acts upon, as it does upon C1 (U+009B is ESC [). */
+static size_t printable(const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	size_t len = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	uint32_t value = len == 1 ? p[0] : p[0] & (0x7f >> len);
+	static const uint32_t least[] = { 0, 0x20, 0xa0, 0x800, 0x10000 };
+
+	if ((p[0] >= 0x80 && p[0] < 0xc0) || p[0] > 0xf4)
+		return 0;
+	for (size_t i = 1; i < len; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		value = value << 6 | (p[i] & 0x3f);
+	}
+	return value < least[len] || value == 0x7f || (value >= 0xd800 && value < 0xe000) || value > 0x10ffff ? 0 : len;
+}
+
 void copy_text(char *to, size_t size, const char *from)
 {
-	size_t i;
+	size_t at = 0;
 
-	for (i = 0; i + 1 < size && from[i]; i++)
-		to[i] = (unsigned char)from[i] < 0x20 || from[i] == 0x7f ? '?' : from[i];
-	to[i] = 0;
+	while (*from) {
+		size_t len = printable(from);
+
+		if (at + (len ?: 1) >= size)
+			break;
+		if (len)
+			memcpy(to + at, from, len);
+		else
+			to[at] = '?';
+		at += len ?: 1;
+		from += len ?: 1;
+	}
+	to[at] = 0;
 }
 
 /* ---- What comes */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codec.h"
+#include "../internal.h"
 #include "tap.h"
 
 static int next(struct wire_queue *q, enum wire_sender sender, struct vgpu_agent_frame *f)
@@ -149,11 +150,36 @@ static void writing(void)
 	wire_free(&q);
 }
 
+/* What an agent says is for a terminal, which must not act upon it. */
+static bool becomes(const char *text, const char *harmless)
+{
+	char buf[64];
+
+	copy_text(buf, sizeof(buf), text);
+	if (strcmp(buf, harmless))
+		printf("# %s\n", buf);
+	return !strcmp(buf, harmless);
+}
+
+static void texts(void)
+{
+	char small[6];
+
+	ok(becomes("\x1b[31mred\x07\x7f\r\n", "?[31mred????"), "control characters of a text are not passed on");
+	ok(becomes("\xc2\x9b" "31mred\xc2\x80\xc2\x9f\x9b", "??31mred?????"), "nor those that are two bytes, or one that is none of UTF-8");
+	ok(becomes("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\xc2\xa0", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\xc2\xa0"), "characters of other languages are");
+	ok(becomes("\xc1\x9b\xe0\x82\x9b\xf0\x80\x82\x9b", "?????????") && becomes("\xed\xa0\x80\xf4\x90\x80\x80\xff", "????????"), "one that is written longer than need be, or that there is not, is none");
+	ok(becomes("a\xe2\x82", "a??") && becomes("\xf0\x9f\x98", "???"), "nor half of one at the end");
+	copy_text(small, sizeof(small), "abc\xe2\x82\xac");
+	ok(!strcmp(small, "abc"), "none is cut in two where the room ends");
+}
+
 int main(void)
 {
 	round_trip();
 	limits();
 	attributes();
 	writing();
+	texts();
 	return tap_done();
 }
