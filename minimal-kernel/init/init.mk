@@ -19,6 +19,12 @@ $(B)/tests/vgpu-init-asan: $(INIT_SRC:%.c=$(B)/asan/%.o) $(INIT_WIRE:%.c=$(B)/as
 
 PRODUCTS += $(B)/bin/vgpu-init
 
+# The pod's end, without the pod.
+$(B)/tests/agent-test_power: $(B)/asan/$(AGENT_DIR)/tests/test_power.o $(filter-out %/main.o %/power.o,$(INIT_SRC:%.c=$(B)/asan/%.o)) $(INIT_WIRE:%.c=$(B)/asan/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^ $(VCHAN_LIBS)
+UNIT_TESTS += $(B)/tests/agent-test_power
+
 # The whole agent in one program with what fuzzes it.
 $(B)/tests/agent-fuzz_agent: $(B)/asan/$(AGENT_DIR)/tests/fuzz_agent.o $(filter-out %/main.o,$(INIT_SRC:%.c=$(B)/asan/%.o)) $(INIT_WIRE:%.c=$(B)/asan/%.o)
 	@mkdir -p $(@D)

@@ -3,11 +3,13 @@
  * The pod's end. Whoever asks for it (the host through the channel, the toolstack through the kernel, somebody inside with a
  * signal): processes get their stop signal, a time to end, SIGKILL; then file systems are written and unmounted.
  */
+#include <mntent.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "init.h"
@@ -31,21 +33,46 @@ static void forget_call(struct call *c, bool lost)
 
 static const struct call_ops shutdown_ops = { .cancel = forget_call };
 
+/* What somebody still has open is at least written and closed on the disk. */
+static void unmount(const char *point)
+{
+	if (!strcmp(point, "/") || !strncmp(point, "/proc", 5) || !strncmp(point, "/dev", 4))
+		return;
+	if (umount2(point, UMOUNT_NOFOLLOW) && errno == EBUSY)
+		mount(NULL, point, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+}
+
+/* The newest first: it may lie on another. */
 static void unmount_all(void)
 {
-	char device[256], where[256], line[1024], points[64][256];
-	FILE *file = fopen("/proc/self/mounts", "re");
-	int count = 0;
+	FILE *file = setmntent("/proc/self/mounts", "re");
+	struct list points = { 0 };
+	struct mntent *m;
 
-	while (file && count < 64 && fgets(line, sizeof(line), file))
-		if (sscanf(line, "%255s %255s", device, where) == 2 && strcmp(where, "/"))
-			strcpy(points[count++], where);
+	while (file && (m = getmntent(file)))
+		*(char **)list_add(&points, sizeof(char *)) = strdup(m->mnt_dir);
 	if (file)
-		fclose(file);
-	while (count--)
-		if (strncmp(points[count], "/proc", 5) && strncmp(points[count], "/dev", 4))
-			umount2(points[count], UMOUNT_NOFOLLOW);
+		endmntent(file);
+	while (points.count--) {
+		const char *point = *LIST_ITEM(&points, char *, points.count);
+
+		if (point)
+			unmount(point);
+	}
 	mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
+}
+
+/* A process lets go of its files some time after it was killed, and of the mounts of its namespace. */
+static void wait_for_all(void)
+{
+	uint64_t end = now_ns() + KILLED_MS * 1000000ull;
+	pid_t pid;
+
+	do {
+		pid = waitpid(-1, NULL, WNOHANG);
+		if (!pid)
+			usleep(5000);
+	} while ((pid >= 0 || errno == EINTR) && now_ns() < end);
 }
 
 static void end(void)
@@ -62,6 +89,7 @@ static void end(void)
 		exit(0);
 	/* What nobody told us of: daemons that were left behind. */
 	kill(-1, SIGKILL);
+	wait_for_all();
 	sync();
 	unmount_all();
 	sync();
