@@ -83,6 +83,8 @@ section_programs() {
 	said "with its name" "/no/such/program"
 	check "a terminal of its own" ctl run -t 30x100 stty size
 	said "of the size that was asked for" "30 100"
+	check "as many descriptors as programs expect" ctl run sh -c '[ "$(ulimit -Sn) $(ulimit -Hn)" = "1024 524288" ]'
+	check "and more for the agent" ctl run grep -q 'Max open files *1048576' /proc/1/limits
 	check "1,000 programs, one after the other" soak execs 1000
 	check "100 MiB through a program, both ways" soak bulk 100
 	check "afterwards the agent remembers none of them" sh -c "[ \$(vgpu-agentctl -a $sock list | wc -l) = 1 ]"
@@ -155,8 +157,19 @@ section_containers() {
 	check_fails "and no other" ctl run --devices "c 1:3 rwm" dd if=/dev/zero of=/dev/null count=1
 	check_fails "nor more of it than that" ctl run --devices "c 1:3 r" --devices "c *:* m" sh -c 'echo >/dev/null'
 	check "it ends" ctl delete box kill
+	mount_points
 	terminals
 	check "its root is unmounted" ctl unmount /c/root
+}
+
+# What is mounted in a root, and where its own links lead.
+mount_points() {
+	check "a bind mount that is read-only with all below it" ctl run --root /c/root --mount /c:/all::rro sh -c '[ -d /all/rw/upper ] && ! echo >/all/rw/no'
+	check_fails "an option that there is not" ctl run --root /c/root --mount /c:/all::readonly true
+	said "is named" readonly
+	check "an image with a link to nowhere" ctl run --root /c/root ln -s /not/there /link
+	check "gets a mount there" ctl run --root /c/root --mount proc:/proc:proc --mount tmpfs:/link/x:tmpfs grep -q ' /not/there/x ' /proc/self/mounts
+	check "a directory to work in is made in a read-only root" ctl run --root /c/root --readonly-root -d /made/for/it sh -c '[ "$PWD" = /made/for/it ]'
 }
 
 # Terminals of a container's own devpts, and rules for devices that name none of them.
