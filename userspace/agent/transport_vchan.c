@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,35 @@ struct vchan {
 	int domid;
 	char node[128], generation[TRANSPORT_GENERATION_MAX];	/* host only: what it wrote, and where */
 };
+
+/*
+ * Xen's libraries keep a list of their handles, under a lock, and a child of fork() that goes on with them, as libxenlight's does to
+ * destroy a domain, waits for ever if another thread had it just then. So nothing is opened or closed here while anything forks.
+ */
+static pthread_mutex_t handles = PTHREAD_MUTEX_INITIALIZER;
+
+static void handles_lock(void)
+{
+	pthread_mutex_lock(&handles);
+}
+
+static void handles_unlock(void)
+{
+	pthread_mutex_unlock(&handles);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(handles_lock, handles_unlock, handles_unlock);
+}
+
+static void handles_begin(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, watch_forks);
+	handles_lock();
+}
 
 static struct vchan *of(struct transport *t)
 {
@@ -119,11 +149,13 @@ static void vchan_close(struct transport *t)
 {
 	struct vchan *v = of(t);
 
+	handles_begin();
 	libxenvchan_close(v->chan);
 	if (v->xs) {
 		remove_own(v);
 		xs_close(v->xs);
 	}
+	handles_unlock();
 	free(v);
 }
 
@@ -153,6 +185,7 @@ struct transport *transport_vchan_serve(int domid, const char *node)
 	v->t.ops = &vchan_ops;
 	v->domid = domid;
 	snprintf(v->node, sizeof(v->node), "/local/domain/%d/%s", domid, node ?: TRANSPORT_NODE);
+	handles_begin();
 	v->xs = xs_open(0);
 	if (!v->xs || !vchan_alive(&v->t)) {
 		error = v->xs ? ESRCH : errno;
@@ -178,12 +211,14 @@ struct transport *transport_vchan_serve(int domid, const char *node)
 		error = errno;
 		goto fail;
 	}
+	handles_unlock();
 	return &v->t;
 fail:
 	if (v->chan)
 		libxenvchan_close(v->chan);
 	if (v->xs)
 		xs_close(v->xs);
+	handles_unlock();
 	free(v);
 	errno = error;
 	return NULL;

@@ -18,7 +18,7 @@
  *
  * Any thread may call anything at any time, but the calls of one struct vgpu_agent_call from at most one reader and one
  * writer at a time, and nothing may use it when it is freed. Functions return -1 or NULL on failure and say why in @e, which
- * may be NULL. Times are milliseconds, -1 waits for ever; ETIMEDOUT when they are over. After a failed request its effect is
+ * may be NULL. A process may fork, and use libvgpuxl beside this. Times are milliseconds, -1 waits for ever; ETIMEDOUT when they are over. After a failed request its effect is
  * unknown only if the code is ETIMEDOUT, ECONNRESET or EPROTO.
  */
 #ifndef VGPUAGENT_H

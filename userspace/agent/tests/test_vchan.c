@@ -2,8 +2,12 @@
 /* Two hosts of one pod, one after the other: what each writes to xenstore and takes away. On a xenstore of this file's own. */
 #include <errno.h>
 #include <libxenvchan.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <xenstore.h>
 
 #include "tap.h"
@@ -44,8 +48,14 @@ static void put(const char *path, const char *value)
 	snprintf(store.node[at].value, sizeof(store.node[at].value), "%s", value);
 }
 
+static atomic_bool slow, inside;
+
 struct xs_handle *xs_open(unsigned long flags)
 {
+	inside = true;
+	if (slow)
+		usleep(300000);
+	inside = false;
 	return (struct xs_handle *)&store;
 }
 
@@ -124,6 +134,40 @@ int libxenvchan_fd_for_select(struct libxenvchan *c)
 	return 0;
 }
 
+static void *serve(void *unused)
+{
+	return transport_vchan_serve(7, NULL);
+}
+
+/* A child of fork() must be able to open handles of Xen's libraries, which lock while they open one. */
+static void forks(void)
+{
+	pthread_t thread;
+	void *host = NULL;
+	int status = -1;
+	pid_t pid;
+
+	slow = true;
+	pthread_create(&thread, NULL, serve, NULL);
+	while (!inside)
+		usleep(1000);
+	pid = fork();
+	if (!pid)
+		_exit(inside);
+	waitpid(pid, &status, 0);
+	ok(WIFEXITED(status) && !WEXITSTATUS(status), "no process is forked while a host opens its channel");
+	pthread_join(thread, &host);
+	slow = false;
+	transport_close(host);
+	pid = fork();
+	if (!pid) {
+		host = transport_vchan_serve(7, NULL);
+		_exit(!host);
+	}
+	waitpid(pid, &status, 0);
+	ok(WIFEXITED(status) && !WEXITSTATUS(status), "and one that was can open one");
+}
+
 static bool is(const char *key, const char *value)
 {
 	char path[128];
@@ -157,5 +201,6 @@ int main(void)
 	writes_meanwhile = "another";
 	transport_close(first);
 	ok(!writes_meanwhile && is("generation", "another"), "also if that one comes in the same moment");
+	forks();
 	return tap_done();
 }
