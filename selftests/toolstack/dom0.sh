@@ -140,6 +140,7 @@ section_vgpuctl() {
 	check "it is removed" json "domain result" disk-detach --force pod1 xvdz
 	check "with its loop device" wait_for 10 no_loop_for disk.img
 	check_fails "one that is not there cannot be removed" vgpuctl disk-detach pod1 xvdq
+	shared_disk
 
 	check "a second device is added" json "zone device result" attach pod1 gpu=0,memory=32
 	check "and one's quota changed" json result set pod1 0 memory=96,weight=5
@@ -205,6 +206,25 @@ section_vgpuctl() {
 	wait $waiter
 	check "its end is told with the reason" grep -q -e poweroff -e destroyed /run/t/wait
 	check "and nothing is left" wait_for 20 nothing_left
+}
+# What one pod writes no other has.
+shared_disk() {
+	disk=format=raw,vdev=xvdz,target=/run/t/disk.img
+	pod_config 2 none >/run/t/pod2.cfg
+	check "another pod" vgpuctl create -e -p /run/t/pod2.cfg
+	check "a disk that the first writes" vgpuctl disk-attach pod1 $disk,access=rw
+	check_fails "the other does not get to write" vgpuctl disk-attach pod2 $disk,access=rw
+	said "because a guest has it" "in a guest domain"
+	check_fails "nor to read" vgpuctl disk-attach pod2 $disk,access=ro
+	check "and its loop device is the only one of it" [ "$(grep -c disk.img /sys/block/loop*/loop/backing_file | grep -c ':1$')" = 1 ]
+	check "it is removed" vgpuctl disk-detach --force pod1 xvdz
+	check "with its loop device" wait_for 10 no_loop_for disk.img
+	check "then the other gets it" vgpuctl disk-attach pod2 $disk,access=ro
+	check "and both may read" vgpuctl disk-attach pod1 $disk,access=ro
+	check_fails "but neither write" vgpuctl disk-attach pod1 ${disk%%,*},vdev=xvdy,target=/run/t/disk.img,access=rw
+	check "the other ends" vgpuctl destroy pod2
+	check "and the first gives it back" vgpuctl disk-detach --force pod1 xvdz
+	check "nothing of it is left" wait_for 10 no_loop_for disk.img
 }
 vgpuctl_reboot() { pod_run "$1" reboot -f </dev/null >/dev/null 2>&1 & }
 # Once the waiter waits: it is told "destroyed" if it looks when the follower has already begun.

@@ -9,12 +9,18 @@
 #include "handles.h"
 #include "light.h"
 
-/* The first error is the cause, those after it only say what could not be done because of it. */
+#define SCRIPT_SAYS "script: "	/* libxenlight's word before a script's hotplug-error */
+
+/*
+ * The first error is the cause, those after it only say what could not be done because of it. But that a hotplug script has failed
+ * is said before what it had to say.
+ */
 static void take_message(xentoollog_logger *logger, xentoollog_level level, int errnoval, const char *context,
 			 const char *format, va_list al)
 {
 	struct light *l = (struct light *)logger;
 	const char *debug = getenv("VGPUXL_DEBUG");
+	char text[sizeof(l->text)];
 	size_t len;
 
 	if (debug && *debug) {
@@ -26,9 +32,12 @@ static void take_message(xentoollog_logger *logger, xentoollog_level level, int 
 		fputc('\n', stderr);
 		va_end(copy);
 	}
-	if (level < XTL_ERROR || l->text[0])
+	if (level < XTL_ERROR)
 		return;
-	vsnprintf(l->text, sizeof(l->text), format, al);
+	vsnprintf(text, sizeof(text), format, al);
+	if (l->text[0] && (!strstr(text, SCRIPT_SAYS) || strstr(l->text, SCRIPT_SAYS)))
+		return;
+	memcpy(l->text, text, sizeof(text));
 	len = strlen(l->text);
 	if (errnoval > 0 && len < sizeof(l->text) - 3)
 		snprintf(l->text + len, sizeof(l->text) - len, ": %s", strerror(errnoval));
