@@ -159,8 +159,8 @@ static void forget_remainder(const char *path)
 }
 
 /*
- * A group of that name that is there is an earlier process's, with its limits: it goes first. While something still dies in it the
- * new one has a name that no process can have.
+ * A group of that name that is there is an earlier process's, with its limits: it goes first. While something still dies
+ * in it the new one has a name that no process can have.
  */
 int cgroup_create(const char *name, char *path, size_t size, struct failure *f)
 {
@@ -185,8 +185,8 @@ int cgroup_create(const char *name, char *path, size_t size, struct failure *f)
 		}
 	}
 	path[0] = 0;
-	return refuse(f, EBUSY, "%s: cannot make a cgroup: %d earlier ones of that name are still there, with processes that do not die; use "
-		      "another name, or restart the pod", name, NAMES_MAX);
+	return refuse(f, EBUSY, "%s: cannot make a cgroup: %d earlier ones of that name are still there, with processes that do "
+		      "not die; use another name, or restart the pod", name, NAMES_MAX);
 }
 
 uint32_t cgroup_oom_kills(const char *path)

@@ -65,7 +65,7 @@ int refuse(struct failure *f, int code, const char *format, ...) __attribute__((
 
 /*
  * Runs @work in a child of the same namespaces, so that nothing it waits for holds up the loop; @done gets its outcome
- * here (code 0: success). @arg is the caller's, and lives until @done. The child has none of this process's descriptors.
+ * here (code 0: success). @arg is the caller's, and lives until @done. The child has none of this one's descriptors.
  */
 int job_start(int (*work)(void *arg, struct failure *f), void (*done)(void *arg, const struct failure *f), void *arg);
 

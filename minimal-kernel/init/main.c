@@ -58,7 +58,7 @@ static void take_signals(void)
 	source_watch(&signals, EPOLLIN);
 }
 
-/* Every process has up to six descriptors here, and every call may have one: the kernel's 1,024 are too few for a full table. */
+/* A process has up to six descriptors here, a call may have two: the kernel's 1,024 are too few for a full table. */
 static void raise_descriptors(void)
 {
 	struct rlimit limit = { .rlim_cur = DESCRIPTORS, .rlim_max = DESCRIPTORS };

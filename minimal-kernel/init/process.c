@@ -140,8 +140,8 @@ void process_wait(struct call *c, const char *name)
 /* ---- The end of a process */
 
 /*
- * Everybody who waits is told at once. Whoever holds the streams is when all output was sent, and that may be never: only the
- * process's own end in the table waits for it.
+ * Everybody who waits is told at once. Whoever holds the streams is when all output was sent, and that may be never: only
+ * the process's place in the table waits for it.
  */
 static void report_exit(struct process *p)
 {

@@ -46,8 +46,8 @@ int open_in_root(int root, const char *path, int flags, int mode)
 }
 
 /*
- * Where a link leads that leads nowhere yet, as a path in the root: what it says is from anybody, and only ever resolved there.
- * @parent: the directory of @path.
+ * Where a link leads that leads nowhere yet, as a path in the root: what it says is from anybody, and only ever resolved
+ * there. @parent: the directory of @path.
  */
 static int follow(int parent, const char *path, char target[PATH_MAX])
 {
@@ -58,7 +58,7 @@ static int follow(int parent, const char *path, char target[PATH_MAX])
 	if (len < 0)
 		return -1;
 	says[len] = 0;
-	len = says[0] == '/' ? snprintf(target, PATH_MAX, "%s", says) : snprintf(target, PATH_MAX, "%.*s%s", (int)(name - path), path, says);
+	len = snprintf(target, PATH_MAX, "%.*s%s", says[0] == '/' ? 0 : (int)(name - path), path, says);
 	if (len < PATH_MAX)
 		return 0;
 	errno = ENAMETOOLONG;
@@ -258,8 +258,8 @@ static int set_device(int parent, const char *name, const struct spec_device *d,
 	if (fd < 0 || fstat(fd, &st)) {
 		result = fail(f, "cannot open the device %.200s", d->path);
 	} else if ((st.st_mode & S_IFMT) != type || (type != S_IFIFO && st.st_rdev != makedev(d->major, d->minor))) {
-		result = refuse(f, EEXIST, "cannot make the device %.200s: the image has something else there; remove it, or mount a tmpfs on "
-				"its directory", d->path);
+		result = refuse(f, EEXIST, "cannot make the device %.200s: the image has something else there; remove it, or "
+				"mount a tmpfs on its directory", d->path);
 	} else {
 		fd_path(fd, path);
 		if (((st.st_uid != d->uid || st.st_gid != d->gid) && fchownat(fd, "", d->uid, d->gid, AT_EMPTY_PATH)) ||

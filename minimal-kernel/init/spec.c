@@ -99,7 +99,8 @@ int spec_parse_mount(const struct wire_attr *nest, struct spec_mount *m, struct 
 		return refuse(f, EINVAL, "a mount is malformed or has no path");
 	/* Linux would drop it without a word, and with it what was to make the mount read-only. */
 	if (m->flags & MS_BIND && m->data && *m->data)
-		return refuse(f, EINVAL, "the bind mount on %.150s has options that there are not for one: %.150s", m->path, m->data);
+		return refuse(f, EINVAL, "the bind mount on %.150s has options that there are not for one: %.150s", m->path,
+			      m->data);
 	return 0;
 }
 

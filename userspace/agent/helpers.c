@@ -52,9 +52,11 @@ static const struct {
 	{ "rnodiratime", MOUNT_ATTR_NODIRATIME, 0 }, { "rdiratime", 0, MOUNT_ATTR_NODIRATIME },
 	{ "rnosymfollow", MOUNT_ATTR_NOSYMFOLLOW, 0 }, { "rsymfollow", 0, MOUNT_ATTR_NOSYMFOLLOW },
 	/* One setting of several values: the old one goes first. */
-	{ "rrelatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME }, { "rnorelatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME },
+	{ "rrelatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
+	{ "rnorelatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME },
 	{ "rnoatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME }, { "ratime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
-	{ "rstrictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME }, { "rnostrictatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
+	{ "rstrictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME },
+	{ "rnostrictatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
 };
 
 static bool is(const char *name, const char *text, size_t len)
@@ -101,10 +103,10 @@ int vgpu_agent_mount_options(const char *text, struct vgpu_agent_mount *m, char 
 		text += len + (text[len] == ',');
 	}
 	m->data = data[0] ? data : NULL;
-	/* Linux drops what it does not know of a bind mount without a word: "rro" or "readonly" would leave it writable. */
+	/* Linux drops what it does not know of a bind mount without a word: "readonly" would leave it writable. */
 	if (m->data && m->flags & MS_BIND)
-		return set_error(e, EINVAL, "a bind mount has no option %.200s: leave it out, or write it as mount(8) does (ro, nosuid, rro …)",
-				 data);
+		return set_error(e, EINVAL, "a bind mount has no option %.200s: leave it out, or write it as mount(8) and OCI "
+				 "do (ro, nosuid, rro …)", data);
 	return 0;
 }
 

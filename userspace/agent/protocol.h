@@ -209,7 +209,7 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_STDIN,		/* 0: its standard input is /dev/null [1] */
 	VGPU_AGENT_A_CAPABILITIES,	/* five u64: bounding, effective, inheritable, permitted, ambient [as the agent's] */
 	VGPU_AGENT_A_NO_NEW_PRIVS,	/* [0] */
-	VGPU_AGENT_A_RLIMIT,		/* many; three u64: resource, soft, hard [the agent's; of descriptors 1024, 524288] */
+	VGPU_AGENT_A_RLIMIT,		/* many; three u64: resource, soft, hard [the agent's; NOFILE 1024, 524288] */
 	VGPU_AGENT_A_OOM_SCORE_ADJ,	/* int32 */
 	VGPU_AGENT_A_SECCOMP,		/* bytes: an array of struct sock_filter; many are installed one after the other */
 	VGPU_AGENT_A_SECCOMP_FLAGS,	/* SECCOMP_FILTER_FLAG_LOG, _TSYNC, _SPEC_ALLOW [0] */
@@ -224,7 +224,7 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_SOURCE,		/* string */
 	VGPU_AGENT_A_FS_TYPE,		/* string */
 	VGPU_AGENT_A_MOUNT_FLAGS,	/* u64: MS_… of Linux (MS_BIND, MS_REC, MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC …) */
-	VGPU_AGENT_A_MOUNT_DATA,	/* string: what the file system understands; EINVAL with MS_BIND, which has none */
+	VGPU_AGENT_A_MOUNT_DATA,	/* string: what the file system understands; none with MS_BIND */
 	VGPU_AGENT_A_PROPAGATION,	/* u64: MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, with or without MS_REC */
 	VGPU_AGENT_A_MASKED_PATH,	/* many; string: hidden from it */
 	VGPU_AGENT_A_READONLY_PATH,	/* many; string */
@@ -237,7 +237,7 @@ enum vgpu_agent_attr_type {
 	VGPU_AGENT_A_STOP_SIGNAL,	/* what SHUTDOWN sends it [SIGTERM] */
 	VGPU_AGENT_A_DEVICE_RULE,	/* many; string "c 1:3 rwm", "*" for any number, "a" for any type: it may use these devices
 					 * and no others, but terminals if it has one; makes an own cgroup [all] */
-	VGPU_AGENT_A_MOUNT_RECURSIVE,	/* two u64: MOUNT_ATTR_… of Linux to set and to clear on the mount and all below it */
+	VGPU_AGENT_A_MOUNT_RECURSIVE,	/* two u64: MOUNT_ATTR_… to set and to clear on the mount and all below it */
 };
 
 enum vgpu_agent_state {

@@ -39,7 +39,7 @@ static void put_mount(struct wire_queue *q, const struct vgpu_agent_mount *m)
 	if (m->propagation)
 		wire_u64(q, A(PROPAGATION), m->propagation);
 	if (m->recursive_set || m->recursive_clear)
-		wire_bytes(q, A(MOUNT_RECURSIVE), (uint64_t[]){ m->recursive_set, m->recursive_clear }, 2 * sizeof(uint64_t));
+		wire_bytes(q, A(MOUNT_RECURSIVE), (uint64_t[]){ m->recursive_set, m->recursive_clear }, 16);
 	wire_nest_end(q, nest);
 }
 

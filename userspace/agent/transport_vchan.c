@@ -24,8 +24,9 @@ struct vchan {
 };
 
 /*
- * Xen's libraries keep a list of their handles, under a lock, and a child of fork() that goes on with them, as libxenlight's does to
- * destroy a domain, waits for ever if another thread had it just then. So nothing is opened or closed here while anything forks.
+ * Xen's libraries keep a list of their handles, under a lock, and a child of fork() that goes on with them, as libxenlight's
+ * does to destroy a domain, waits for ever if another thread had it just then. So nothing is opened or closed here while
+ * anything forks.
  */
 static pthread_mutex_t handles = PTHREAD_MUTEX_INITIALIZER;
 
@@ -207,7 +208,8 @@ struct transport *transport_vchan_serve(int domid, const char *node)
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(path, sizeof(path), "%s/generation", v->node);
 	snprintf(v->generation, sizeof(v->generation), "%d.%lx.%lx", getpid(), (long)now.tv_sec, now.tv_nsec);
-	if (!xs_write(v->xs, XBT_NULL, path, v->generation, strlen(v->generation)) || !xs_set_permissions(v->xs, XBT_NULL, path, perms, 2)) {
+	if (!xs_write(v->xs, XBT_NULL, path, v->generation, strlen(v->generation)) ||
+	    !xs_set_permissions(v->xs, XBT_NULL, path, perms, 2)) {
 		error = errno;
 		goto fail;
 	}

@@ -18,8 +18,8 @@
  *
  * Any thread may call anything at any time, but the calls of one struct vgpu_agent_call from at most one reader and one
  * writer at a time, and nothing may use it when it is freed. Functions return -1 or NULL on failure and say why in @e, which
- * may be NULL. A process may fork, and use libvgpuxl beside this. Times are milliseconds, -1 waits for ever; ETIMEDOUT when they are over. After a failed request its effect is
- * unknown only if the code is ETIMEDOUT, ECONNRESET or EPROTO.
+ * may be NULL. Times are milliseconds, -1 waits for ever; ETIMEDOUT when they are over. After a failed request its effect is
+ * unknown only if the code is ETIMEDOUT, ECONNRESET or EPROTO. A process may fork, and use libvgpuxl beside this.
  */
 #ifndef VGPUAGENT_H
 #define VGPUAGENT_H
@@ -237,8 +237,8 @@ int vgpu_agent_shutdown(struct vgpu_agent *a, uint32_t grace_ms, bool reboot, st
 /* ---- Helpers: text as people and OCI write it */
 
 /*
- * "ro,nosuid,rbind,size=1m" into flags, propagation and what is left for the file system (in @data, of @size). A bind mount has
- * no file system of its own: whatever is left is refused there. "rro", "rnosuid" … are for all mounts below it as well.
+ * "ro,nosuid,rbind,size=1m" into flags, propagation and what is left for the file system (in @data, of @size). A bind mount
+ * has no file system of its own: whatever is left is refused there. "rro", "rnosuid" … are for all mounts below as well.
  */
 int vgpu_agent_mount_options(const char *options, struct vgpu_agent_mount *m, char *data, size_t size, struct vgpu_agent_error *e);
 /* "CAP_NET_RAW" or "net_raw" into its bit; 0: there is none of that name. "all": every one there is. */

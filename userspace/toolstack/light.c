@@ -12,8 +12,8 @@
 #define SCRIPT_SAYS "script: "	/* libxenlight's word before a script's hotplug-error */
 
 /*
- * The first error is the cause, those after it only say what could not be done because of it. But that a hotplug script has failed
- * is said before what it had to say.
+ * The first error is the cause, those after it only say what could not be done because of it. But that a hotplug script has
+ * failed is said before what it had to say.
  */
 static void take_message(xentoollog_logger *logger, xentoollog_level level, int errnoval, const char *context,
 			 const char *format, va_list al)

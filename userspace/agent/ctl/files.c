@@ -23,6 +23,8 @@ static bool in_pod(char *text, const char **process, const char **path)
 	return true;
 }
 
+#define NO_DIRECTORY "is a directory, and cp copies files: copy each, or pass an archive through `run tar`"
+
 static int copy_in(const char *from, const char *process, const char *path)
 {
 	struct vgpu_agent_file file = { .type = VGPU_AGENT_FILE, .mode = 0644 };
@@ -39,7 +41,7 @@ static int copy_in(const char *from, const char *process, const char *path)
 		file.mtime_ns = st.st_mtim.tv_sec * 1000000000ull + st.st_mtim.tv_nsec;
 	}
 	if (S_ISDIR(st.st_mode)) {
-		fprintf(stderr, "vgpu-agentctl: %s is a directory, and cp copies files: copy each, or pass an archive through `run tar`\n", from);
+		fprintf(stderr, "vgpu-agentctl: %s " NO_DIRECTORY "\n", from);
 		return EXIT_FAILED;
 	}
 	return vgpu_agent_put(open_pod(), process, path, &file, fd, &e) ? failed("cp", &e) : 0;
@@ -60,7 +62,7 @@ static int receive(const char *process, const char *path, int fd, struct vgpu_ag
 	if (file.type != VGPU_AGENT_DIRECTORY)
 		return file.mode & 0777;
 	e->code = EISDIR;
-	snprintf(e->text, sizeof(e->text), "%.200s is a directory, and cp copies files: copy each, or pass an archive through `run tar`", path);
+	snprintf(e->text, sizeof(e->text), "%.200s " NO_DIRECTORY, path);
 	return -1;
 }
 

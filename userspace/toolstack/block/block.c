@@ -8,8 +8,8 @@
  * libxenlight runs it as `vgpu-block add` or `remove` with XENBUS_PATH, the backend's directory, in the environment.
  * Errors go to xenstore, where libxenlight looks for them (hotplug-error), and to standard error.
  *
- * What one domain writes nobody else has, and what one reads nobody writes: as with Xen's `block`, whose lock is taken, so that
- * disks of either are seen by the other. Disks of the same domain are its own affair, and "w!" is whoever knows better.
+ * What one domain writes nobody else has, and what one reads nobody writes: as with Xen's `block`, whose lock is taken, so
+ * that disks of either are seen by the other. A domain's own disks are its affair, and "w!" is for whoever knows better.
  *
  * libxenlight does not run `remove` for a backend that does not close within its 10 seconds, as one may not that was just
  * connecting when its domain was destroyed. So a loop device goes by itself when the last one closes it (autoclear), and that
@@ -147,12 +147,32 @@ static bool same_machine(const char *mine, const char *other)
 	return !theirs || (mine && !strcmp(mine, theirs));
 }
 
-/* Refuses if another domain has the disk in a way that does not go with @write. 0: nobody has */
+/* Refuses if the backend @path of the domain @owner has the disk in a way that does not go with @write. */
+static int check_backend(const char *path, const char *owner, const char *params, const struct disk *d, bool write)
+{
+	char *mode = read_of("%s/mode", path), *number, *frontend = get("frontend-id");
+	unsigned int maj, min;
+	struct disk other;
+	char name[64];
+
+	if (!write && !(mode && strchr(mode, 'w') && !strchr(mode, '!')))
+		return 0;	/* two who read */
+	number = read_of("%s/physical-device", path);
+	if (!number || sscanf(number, "%x:%x", &maj, &min) != 2)
+		return 0;
+	disk_of(makedev(maj, min), &other, name);
+	if (!same_disk(d, &other) || same_machine(frontend ? machine_of(frontend) : NULL, owner))
+		return 0;
+	return fail("%s %s is mounted %sin a guest domain (%s, as %s), and so cannot be mounted %snow: detach it there%s",
+		    d->rdev ? "Device" : "File", params, write ? "" : "read-write ", owner, name,
+		    write ? "" : "read-only ", write ? ", or give access=ro to both" : "");
+}
+
+/* 0: no other domain has it */
 static int check_guests(const char *params, const struct disk *d, bool write)
 {
-	char base[300], name[64], **domains, **devices, *frontend = get("frontend-id"), *mine = frontend ? machine_of(frontend) : NULL;
-	unsigned int ndomains = 0, ndevices = 0, maj, min;
-	struct disk other;
+	char base[300], path[400], **domains, **devices;
+	unsigned int ndomains = 0, ndevices = 0;
 
 	/* ".../backend/vbd" of ".../backend/vbd/7/51712" */
 	snprintf(base, sizeof(base), "%s", dir);
@@ -160,24 +180,12 @@ static int check_guests(const char *params, const struct disk *d, bool write)
 		*strrchr(base, '/') = 0;
 	domains = xs_directory(xs, XBT_NULL, base, &ndomains);
 	for (unsigned int i = 0; domains && i < ndomains; i++) {
-		char path[320];
-
 		snprintf(path, sizeof(path), "%s/%s", base, domains[i]);
 		devices = xs_directory(xs, XBT_NULL, path, &ndevices);
 		for (unsigned int j = 0; devices && j < ndevices; j++) {
-			char *mode = read_of("%s/%s/mode", path, devices[j]), *number;
-
-			if (!write && !(mode && strchr(mode, 'w') && !strchr(mode, '!')))
-				continue;	/* two who read */
-			number = read_of("%s/%s/physical-device", path, devices[j]);
-			if (!number || sscanf(number, "%x:%x", &maj, &min) != 2)
-				continue;
-			disk_of(makedev(maj, min), &other, name);
-			if (!same_disk(d, &other) || same_machine(mine, domains[i]))
-				continue;
-			return fail("%s %s is mounted %sin a guest domain (%s, as %s), and so cannot be mounted %snow: %s",
-				    d->rdev ? "Device" : "File", params, write ? "" : "read-write ", domains[i], name,
-				    write ? "" : "read-only ", write ? "detach it there, or give access=ro to both" : "detach it there");
+			snprintf(path, sizeof(path), "%s/%s/%s", base, domains[i], devices[j]);
+			if (check_backend(path, domains[i], params, d, write))
+				return 1;
 		}
 	}
 	return 0;
@@ -200,15 +208,16 @@ static int check_mounts(const char *params, const struct disk *d, bool write)
 		disk_of(st.st_rdev, &other, name);
 		if (!same_disk(d, &other))
 			continue;
-		return fail("%s %s is mounted %sin the privileged domain (on %s), and so cannot be mounted %sby a guest: unmount it first",
-			    d->rdev ? "Device" : "File", params, write ? "" : "read-write ", m->mnt_dir, write ? "" : "read-only ");
+		return fail("%s %s is mounted %sin the privileged domain (on %s), and so cannot be mounted %sby a guest: "
+			    "unmount it first", d->rdev ? "Device" : "File", params, write ? "" : "read-write ", m->mnt_dir,
+			    write ? "" : "read-only ");
 	}
 	if (mounts)
 		endmntent(mounts);
 	return 0;
 }
 
-/* From the look at who has it until it is said who has it. Xen's scripts remove the file when they are done. @return -1: none */
+/* From the look at who has it until it is said who has it. Xen's scripts remove the file at the end. @return -1: none */
 static int lock(void)
 {
 	static const char path[] = LOCK_DIR "/block";
@@ -379,7 +388,7 @@ static int add(void)
 		return fail("%s is neither a file nor a block device", params);
 	locked = lock();
 	if (locked < 0)
-		return fail("%s: cannot lock " LOCK_DIR "/block, without which another domain may take it as well: %s", params,
+		return fail("%s: cannot lock " LOCK_DIR "/block, without which another domain may take it, too: %s", params,
 			    strerror(errno));
 	ret = take(params, &st, mode, &held);
 	close(locked);
