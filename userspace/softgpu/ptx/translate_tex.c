@@ -76,6 +76,8 @@ static void values(struct tr *t, const struct opd *o, struct tex *x, unsigned in
 	const struct opd *items = o->kind == O_VEC ? o->items : o;
 	unsigned int n = o->kind == O_VEC ? o->nitems : 1;
 
+	if (max > sizeof(x->value) / sizeof(x->value[0]))
+		t_error(t, "%u values are more than a texture or surface instruction has", max);
 	if (n != max)
 		t_error(t, "%u values where %u are needed", n, max);
 	x->nvalues = n;
@@ -129,7 +131,7 @@ static struct tex *surface(struct tr *t, struct mods *m)
 	struct tex *x = geometry(t);
 	char buf[96];
 
-	if (!has(t, "b") || m->nt != 1 || x->shape == SHAPE_CUBE)
+	if (!has(t, "b") || m->nt != 1 || x->shape == SHAPE_CUBE || !type_size(m->t[0]) || type_size(m->t[0]) > 8)
 		t_error(t, "this form of '%s' is not supported", opcode_text(t, buf));
 	x->mode = has(t, "clamp") ? SURFACE_CLAMP : has(t, "zero") ? SURFACE_ZERO : SURFACE_TRAP;
 	x->bytes = (uint8_t)type_size(m->t[0]);

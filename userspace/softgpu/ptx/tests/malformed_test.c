@@ -123,6 +123,9 @@ static void test_messages(void)
 	expect("a strange byte", HEAD "\x01", 218, "0x01");
 	expect("a store to constants", HEAD ".const .u32 c; .entry k() { .reg .b32 %r; st.const.u32 [c], %r; }", 218, "constant");
 	expect("an undefined variable", HEAD ".extern .global .u32 c; .entry k() { .reg .b32 %r; ld.global.u32 %r, [c]; }", 218, "not defined");
+	expect("a surface load of eight values", HEAD ".global .surfref s; .entry k() { .reg .b32 %r<9>; suld.b.1d.v8.b32.trap {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8}, [s, {%r0}]; }", 218, "8 values");
+	expect("a surface store of eight values", HEAD ".global .surfref s; .entry k() { .reg .b32 %r<9>; sust.b.1d.v8.b32.trap [s, {%r0}], {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8}; }", 218, "8 values");
+	expect("a surface load of 128 bits", HEAD ".global .surfref s; .entry k() { .reg .b32 %r<2>; .reg .b128 %q; suld.b.1d.b128.trap %q, [s, {%r0}]; }", 218, "not supported");
 	expect("endless initial values", HEAD ".global .u32 c[2] = {1,2,3};", 218, "more initial values");
 }
 
