@@ -98,7 +98,8 @@ static void init_addresses(struct parser *p, const struct ptx_module *m)
 			v += in->add;
 			if (in->mask)
 				v >>= in->mask_shift;
-			memcpy((void *)(uintptr_t)(p->vars[i]->address + in->at), &v, in->width);
+			memcpy((void *)(uintptr_t)(p->vars[i]->address + in->at), &v,
+			       in->width < sizeof(v) ? in->width : sizeof(v));
 		}
 }
 

@@ -200,7 +200,8 @@ static void put(struct parser *p, struct writer *w, uint64_t value)
 		v->data = d;
 		w->cap = cap;
 	}
-	memcpy(v->data + w->at, &value, w->width);
+	/* the upper half of a .b128 stays zero */
+	memcpy(v->data + w->at, &value, w->width < sizeof(value) ? w->width : sizeof(value));
 	w->at += w->width;
 	v->data_len = w->at;
 }

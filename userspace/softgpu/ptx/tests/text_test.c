@@ -291,6 +291,21 @@ static void test_layout(void)
 	ptx_module_free(m);
 }
 
+static void test_wide_initialiser(void)
+{
+	struct ptx_module *m = load("128 bits", HEAD ".global .align 16 .b128 v[2] = { 5, 6 };\n");
+	uint64_t at = 0, *p;
+	size_t size;
+
+	if (!m)
+		return;
+	ptx_module_global(m, "v", &at, &size);
+	p = (uint64_t *)(uintptr_t)at;
+	ok(size == 32 && p[0] == 5 && !p[1] && p[2] == 6 && !p[3], "initial values of 128 bits: %llx %llx %llx %llx",
+	   (unsigned long long)p[0], (unsigned long long)p[1], (unsigned long long)p[2], (unsigned long long)p[3]);
+	ptx_module_free(m);
+}
+
 int main(void)
 {
 	test_alias();
@@ -303,5 +318,6 @@ int main(void)
 	test_floats();
 	test_control();
 	test_module();
+	test_wide_initialiser();
 	return done();
 }
