@@ -245,6 +245,8 @@ const struct insn *warp_pick(struct warp *w);
 const struct insn *warp_next(struct warp *w, const struct insn *next);
 const struct insn *warp_yield(struct warp *w, const struct insn *next);
 const struct insn *warp_wait(struct warp *w, const struct insn *pc, enum frag_state state, unsigned int barrier);
+uint32_t warp_here(const struct warp *w, const struct insn *in);
+void warp_regroup(struct warp *w, const struct insn *in, uint32_t mask);
 const struct insn *warp_exit(struct warp *w);
 void warp_start(struct warp *w);
 void warp_run(struct warp *w);

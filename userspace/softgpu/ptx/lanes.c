@@ -7,19 +7,23 @@
 #include "ctl.h"
 #include "lane.h"
 
-/* True when the fragment may go on. */
+/* True when lanes may go on, those with whom no one is missing. Waiting here they would not run until no one else can. */
 static bool gathered(struct warp *w, const struct insn *in)
 {
 	const u32 *members = OPD(in->e);
-	u32 missing = 0;
+	u32 here, ready = 0;
 
 	if (!in->flags || w->force || w->mask == w->live) {
 		w->force = false;
 		return true;
 	}
-	for (u32 m = w->mask; m; m &= m - 1)
-		missing |= members[__builtin_ctz(m)] & w->live & ~w->mask;
-	return !missing;
+	here = warp_here(w, in);
+	for (u32 m = here; m; m &= m - 1)
+		if (!(members[__builtin_ctz(m)] & w->live & ~here))
+			ready |= m & -m;
+	if (ready && ready != w->mask)
+		warp_regroup(w, in, ready);
+	return ready != 0;
 }
 
 static const struct insn *wait(struct warp *w, const struct insn *in)

@@ -104,10 +104,13 @@ static void load(struct warp *w, const struct mma *x, struct matrix *m, const u3
 }
 
 /* Every lane that lives takes part. */
-static bool parted(struct warp *w)
+static bool parted(struct warp *w, const struct insn *in)
 {
-	if (w->mask != w->live && !w->force)
-		return true;
+	if (w->mask != w->live && !w->force) {
+		if (warp_here(w, in) != w->live)
+			return true;
+		warp_regroup(w, in, w->live);
+	}
 	w->force = false;
 	return false;
 }
@@ -119,7 +122,7 @@ HANDLER(multiply)
 	unsigned int each = x->m * x->n / WARP, r, col;
 	f64 v;
 
-	if (parted(w))
+	if (parted(w, in))
 		return warp_wait(w, in, FR_SYNC, 0);
 	load(w, x, &a, x->a, x->ta, x->m, x->k, place_a);
 	load(w, x, &b, x->b, x->tb, x->k, x->n, place_b);
@@ -181,7 +184,7 @@ HANDLER(wmma_load)
 	unsigned int rows = x->m, cols = x->n, each = rows * cols / WARP;
 	u32 size = x->size[x->td], per = 4 / size;
 
-	if (parted(w))
+	if (parted(w, in))
 		return warp_wait(w, in, FR_SYNC, 0);
 	for (u32 m = w->mask; m; m &= m - 1) {
 		unsigned int lane = __builtin_ctz(m);
@@ -205,7 +208,7 @@ HANDLER(wmma_store)
 	unsigned int rows = x->m, cols = x->n, each = rows * cols / WARP;
 	u32 size = x->size[x->td], per = 4 / size;
 
-	if (parted(w))
+	if (parted(w, in))
 		return warp_wait(w, in, FR_SYNC, 0);
 	for (u32 m = w->mask; m; m &= m - 1) {
 		unsigned int lane = __builtin_ctz(m);
@@ -227,7 +230,7 @@ HANDLER(ldmatrix)
 	const struct mma *x = in->ext;
 	u16 e[4][8][8];
 
-	if (parted(w))
+	if (parted(w, in))
 		return warp_wait(w, in, FR_SYNC, 0);
 	for (unsigned int j = 0; j < x->n; j++)
 		for (unsigned int r = 0; r < 8; r++)
@@ -247,7 +250,7 @@ HANDLER(stmatrix)
 	const struct mma *x = in->ext;
 	u16 e[4][8][8];
 
-	if (parted(w))
+	if (parted(w, in))
 		return warp_wait(w, in, FR_SYNC, 0);
 	for (unsigned int lane = 0; lane < WARP; lane++) {
 		unsigned int g = lane >> 2, t = 2 * (lane & 3);

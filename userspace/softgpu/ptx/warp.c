@@ -120,6 +120,43 @@ const struct insn *warp_wait(struct warp *w, const struct insn *pc, enum frag_st
 	return warp_pick(w);
 }
 
+static bool waits_at(const struct warp *w, const struct frag *f, const struct insn *in)
+{
+	return f->state == FR_SYNC && f->pc == in && f->frame == w->frame;
+}
+
+/* The lanes that are at @in: the current ones and those that wait there. */
+uint32_t warp_here(const struct warp *w, const struct insn *in)
+{
+	uint32_t here = w->mask;
+
+	for (uint32_t i = 0; i < w->nfrag; i++)
+		if (waits_at(w, &w->frags[i], in))
+			here |= w->frags[i].mask;
+	return here;
+}
+
+/* Of the lanes that are at @in, go on with @mask; the others wait. */
+void warp_regroup(struct warp *w, const struct insn *in, uint32_t mask)
+{
+	uint32_t here = w->mask;
+
+	if (in > w->start)
+		warp_account(w, in - 1);
+	w->start = in;
+	for (uint32_t i = 0; i < w->nfrag;) {
+		if (waits_at(w, &w->frags[i], in)) {
+			here |= w->frags[i].mask;
+			w->frags[i] = w->frags[--w->nfrag];
+		} else {
+			i++;
+		}
+	}
+	if (here & ~mask)
+		warp_add(w, here & ~mask, in, w->frame, FR_SYNC);
+	warp_set_mask(w, mask);
+}
+
 /* The current lanes end. */
 const struct insn *warp_exit(struct warp *w)
 {

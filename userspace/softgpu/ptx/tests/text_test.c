@@ -291,6 +291,60 @@ static void test_layout(void)
 	ptx_module_free(m);
 }
 
+/* Whoever comes to a warp-wide operation later takes in those who wait there: no one else would, while others run. */
+static void test_meeting(void)
+{
+	static const char *const ops[] = { "shfl.sync.idx.b32 %r4, %r3, 0, 31, 0xffff", "vote.sync.ballot.b32 %r4, 1, 0xffff",
+					   "match.any.sync.b32 %r4, 5, 0xffff", "redux.sync.add.u32 %r4, %r3, 0xffff",
+					   "bar.warp.sync 0xffff" };
+	static const char before[] = HEAD ".visible .entry k(.param .u64 out)\n" DECL
+		".shared .u32 flag; ld.param.u64 %d1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r9, 0;\n"
+		"st.volatile.shared.u32 [flag], 0; bar.sync 0; setp.lt.u32 %p1, %r1, 16; @%p1 bra WORK;\n"
+		"SPIN: ld.volatile.shared.u32 %r2, [flag]; setp.eq.u32 %p2, %r2, 0; @%p2 bra SPIN; bra DONE;\n"
+		"WORK: setp.lt.u32 %p3, %r1, 8; @%p3 bra MEET;\n"
+		"LOOP: add.u32 %r9, %r9, 1; setp.lt.u32 %p4, %r9, 20000; @%p4 bra LOOP;\n"
+		"MEET: mov.u32 %r3, %r9; ";
+	static const char behind[] = "st.volatile.shared.u32 [flag], 1;\n"
+		"DONE: mul.wide.u32 %d2, %r1, 4; add.s64 %d2, %d1, %d2; st.global.u32 [%d2], 1; ret; }\n";
+	char text[2048];
+
+	for (unsigned int i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		struct ptx_module *m;
+		uint32_t *o = dev(256);
+		int ret;
+
+		snprintf(text, sizeof(text), "%s%s; %s", before, ops[i], behind);
+		m = load(ops[i], text);
+		if (!m)
+			continue;
+		ret = launch(m, "k", (struct launch_args){ { 1 }, { 32 } }, ARGS(P(o)));
+		ok(!ret && o[0] && o[31], "lanes that come to %.*s one after the other meet there", (int)strcspn(ops[i], " "),
+		   ops[i]);
+		ptx_module_free(m);
+	}
+}
+
+/* Two halves that each name themselves, one of which waits for the other to go on. */
+static void test_two_meetings(void)
+{
+	struct ptx_module *m = load("two meetings", HEAD ".visible .entry k(.param .u64 out)\n" DECL
+		".shared .u32 flag; ld.param.u64 %d1, [out]; mov.u32 %r1, %tid.x;\n"
+		"st.volatile.shared.u32 [flag], 0; bar.sync 0; mov.u32 %r5, 0xffff; setp.lt.u32 %p1, %r1, 16;\n"
+		"@!%p1 mov.u32 %r5, 0xffff0000; setp.lt.u32 %p2, %r1, 24; @%p2 bra MEET;\n"
+		"SPIN: ld.volatile.shared.u32 %r2, [flag]; setp.eq.u32 %p3, %r2, 0; @%p3 bra SPIN;\n"
+		"MEET: vote.sync.ballot.b32 %r4, 1, %r5; st.volatile.shared.u32 [flag], 1;\n"
+		"mul.wide.u32 %d2, %r1, 4; add.s64 %d2, %d1, %d2; st.global.u32 [%d2], %r4; ret; }\n");
+	uint32_t *o = dev(256);
+	int ret;
+
+	if (!m)
+		return;
+	ret = launch(m, "k", (struct launch_args){ { 1 }, { 32 } }, ARGS(P(o)));
+	ok(!ret && o[0] == 0xffff && o[16] == 0xffff0000 && o[31] == 0xffff0000,
+	   "a half of a warp goes on while the other waits for the rest of itself: %x %x %x", o[0], o[16], o[31]);
+	ptx_module_free(m);
+}
+
 static void test_wide_initialiser(void)
 {
 	struct ptx_module *m = load("128 bits", HEAD ".global .align 16 .b128 v[2] = { 5, 6 };\n");
@@ -318,6 +372,8 @@ int main(void)
 	test_floats();
 	test_control();
 	test_module();
+	test_meeting();
+	test_two_meetings();
 	test_wide_initialiser();
 	return done();
 }
