@@ -324,6 +324,15 @@ static bool has_function_addresses(struct parser *p)
 	return false;
 }
 
+/* Is there a function in what seemed to stand between functions? */
+static bool has_functions(const struct parser *p)
+{
+	for (const struct fn *fn = p->fns; fn; fn = fn->next)
+		if (fn->defined)
+			return true;
+	return false;
+}
+
 /* Only what stands between functions. @return 0, an error, or -1: make it whole. */
 static int load_lazily(const char *text, size_t len, struct ptx_log *log, struct ptx_module *m)
 {
@@ -342,7 +351,7 @@ static int load_lazily(const char *text, size_t len, struct ptx_log *log, struct
 	for (uint32_t i = 0; i < m->npieces; i++)
 		if (!m->pieces[i].body)
 			parse_piece(&p, m->pieces[i].start, m->pieces[i].end, m->pieces[i].line);
-	if (p.aliases || !p.version || has_function_addresses(&p)) {
+	if (p.aliases || !p.version || has_functions(&p) || has_function_addresses(&p)) {
 		arena_free(&arena);
 		return -1;
 	}
@@ -464,6 +473,10 @@ static int make_unit(struct ptx_module *m, struct piece *kernel, struct ptx_log 
 			parse_piece(&p, m->pieces[i].start, m->pieces[i].end, m->pieces[i].line);
 	parse_end(&p);
 	make(&p, unit);
+	/* what a first look takes for a kernel may be none to the parser */
+	if (unit->nkernels != 1 || strlen(unit->kernels[0].info.name) != kernel->name_len ||
+	    memcmp(unit->kernels[0].info.name, kernel->name, kernel->name_len))
+		ptx_error(&p, kernel->line, 0, "no kernel '%.*s' here", (int)kernel->name_len, kernel->name);
 	arena_free(&arena);
 	unit->next = m->units;
 	m->units = unit;

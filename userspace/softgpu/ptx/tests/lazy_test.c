@@ -98,6 +98,17 @@ static void test_bad_kernel(void)
 	ptx_module_free(m);
 }
 
+static void test_strange_texts(void)
+{
+	struct ptx_module *m = make("", ".section .entry odd { .b32 1 }\n");
+
+	ok(run_one(m, "odd") == 1 && run_one(m, "k3") == 2006, "a section called as if it were a kernel is none");
+	ptx_module_free(m);
+	m = make("", ".address_size 64 .visible .entry odd(.param .u64 out) { ret; }\n");
+	ok(run_one(m, "odd") == 0 && run_one(m, "k3") == 2006, "a kernel on a line that begins as another thing");
+	ptx_module_free(m);
+}
+
 static void test_bad_module(void)
 {
 	struct ptx_module *m = make("", "");
@@ -167,6 +178,7 @@ int main(void)
 		return 1;
 	test_some();
 	test_bad_kernel();
+	test_strange_texts();
 	test_bad_module();
 	test_function_addresses();
 	test_stmatrix();
