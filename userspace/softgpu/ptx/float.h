@@ -123,6 +123,22 @@ static inline uint16_t bf16_from(double v, char mode)
 	return small_from(v, 8, -126, 127, 0x7f80, 0x7fff, mode);
 }
 
+/*
+ * A 64-bit integer as a double that is rounded to odd: rounded once more, to a small format, it is as if it were exact.
+ * 64-bit integers have 11 bits more than a double; in those, all that counts is whether any is set.
+ */
+static inline double f64_odd(uint64_t v)
+{
+	return (double)(v >> 53 ? (v & ~0x7ffull) | (uint64_t)((v & 0x7ff) != 0) << 11 : v);
+}
+
+static inline double f64_odd_signed(int64_t v)
+{
+	return v < 0 ? -f64_odd(0 - (uint64_t)v) : f64_odd((uint64_t)v);
+}
+
+#define F64_ODD(T, v) ((T)-1 < 0 ? f64_odd_signed((int64_t)(T)(v)) : f64_odd((uint64_t)(T)(v)))
+
 /* The common case, in integers. */
 static inline uint16_t f16_from_f32(float f)
 {

@@ -12,7 +12,7 @@
 	OP1(cvt_f32_##S, f32, RS, (f32)(S)a[i])                                         \
 	OP1(cvt_f64_##S, f64, RS, (f64)(S)a[i])                                         \
 	OP1(cvt_f16_##S, u16, RS, f16_from((f64)(S)a[i], 0))                            \
-	OP1(cvt_bf16_##S, u16, RS, bf16_from((f64)(S)a[i], 0))
+	OP1(cvt_bf16_##S, u16, RS, bf16_from(F64_ODD(S, a[i]), 0))
 
 TO_ALL(u8, u16)
 TO_ALL(s8, s16)
@@ -85,7 +85,7 @@ OP1(f16_bf16, u16, u16, f16_from_f32(bf16_to_f32(a[i])))
 
 #define C(D, S) { "cvt." #D "." #S, cvt_##D##_##S }
 #define C_ALL(S) C(u8, S), C(s8, S), C(u16, S), C(s16, S), C(u32, S), C(s32, S), C(u64, S), C(s64, S), C(f32, S), C(f64, S), \
-	C(f16, S), C(bf16, S), { "cvtx.f16." #S, cvt_f16_##S }, { "cvtx.bf16." #S, cvt_bf16_##S }
+	C(f16, S), C(bf16, S)
 #define T(D, S) { "cvt.sat." #D "." #S, sat_##D##_##S }
 #define T_ALL(S) T(u8, S), T(s8, S), T(u16, S), T(s16, S), T(u32, S), T(s32, S), T(s64, S)
 #define F(D, S) { "cvt." #D "." #S, D##_##S }

@@ -196,6 +196,19 @@ FLOAT_TO_FLOAT(cvtx_bf16_bf16, u16, u16, bf16_to_f32(a[i]), SMALL(bf16_from))
 FLOAT_TO_FLOAT(cvtx_bf16_f16, u16, u16, f16_to_f32(a[i]), SMALL(bf16_from))
 FLOAT_TO_FLOAT(cvtx_f16_bf16, u16, u16, bf16_to_f32(a[i]), SMALL(f16_from))
 
+/* And from integers to the small ones. */
+#define INT_TO_SMALL(S, RS)                                                             \
+	FLOAT_TO_FLOAT(cvtx_f16_##S, u16, RS, F64_ODD(S, a[i]), SMALL(f16_from))        \
+	FLOAT_TO_FLOAT(cvtx_bf16_##S, u16, RS, F64_ODD(S, a[i]), SMALL(bf16_from))
+INT_TO_SMALL(u8, u16)
+INT_TO_SMALL(s8, s16)
+INT_TO_SMALL(u16, u16)
+INT_TO_SMALL(s16, s16)
+INT_TO_SMALL(u32, u32)
+INT_TO_SMALL(s32, s32)
+INT_TO_SMALL(u64, u64)
+INT_TO_SMALL(s64, s64)
+
 /* Two floats to a packed pair. */
 #define PAIR(name, F)                                                                   \
 	HANDLER(name)                                                                   \
@@ -253,10 +266,12 @@ TO_INTS(bf16, u16, bf16_to_f32(a[i]))
 #define R(D, S) X(D, S), { "cvt.rzi." #D "." #S, cvtx_##D##_##S }, { "cvt.rni." #D "." #S, cvtx_##D##_##S }
 #define R_TO(S) R(u8, S), R(s8, S), R(u16, S), R(s16, S), R(u32, S), R(s32, S), R(u64, S), R(s64, S)
 
+#define S_FROM(D) X(D, u8), X(D, s8), X(D, u16), X(D, s16), X(D, u32), X(D, s32), X(D, u64), X(D, s64)
+
 const struct ptx_op OPS(round)[] = {
 	G(add), G(sub), G(mul), G(div), G(fma), G(rcp), G(sqrt), X_FROM(f32), X_FROM(f64), X(f32, f32), X(f32, f64),
 	X(f32, f16), X(f32, bf16), X(f64, f64), X(f64, f32), X(f64, f16), X(f64, bf16), X(f16, f32), X(f16, f64),
 	X(f16, f16), X(bf16, f32), X(bf16, f64), X(bf16, bf16), X(bf16, f16), X(f16, bf16),
-	R_TO(f32), R_TO(f64), R_TO(f16), R_TO(bf16), { "cvt.f16x2.f32", cvt_f16x2 }, { "cvt.bf16x2.f32", cvt_bf16x2 },
+	S_FROM(f16), S_FROM(bf16), R_TO(f32), R_TO(f64), R_TO(f16), R_TO(bf16), { "cvt.f16x2.f32", cvt_f16x2 }, { "cvt.bf16x2.f32", cvt_bf16x2 },
 	{ NULL },
 };

@@ -176,6 +176,20 @@ static void test_floats(void)
 	body("fma.relu.f16", "mov.b16 %h1, 0xbc00; mov.b16 %h2, 0x4000; fma.rn.relu.f16 %h3, %h1, %h2, %h1; cvt.u32.u16 %r0, %h3;", 0);
 }
 
+/* What 16 bits hold is rounded once, in the direction asked for. */
+static void test_rounding(void)
+{
+	body("cvt.rz.f16.u32", "mov.u32 %r1, 2051; cvt.rz.f16.u32 %h1, %r1; cvt.u32.u16 %r0, %h1;", 0x6801);
+	body("cvt.rn.f16.u32", "mov.u32 %r1, 2051; cvt.rn.f16.u32 %h1, %r1; cvt.u32.u16 %r0, %h1;", 0x6802);
+	body("cvt.rp.f16.s32", "mov.u32 %r1, -2051; cvt.rp.f16.s32 %h1, %r1; cvt.u32.u16 %r0, %h1;", 0xe801);
+	body("cvt.rm.f16.s32", "mov.u32 %r1, -2051; cvt.rm.f16.s32 %h1, %r1; cvt.u32.u16 %r0, %h1;", 0xe802);
+	body("cvt.rn.sat.f16.s32", "mov.u32 %r1, 5; cvt.rn.sat.f16.s32 %h1, %r1; cvt.u32.u16 %r0, %h1;", 0x3c00);
+	body("cvt.rz.bf16.u32", "mov.u32 %r1, 259; cvt.rz.bf16.u32 %h1, %r1; cvt.u32.u16 %r0, %h1;", 0x4381);
+	body("cvt.rn.bf16.u64", "mov.u64 %d1, 0x8080000000000001; cvt.rn.bf16.u64 %h1, %d1; cvt.u32.u16 %r0, %h1;", 0x5f01);
+	body("cvt.rn.bf16.s64", "mov.u64 %d1, -0x4040000000000001; cvt.rn.bf16.s64 %h1, %d1; cvt.u32.u16 %r0, %h1;", 0xde81);
+	body("cvt.rp.bf16.u64", "mov.u64 %d1, 0x8000000000000001; cvt.rp.bf16.u64 %h1, %d1; cvt.u32.u16 %r0, %h1;", 0x5f01);
+}
+
 static void test_control(void)
 {
 	body("brx.idx", "and.b32 %r1, %tid.x, 3; ts: .branchtargets a, b, c, d; brx.idx %r1, ts; a: mov.u32 %r0, 3; bra e;"
@@ -375,5 +389,6 @@ int main(void)
 	test_meeting();
 	test_two_meetings();
 	test_wide_initialiser();
+	test_rounding();
 	return done();
 }
