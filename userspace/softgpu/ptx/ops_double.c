@@ -56,6 +56,18 @@ static inline u16 half_flush(u16 h, u32 flags)
 	return (flags & F_FTZ) && !(h & 0x7c00) ? h & 0x8000 : h;
 }
 
+/* a + b, rounded to odd: rounded once more, to 16 bits, it is as if it were exact. */
+static inline f64 sum_odd(f64 a, f64 b)
+{
+	f64 s = a + b, t = s - a, rest = (a - (s - t)) + (b - t);
+	u64 bits = f64_bits(s);
+
+	/* what is no number has no rest that compares */
+	if ((rest < 0 || rest > 0) && !(bits & 1))
+		s = f64_from((rest > 0) == (s > 0) ? bits + 1 : bits - 1);
+	return s;
+}
+
 enum { ADD, SUB, MUL, FMA, MIN, MAX, EX2, TANH };
 
 static u16 half_op(int op, u16 x, u16 y, u16 z, bool bf, u32 flags)
@@ -74,7 +86,7 @@ static u16 half_op(int op, u16 x, u16 y, u16 z, bool bf, u32 flags)
 	case ADD: r = a + b; break;
 	case SUB: r = a - b; break;
 	case MUL: r = a * b; break;
-	case FMA: r = __builtin_fma(a, b, c); break;
+	case FMA: r = sum_odd(a * b, c); break;	/* the product is exact */
 	case EX2: r = exp2(a); break;
 	case TANH: r = tanh(a); break;
 	default:

@@ -188,6 +188,9 @@ static void test_rounding(void)
 	body("cvt.rn.bf16.u64", "mov.u64 %d1, 0x8080000000000001; cvt.rn.bf16.u64 %h1, %d1; cvt.u32.u16 %r0, %h1;", 0x5f01);
 	body("cvt.rn.bf16.s64", "mov.u64 %d1, -0x4040000000000001; cvt.rn.bf16.s64 %h1, %d1; cvt.u32.u16 %r0, %h1;", 0xde81);
 	body("cvt.rp.bf16.u64", "mov.u64 %d1, 0x8000000000000001; cvt.rp.bf16.u64 %h1, %d1; cvt.u32.u16 %r0, %h1;", 0x5f01);
+	/* products half-way between two bf16: what is added decides */
+	body("fma.rn.bf16", "mov.b16 %h1, 0x4040; mov.b16 %h2, 0x3eae; mov.b16 %h3, 0x0080; fma.rn.bf16 %h4, %h1, %h2, %h3;"
+	     "mov.b16 %h2, 0x3eb2; mov.b16 %h3, 0x8080; fma.rn.bf16 %h5, %h1, %h2, %h3; mov.b32 %r0, {%h4, %h5};", 0x3f853f83);
 }
 
 static void test_control(void)
