@@ -517,6 +517,12 @@ static void tr_slct(struct tr *t, struct mods *m)
 	a = src(t, op_at(t, 1), type);
 	b = src(t, op_at(t, 2), type);
 	c = src(t, op_at(t, 3), ct);
+	if (ct == T_F32 && (m->flags & F_FTZ)) {	/* -0 is not below 0 */
+		uint32_t flushed = new_slot(t, 4);
+
+		put_op(t, "ftz.f32", flushed, c, 0, 0);
+		c = flushed;
+	}
 	put_op(t, ct == T_F32 ? "setp.ge.f32" : "setp.ge.s32", p, c, const_slot(t, 0, 4), 0);
 	put_op(t, KEY(key, "selp.b%u", bits(type)), dst(t, op_at(t, 0), type), a, b, p);
 }

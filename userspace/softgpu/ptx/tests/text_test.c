@@ -191,6 +191,8 @@ static void test_rounding(void)
 	/* products half-way between two bf16: what is added decides */
 	body("fma.rn.bf16", "mov.b16 %h1, 0x4040; mov.b16 %h2, 0x3eae; mov.b16 %h3, 0x0080; fma.rn.bf16 %h4, %h1, %h2, %h3;"
 	     "mov.b16 %h2, 0x3eb2; mov.b16 %h3, 0x8080; fma.rn.bf16 %h5, %h1, %h2, %h3; mov.b32 %r0, {%h4, %h5};", 0x3f853f83);
+	body("slct.ftz", "mov.b32 %f1, 0f80000001; slct.ftz.u32.f32 %r0, 1, 2, %f1;", 1);
+	body("slct", "mov.b32 %f1, 0f80000001; slct.u32.f32 %r0, 1, 2, %f1;", 2);
 }
 
 static void test_control(void)
