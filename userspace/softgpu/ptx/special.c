@@ -27,7 +27,7 @@ const struct special ptx_specials[] = {
 	B("%cluster_nctaid.x", SB_ONE), B("%cluster_nctaid.y", SB_ONE), B("%cluster_nctaid.z", SB_ONE),
 	B("%cluster_ctarank", SB_ZERO), B("%cluster_nctarank", SB_ONE),
 	B("%envreg1", SB_ENVREG1), B("%envreg2", SB_ENVREG2),
-	{ "%current_graph_exec", SK_BLOCK, SB_ZERO, 1 },
+	B("%current_graph_exec", SB_ZERO),
 	T("%clock", 0, 0), T("%clock_hi", 1, 0), T("%clock64", 0, 1), T("%globaltimer", 2, 1),
 	T("%globaltimer_lo", 2, 0), T("%globaltimer_hi", 3, 0),
 	B("%is_explicit_cluster", SB_ZERO),

@@ -193,6 +193,7 @@ static void test_rounding(void)
 	     "mov.b16 %h2, 0x3eb2; mov.b16 %h3, 0x8080; fma.rn.bf16 %h5, %h1, %h2, %h3; mov.b32 %r0, {%h4, %h5};", 0x3f853f83);
 	body("slct.ftz", "mov.b32 %f1, 0f80000001; slct.ftz.u32.f32 %r0, 1, 2, %f1;", 1);
 	body("slct", "mov.b32 %f1, 0f80000001; slct.u32.f32 %r0, 1, 2, %f1;", 2);
+	body("no graph", "mov.u64 %d0, %current_graph_exec;", 0);
 }
 
 static void test_control(void)
