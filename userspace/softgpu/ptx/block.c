@@ -144,11 +144,16 @@ static void init_warp(struct launch *l, struct warp *w)
 	}
 }
 
+/* Dynamic shared memory is behind the static. */
+static uint32_t dynamic_begins(const struct ptx_kernel *k)
+{
+	return ROUND(k->info.static_shared, k->dynamic_align);
+}
+
 static void init_special(struct launch *l, struct block *b)
 {
 	const struct ptx_launch *r = l->request;
 	uint8_t *s = b->special;
-	uint32_t stat = l->kernel->info.static_shared;
 
 	static const uint8_t masks[] = { SB_EQ, SB_LT, SB_LE, SB_GE, SB_GT };
 
@@ -173,7 +178,7 @@ static void init_special(struct launch *l, struct block *b)
 	fill(s, SB_TOTAL_SIZE, b->shared_size);
 	fill(s, SB_ENVREG1, l->workspace >> 32);
 	fill(s, SB_ENVREG2, (uint32_t)l->workspace);
-	fill(s, SB_DYN_BASE, ROUND(stat, 16));
+	fill(s, SB_DYN_BASE, dynamic_begins(l->kernel));
 }
 
 /* Memory of blocks that have ended, kept for the next launch: mapping it anew costs more than small kernels. */
@@ -234,7 +239,7 @@ struct block *block_create(struct launch *l)
 {
 	const struct ptx_func *fn = l->kernel->fn;
 	uint32_t stack = l->kernel->stack;
-	size_t shared = ROUND(ROUND(l->kernel->info.static_shared, 16) + l->request->dynamic_shared, 64) + 64;
+	size_t shared = ROUND((size_t)dynamic_begins(l->kernel) + l->request->dynamic_shared, 64) + 64;
 	size_t frame = ROUND(fn->frame_bytes, 64) + ROUND((size_t)fn->area * WARP, 64);
 	size_t per_warp = frame + ROUND(SW_COUNT * WARP * 4, 64) + ROUND((size_t)stack * WARP, 64);
 	size_t head = ROUND(sizeof(struct block), 64) + ROUND(l->nwarps * sizeof(struct warp), 64);
@@ -252,7 +257,7 @@ struct block *block_create(struct launch *l)
 	b->warps = (struct warp *)(m + ROUND(sizeof(*b), 64));
 	at = m + head;
 	b->shared = at;
-	b->shared_size = ROUND(l->kernel->info.static_shared, 16) + l->request->dynamic_shared;
+	b->shared_size = dynamic_begins(l->kernel) + l->request->dynamic_shared;
 	at += shared;
 	b->special = at;
 	at += SB_COUNT * WARP * 4;

@@ -122,6 +122,7 @@ struct ptx_kernel {
 	struct ptx_func *fn;
 	struct ptx_module *module;
 	uint32_t stack;			/* local memory per thread */
+	uint32_t dynamic_align;		/* of where dynamic shared memory begins */
 };
 
 struct call {

@@ -32,7 +32,8 @@ static int run_cooperative(struct launch *l)
 	uint64_t left;
 	int ret = 0;
 
-	bytes = bytes * l->nwarps + l->request->dynamic_shared + l->kernel->info.static_shared + 8192;
+	bytes = bytes * l->nwarps + l->request->dynamic_shared + l->kernel->info.static_shared +
+		l->kernel->dynamic_align + 8192;
 	if (l->nblocks > 65536 || bytes * l->nblocks > MAX_COOPERATIVE_BYTES)
 		return refuse(l->fault, FAULT_COOPERATIVE, l->kernel->info.name,
 			      "too many blocks for a cooperative launch");

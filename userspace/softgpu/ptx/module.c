@@ -186,6 +186,10 @@ static void fill_kernel(struct parser *p, struct ptx_module *m, struct fn *fn, u
 
 	k->fn = f;
 	k->module = m;
+	k->dynamic_align = 16;
+	for (uint32_t i = 0; i < p->nvars; i++)
+		if (p->vars[i]->space == SP_SHARED && p->vars[i]->dynamic && p->vars[i]->align > k->dynamic_align)
+			k->dynamic_align = p->vars[i]->align;
 	if (r->recursive || r->indirect)
 		stack = stack > RECURSIVE_STACK ? stack : RECURSIVE_STACK;
 	k->stack = (stack + 15) & ~15u;

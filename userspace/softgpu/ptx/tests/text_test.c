@@ -380,6 +380,21 @@ static void test_wide_initialiser(void)
 	ptx_module_free(m);
 }
 
+static void test_dynamic_shared(void)
+{
+	struct ptx_module *m = load("dynamic shared memory", HEAD ".extern .shared .align 128 .b8 dyn[];\n"
+		".visible .entry k(.param .u64 out)\n" DECL ".shared .u32 s; ld.param.u64 %d1, [out]; mov.u32 %r1, dyn;\n"
+		"mov.u32 %r2, 7; st.shared.u32 [s], %r2; st.shared.u32 [dyn+252], %r1; st.global.u32 [%d1], %r1; ret; }\n");
+	uint32_t *o = dev(64);
+	int ret;
+
+	if (!m)
+		return;
+	ret = launch(m, "k", (struct launch_args){ { 1 }, { 32 }, 256 }, ARGS(P(o)));
+	ok(!ret && o[0] == 128, "dynamic shared memory begins as aligned as it says: at %u (%d %s)", o[0], ret, fault_text);
+	ptx_module_free(m);
+}
+
 int main(void)
 {
 	test_alias();
@@ -395,6 +410,7 @@ int main(void)
 	test_meeting();
 	test_two_meetings();
 	test_wide_initialiser();
+	test_dynamic_shared();
 	test_rounding();
 	return done();
 }
