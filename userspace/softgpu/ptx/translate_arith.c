@@ -447,13 +447,14 @@ static void tr_setp(struct tr *t, struct mods *m)
 	}
 	p = compare(t, m, type, packed ? 0 : -1);
 	if (packed) {
-		uint32_t hi;
+		uint32_t hi, first = new_slot(t, 0);	/* the third source may be where the first result goes */
 
 		if (!q)
 			t_error(t, "a packed comparison needs two predicates");
 		hi = compare(t, m, type, 1);
-		combine(t, dst(t, d, T_PRED), p, op, op ? op_at(t, 3) : NULL);
+		combine(t, first, p, op, op ? op_at(t, 3) : NULL);
 		combine(t, dst(t, q, T_PRED), hi, op, op ? op_at(t, 3) : NULL);
+		put_op(t, "mov.pred", dst(t, d, T_PRED), first, 0, 0);
 		return;
 	}
 	if (q) {

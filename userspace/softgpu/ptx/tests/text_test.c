@@ -194,6 +194,8 @@ static void test_rounding(void)
 	body("slct.ftz", "mov.b32 %f1, 0f80000001; slct.ftz.u32.f32 %r0, 1, 2, %f1;", 1);
 	body("slct", "mov.b32 %f1, 0f80000001; slct.u32.f32 %r0, 1, 2, %f1;", 2);
 	body("no graph", "mov.u64 %d0, %current_graph_exec;", 0);
+	body("setp of a pair", "mov.b32 %r1, 0x3c003c00; mov.b32 %r2, 0x40004000; setp.ne.u32 %p1, %r1, %r1;"
+	     "setp.lt.xor.f16x2 %p1|%p2, %r1, %r2, %p1; selp.b32 %r0, 1, 0, %p2;", 1);
 }
 
 static void test_control(void)
