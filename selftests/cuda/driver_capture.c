@@ -236,6 +236,42 @@ static void what_is_captured(void)
 	CU(cuEventDestroy(ev));
 }
 
+/* What streams go on from stays while they do. */
+static void taken_away(void)
+{
+	CUgraphNode first, node;
+	const CUgraphNode *tips;
+	CUstreamCaptureStatus st;
+	CUgraph g, child, owned;
+	size_t n;
+
+	if (native("what is taken away from a capture"))
+		return;
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	launch(s, 1);
+	CU(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &tips, NULL, &n));
+	first = tips[0];
+	GIVES(cuGraphDestroyNode(first), CUDA_ERROR_ILLEGAL_STATE, "destroy a node of a graph that is captured");
+	launch(s, 2);
+	CU(cuStreamEndCapture(s, &g));
+	CU(cuGraphGetNodes(g, NULL, &n));
+	ok(n == 2, "the capture goes on: %zu nodes", n);
+	CU(cuGraphDestroyNode(first));
+	CU(cuGraphDestroy(g));
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphCreate(&child, 0));
+	CU(cuGraphAddChildGraphNode(&node, g, NULL, 0, child));
+	CU(cuGraphChildGraphNodeGetGraph(node, &owned));
+	CU(cuStreamBeginCaptureToGraph(s, owned, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_RELAXED));
+	launch(s, 1);
+	CU(cuGraphDestroy(g));
+	launch(s, 2);
+	cuStreamEndCapture(s, &g);
+	ok(status(s) == CU_STREAM_CAPTURE_STATUS_NONE, "a graph that is captured into goes with its owner");
+	CU(cuGraphDestroy(child));
+}
+
 static void streams(void)
 {
 	const CUgraphNode *of_s, *of_t;
@@ -561,6 +597,7 @@ int main(void)
 	the_graph();
 	what_is_captured();
 	streams();
+	taken_away();
 	threads();
 	freeing();
 	graph_memory();

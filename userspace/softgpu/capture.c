@@ -31,7 +31,8 @@ struct sg_capture {
 	struct member *members;
 	CUstreamCaptureMode mode;
 	const void *thread;
-	bool invalid, into;		/* @into: a graph of the program's */
+	bool invalid;
+	struct sg_graph *into;		/* a graph of the program's, with a reference */
 	bool recording;			/* see struct sg_recording */
 	struct sg_node *recorded;
 	unsigned int nrecorded;
@@ -379,6 +380,8 @@ CUresult sg_capture_join(struct sg_stream *s, uint64_t id, const struct sg_tips 
 
 static void capture_free(struct sg_capture *c)
 {
+	if (c->into)
+		sg_object_put(&sg_graph_table, c->into);
 	pthread_mutex_destroy(&c->lock);
 	free(c->spare);
 	free(c);
@@ -406,6 +409,8 @@ static CUresult begin(CUstream stream, bool ptds, struct sg_graph *into, const C
 	pthread_mutex_init(&c->lock, NULL);
 	c->graph = into ? into : sg_graph_new();
 	c->into = into;
+	if (into)	/* it may go with a node that owns it */
+		sg_object_get(into);
 	c->spare = malloc(SPARE_BYTES);
 	tips = calloc(1, sizeof(*tips));
 	for (size_t i = 0; tips && i < n; i++)
@@ -414,7 +419,7 @@ static CUresult begin(CUstream stream, bool ptds, struct sg_graph *into, const C
 		if (c->graph && !into)
 			sg_graph_free(c->graph);
 		sg_tips_free(tips);
-		capture_free(c);
+		capture_free(c);	/* and its reference */
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	c->origin = s;

@@ -37,14 +37,21 @@ static void node_unlink(struct sg_node *n)
 	n->graph = NULL;
 }
 
+/* A capture into it may still go on. */
+static void free_owned(struct sg_graph *g)
+{
+	g->owner = NULL;
+	sg_graph_free(g);
+}
+
 void sg_node_free(struct sg_node *n)
 {
 	node_unlink(n);
 	if (n->child)
-		sg_graph_free(n->child);
+		free_owned(n->child);
 	for (unsigned int i = 0; n->bodies && i < n->params.conditional.size; i++)
 		if (n->bodies[i])
-			sg_graph_free(n->bodies[i]);
+			free_owned(n->bodies[i]);
 	if (n->memory)
 		sg_graph_memory_put(n->memory);
 	if (n->type == CU_GRAPH_NODE_TYPE_BATCH_MEM_OP)
@@ -363,6 +370,8 @@ CUresult cuGraphDestroyNode(CUgraphNode node)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (!n)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (n->graph->capture)	/* streams go on from nodes of it */
+		return CUDA_ERROR_ILLEGAL_STATE;
 	if (n->graph->memory_nodes)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	for (o = n->graph->first; o; o = o->next) {
