@@ -502,6 +502,60 @@ static void conditions(void)
 	CU(cuGraphDestroy(g));
 }
 
+static CUgraph conditional(unsigned int size, unsigned int nodes, CUgraphNode *first)
+{
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_CONDITIONAL };
+	unsigned int one_more = 1;
+	CUgraphConditionalHandle handle;
+	void *params[] = { &d, &one_more };
+	CUDA_KERNEL_NODE_PARAMS k = one(add, params);
+	CUgraphNode node;
+	CUgraph g;
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphConditionalHandleCreate(&handle, g, ctx, 1, CU_GRAPH_COND_ASSIGN_DEFAULT));
+	p.conditional = (CUDA_CONDITIONAL_NODE_PARAMS){ .handle = handle, .type = CU_GRAPH_COND_TYPE_IF, .size = size, .ctx = ctx };
+	CU(cuGraphAddNode(&node, g, NULL, NULL, 0, &p));
+	for (unsigned int i = 0; i < nodes; i++)
+		CU(cuGraphAddKernelNode(i ? &node : first, p.conditional.phGraph_out[0], NULL, 0, &k));
+	return g;
+}
+
+/* An executable graph with a condition is only given another one of the same form, down to its bodies. */
+static void condition_updates(void)
+{
+	unsigned int ten = 10;
+	void *tens[] = { &d, &ten };
+	CUDA_KERNEL_NODE_PARAMS kt = one(add, tens);
+	CUgraphExecUpdateResultInfo info;
+	CUgraphNode first, unused;
+	CUgraph g = conditional(1, 1, &first), larger = conditional(2, 1, &unused), other = conditional(1, 2, &unused),
+		same = conditional(1, 1, &unused);
+	CUgraphExec x;
+
+	CU(cuGraphInstantiate(&x, larger, 0));
+	GIVES(cuGraphExecUpdate(x, g, &info), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, "an update by fewer bodies");
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphInstantiate(&x, g, 0));
+	GIVES(cuGraphExecUpdate(x, larger, &info), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, "one by more bodies");
+	GIVES(cuGraphExecUpdate(x, other, &info), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, "one by another body");
+	CU(cuMemsetD32(d, 0, 1));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuGraphExecKernelNodeSetParams(x, first, &kt));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d) == 11, "a body's kernel is changed for launches to come: %u", value_at(d));
+	CU(cuGraphExecUpdate(x, same, &info));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d) == 12, "an update by the same form works: %u", value_at(d));
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+	CU(cuGraphDestroy(larger));
+	CU(cuGraphDestroy(other));
+	CU(cuGraphDestroy(same));
+}
+
 static int ended;
 
 static void end_of_object(void *data)
@@ -648,6 +702,7 @@ int main(int argc, char **argv)
 	copies();
 	children();
 	conditions();
+	condition_updates();
 	user_objects();
 	picture();
 	many();

@@ -40,6 +40,8 @@ static bool may_become(const struct sg_node *n, const CUgraphNodeParams *p, CUgr
 			if (n->params.memOp.paramArray[i].operation != p->memOp.paramArray[i].operation)
 				return false;
 		return true;
+	case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+		return n->params.conditional.type == p->conditional.type && n->params.conditional.size == p->conditional.size;
 	case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
 		return n->params.alloc.dptr == p->alloc.dptr;
 	case CU_GRAPH_NODE_TYPE_MEM_FREE:
@@ -169,11 +171,11 @@ static CUresult compare(struct sg_graph *mine, struct sg_graph *new, CUgraphExec
 				return differs(info, CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, b, b->in[k].from);
 		if (!may_become(a, &b->params, &why))
 			return differs(info, why, b, NULL);
-		if (a->child) {
-			e = compare(a->child, b->child, info);
-			if (e)
-				return e;
-		}
+		e = a->child ? compare(a->child, b->child, info) : CUDA_SUCCESS;
+		for (unsigned int i = 0; !e && a->bodies && i < a->params.conditional.size; i++)
+			e = compare(a->bodies[i], b->bodies[i], info);
+		if (e)
+			return e;
 	}
 	*info = (CUgraphExecUpdateResultInfo){ .result = CU_GRAPH_EXEC_UPDATE_SUCCESS };
 	return CUDA_SUCCESS;
