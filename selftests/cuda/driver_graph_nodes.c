@@ -434,6 +434,28 @@ static void copies(void)
 	CU(cuGraphDestroy(g));
 }
 
+static void moved_children(void)
+{
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_GRAPH };
+	CUgraph a, b, c;
+	CUgraphNode node;
+
+	if (native("graphs moved into each other"))
+		return;
+	CU(cuGraphCreate(&a, 0));
+	CU(cuGraphCreate(&b, 0));
+	CU(cuGraphCreate(&c, 0));
+	p.graph.ownership = CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
+	p.graph.graph = b;
+	CU(cuGraphAddNode(&node, a, NULL, NULL, 0, &p));
+	p.graph.graph = c;
+	CU(cuGraphAddNode(&node, b, NULL, NULL, 0, &p));
+	p.graph.graph = a;
+	GIVES(cuGraphAddNode(&node, c, NULL, NULL, 0, &p), CUDA_ERROR_INVALID_VALUE, "a graph moved into a part of itself");
+	run(a);
+	CU(cuGraphDestroy(a));
+}
+
 static void children(void)
 {
 	unsigned int one_more = 1, ten = 10;
@@ -701,6 +723,7 @@ int main(int argc, char **argv)
 	one_at_a_time();
 	copies();
 	children();
+	moved_children();
 	conditions();
 	condition_updates();
 	user_objects();

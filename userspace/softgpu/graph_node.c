@@ -127,15 +127,19 @@ static CUresult child(struct sg_node *n, const CUgraphNodeParams *p, struct sg_g
 	struct sg_graph *from = sg_graph_check(p->graph.graph), *g = from;
 	struct sg_node *o;
 
-	/* Into itself, or one that another node or a capture owns. */
+	/* Into itself, or one that a capture owns. */
 	if (!from || from == into || from->capture)
 		return CUDA_ERROR_INVALID_VALUE;
 	for (o = from->first; o; o = o->next)
 		if (o->type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
 			return CUDA_ERROR_NOT_SUPPORTED;
 	if (p->graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE) {
+		/* One that another node owns, or that @into is part of. */
 		if (from->owner)
 			return CUDA_ERROR_INVALID_VALUE;
+		for (const struct sg_graph *up = into; up; up = up->owner ? up->owner->graph : NULL)
+			if (up == from)
+				return CUDA_ERROR_INVALID_VALUE;
 	} else if (p->graph.ownership != CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE) {
 		return CUDA_ERROR_INVALID_VALUE;
 	} else {
