@@ -434,6 +434,35 @@ static void copies(void)
 	CU(cuGraphDestroy(g));
 }
 
+/* Whatever walked the nodes before, what may be depended on is the same. */
+static void dependencies(void)
+{
+	enum { NODES = 2000 };
+	static CUgraphNode n[NODES];
+	CUgraphNode more, twice[2];
+	size_t count = NODES;
+	int failed = 0;
+	CUgraph g, c;
+
+	CU(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+	for (int i = 0; i < NODES; i++)
+		CU(cuMemsetD32Async(d, i, 1, stream));
+	CU(cuStreamEndCapture(stream, &g));
+	CU(cuGraphGetNodes(g, n, &count));
+	for (int pass = 0; pass < 2; pass++) {
+		CU(cuGraphClone(&c, g));
+		CU(cuGraphDestroy(c));
+		if (pass)
+			CU(cuGraphAddEmptyNode(&more, g, &n[0], 1));
+		for (int i = NODES; i-- > 800;)
+			failed += cuGraphAddEmptyNode(&more, g, &n[i], 1) != CUDA_SUCCESS;
+	}
+	ok(!failed, "each node of a graph that was cloned can be depended on: %d cannot", failed);
+	twice[0] = twice[1] = n[5];
+	GIVES(cuGraphAddEmptyNode(&more, g, twice, 2), CUDA_ERROR_INVALID_VALUE, "but not twice by one node");
+	CU(cuGraphDestroy(g));
+}
+
 static void moved_children(void)
 {
 	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_GRAPH };
@@ -724,6 +753,7 @@ int main(int argc, char **argv)
 	copies();
 	children();
 	moved_children();
+	dependencies();
 	conditions();
 	condition_updates();
 	user_objects();

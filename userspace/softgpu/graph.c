@@ -105,19 +105,23 @@ bool sg_node_depend(struct sg_node *n, struct sg_node *on, const CUgraphEdgeData
 
 CUresult sg_deps_ok(struct sg_graph *g, const CUgraphNode *deps, const CUgraphEdgeData *edges, size_t n)
 {
-	static _Atomic uint32_t marks;
-	uint32_t mark = atomic_fetch_add(&marks, 1) + 1;
-
 	if (n && !deps)
 		return CUDA_ERROR_INVALID_VALUE;
+	/* Whoever walked the graph before left marks. */
+	for (size_t i = 0; i < n; i++) {
+		struct sg_node *d = sg_node_check(deps[i]);
+
+		if (!d || d->graph != g)
+			return CUDA_ERROR_INVALID_VALUE;
+		d->mark = 0;
+	}
 	for (size_t i = 0; i < n; i++) {
 		struct sg_node *d = sg_node_check(deps[i]);
 		const CUgraphEdgeData *e = edges ? &edges[i] : NULL;
 
-		/* The same dependency twice, or one of another graph. */
-		if (!d || d->graph != g || d->mark == mark)
+		if (d->mark)	/* the same dependency twice */
 			return CUDA_ERROR_INVALID_VALUE;
-		d->mark = mark;
+		d->mark = 1;
 		if (!e)
 			continue;
 		if (e->to_port || e->type > CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC ||
