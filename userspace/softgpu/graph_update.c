@@ -51,6 +51,24 @@ static bool may_become(const struct sg_node *n, const CUgraphNodeParams *p, CUgr
 	}
 }
 
+static bool has_body(const struct sg_graph *g)
+{
+	for (const struct sg_node *n = g->first; n; n = n->next)
+		if (n->bodies || (n->child && has_body(n->child)))
+			return true;
+	return false;
+}
+
+/* A launch has its own copy of all that it does, but for bodies of conditional nodes, which it reads as it goes. */
+static bool is_read(const struct sg_node *n)
+{
+	if (n->child && has_body(n->child))
+		return true;
+	while (n && !n->bodies)
+		n = n->graph->owner;
+	return n;
+}
+
 static CUresult compare(struct sg_graph *mine, struct sg_graph *new, CUgraphExecUpdateResultInfo *info);
 
 CUresult cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *p)
@@ -95,6 +113,8 @@ CUresult cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node, CUgraphNod
 
 		for (; a && b; a = a->next, b = b->next)
 			b->origin = a->origin;
+		if (x->last && is_read(n))
+			sg_queue_wait(x->last, x->last_seq);
 		sg_node_swap(n, fresh);
 	}
 	sg_node_free(fresh);
