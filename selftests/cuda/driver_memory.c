@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Memory in the driver API: memset of every width, 2D copies, pinned memory, ranges, attributes, events. */
+#include <pthread.h>
+#include <unistd.h>
+
 #include "driver.h"
 
 static void memsets(CUstream stream)
@@ -120,6 +123,53 @@ static void pinned(CUstream stream)
 	GIVES(cuMemFree(d), CUDA_ERROR_INVALID_VALUE, "free a second time");
 }
 
+static CUcontext of_gate;
+static CUdeviceptr gate;
+static volatile bool opened;
+
+static void *open_gate(void *unused)
+{
+	(void)unused;
+	usleep(100000);
+	opened = true;
+	CU(cuCtxSetCurrent(of_gate));
+	CU(cuMemsetD32(gate, 1, 1));
+	return NULL;
+}
+
+/* Pinned memory is freed in any context, and when no other one uses it any more. */
+static void freed_elsewhere(void)
+{
+	CUcontext other, here;
+	pthread_t thread;
+	CUdevice dev;
+	CUstream s;
+	CUdeviceptr d;
+	void *p;
+
+	if (native("memory freed while another context uses it") || getenv("VGPU_SYNC"))
+		return;
+	CU(cuCtxGetCurrent(&here));
+	CU(cuCtxGetDevice(&dev));
+	CU(cuCtxCreate(&of_gate, NULL, 0, dev));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuMemAlloc(&gate, 4));
+	CU(cuMemAlloc(&d, 65536));
+	CU(cuMemsetD32(gate, 0, 1));
+	CU(cuMemAllocHost(&p, 65536));
+	CU(cuStreamWaitValue32(s, gate, 1, CU_STREAM_WAIT_VALUE_EQ));
+	CU(cuMemcpyDtoHAsync(p, d, 65536, s));
+	CU(cuCtxCreate(&other, NULL, 0, dev));
+	if (pthread_create(&thread, NULL, open_gate, NULL))
+		bail("no thread");
+	CU(cuMemFreeHost(p));
+	ok(opened, "pinned memory that another context is about to use stays till then");
+	pthread_join(thread, NULL);
+	CU(cuCtxDestroy(other));
+	CU(cuCtxDestroy(of_gate));
+	CU(cuCtxSetCurrent(here));
+}
+
 static void events(CUstream stream)
 {
 	CUevent a, b;
@@ -180,6 +230,7 @@ int main(void)
 	memsets(stream);
 	copies_2d();
 	pinned(stream);
+	freed_elsewhere();
 	events(stream);
 	host_fills();
 	CU(cuMemGetInfo(&after, &total));

@@ -130,8 +130,21 @@ static bool take(uint64_t addr, bool allocated, struct sg_host_range *out)
 	return found;
 }
 
+static bool has_host(const struct sg_ctx *ctx)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < nranges && !found; i++)
+		found = ranges[i].ctx == ctx;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
 void sg_host_free_ctx(struct sg_ctx *ctx)
 {
+	if (has_host(ctx))
+		sg_queue_sync_all();	/* others may use it */
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < nranges;) {
 		if (ranges[i].ctx != ctx) {
@@ -190,7 +203,7 @@ CUresult cuMemFreeHost(void *p)
 		return e;
 	if (!sg_host_info((uint64_t)p, &r) || !r.allocated || r.base != (uint64_t)p)
 		return CUDA_ERROR_INVALID_VALUE;
-	sg_queue_sync_ctx(c);
+	sg_queue_sync_all();	/* any context may use it */
 	if (!take((uint64_t)p, true, &r))
 		return CUDA_ERROR_INVALID_VALUE;
 	munmap(p, r.size);
@@ -231,7 +244,7 @@ CUresult cuMemHostUnregister(void *p)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!sg_host_info((uint64_t)p, &r) || r.allocated || r.base != (uint64_t)p)
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
-	sg_queue_sync_ctx(c);
+	sg_queue_sync_all();
 	return take((uint64_t)p, false, &r) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 }
 

@@ -460,6 +460,18 @@ void sg_queue_sync_ctx(struct sg_ctx *c)
 	sg_queue_wait(c->legacy, atomic_load_explicit(&c->legacy->enqueued, memory_order_acquire));
 }
 
+void sg_queue_sync_all(void)
+{
+	uint32_t n = atomic_load(&sg_ctx_table.used);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct sg_ctx *c = sg_object_check(&sg_ctx_table, sg_ctx_table.base + (size_t)i * sg_ctx_table.size);
+
+		if (c && atomic_load(&c->fault) != CUDA_ERROR_CONTEXT_IS_DESTROYED)
+			sg_queue_sync_ctx(c);
+	}
+}
+
 struct sg_stream *sg_stream_new(struct sg_ctx *c, unsigned int flags, int priority, bool per_thread)
 {
 	static _Atomic uint64_t next_id = 1;

@@ -458,6 +458,9 @@ bool sg_queue_done(struct sg_stream *s);
 /** Wait for everything in @c. */
 void sg_queue_sync_ctx(struct sg_ctx *c);
 
+/** And in all contexts. */
+void sg_queue_sync_all(void);
+
 /** After sg_queue_sync_ctx(): end the streams of a context that goes away. */
 void sg_queue_end_ctx(struct sg_ctx *c);
 
