@@ -18,6 +18,31 @@ static size_t available(void)
 	return available;
 }
 
+/* Memory that a stream is to free is nobody's to free any more. */
+static void freed_once(CUstream stream)
+{
+	CUdeviceptr gate, p, q;
+	unsigned int v = 0;
+
+	if (native("memory freed again before it is") || getenv("VGPU_SYNC"))
+		return;
+	CU(cuMemAlloc(&gate, 4));
+	CU(cuMemsetD32(gate, 0, 1));
+	CU(cuMemAllocAsync(&p, 4096, stream));
+	CU(cuStreamSynchronize(stream));
+	CU(cuStreamWaitValue32(stream, gate, 1, CU_STREAM_WAIT_VALUE_EQ));
+	CU(cuMemFreeAsync(p, stream));
+	GIVES(cuMemFreeAsync(p, stream), CUDA_ERROR_INVALID_VALUE, "free in a stream what it is about to free");
+	CU(cuMemsetD32(gate, 1, 1));
+	CU(cuStreamSynchronize(stream));
+	CU(cuMemAlloc(&q, 4096));
+	CU(cuMemsetD32(q, 7, 1024));
+	CU(cuMemcpyDtoH(&v, q, 4));
+	ok(v == 7, "who gets it next keeps it");
+	CU(cuMemFree(q));
+	CU(cuMemFree(gate));
+}
+
 int main(void)
 {
 	enum { MIB = 1 << 20 };
@@ -125,6 +150,7 @@ int main(void)
 	CU(cuStreamSynchronize(stream));
 	CU(cuMemcpyDtoH(&can, q + 100, 4));
 	ok(can == 0x3c3c3c3c, "a copy between peers that are one");
+	freed_once(stream);
 	GIVES(cuMemcpyPeer(q, NULL, p, ctx, 4096), CUDA_SUCCESS, "no context is the current one");
 	CU(cuStreamDestroy(stream));
 	CU(cuDevicePrimaryCtxRelease(0));

@@ -138,7 +138,7 @@ void sg_execute(struct sg_stream *s, struct sg_op *op)
 		record(op);
 		break;
 	case SG_OP_FREE:
-		sg_heap_free(op->u.free.addr);
+		sg_heap_free_id(op->u.free.addr, op->u.free.id);
 		break;
 	case SG_OP_WRITE:
 		if (op->u.write.size == 4)

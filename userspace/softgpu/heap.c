@@ -371,6 +371,32 @@ size_t sg_heap_free(uint64_t addr)
 	return size;
 }
 
+uint64_t sg_heap_freeing(uint64_t addr)
+{
+	uint64_t id = 0;
+	struct block *b;
+
+	pthread_mutex_lock(&lock);
+	b = find(addr);
+	if (b && b->state == BLOCK_LIVE && (uint64_t)page_address(b->start) == addr && !(b->flags & SG_ALLOC_FREEING)) {
+		b->flags |= SG_ALLOC_FREEING;
+		id = b->id;
+	}
+	pthread_mutex_unlock(&lock);
+	return id;
+}
+
+void sg_heap_free_id(uint64_t addr, uint64_t id)
+{
+	struct block *b;
+
+	pthread_mutex_lock(&lock);
+	b = find(addr);
+	if (b && b->id == id)
+		free_locked(addr);
+	pthread_mutex_unlock(&lock);
+}
+
 /* --- memory of several processes ------------------------------------------------------------------------------------ */
 
 CUresult sg_heap_share(uint64_t addr, int fd)

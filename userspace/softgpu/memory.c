@@ -92,7 +92,7 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 		return e;
 	}
 	/* Module variables have no context of their own here and are freed with their module. */
-	if (!sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a))
+	if (!sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a) || a.flags & SG_ALLOC_FREEING)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (a.flags & SG_ALLOC_IMPORTED && !sg_ipc_last(dptr))
 		return CUDA_SUCCESS;
@@ -209,6 +209,7 @@ BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
 	struct sg_allocation a;
 	struct sg_stream *s;
 	struct sg_op *op;
+	uint64_t id;
 	CUresult e = sg_stream_of(stream, ptds, &s);
 
 	if (e)
@@ -217,7 +218,7 @@ BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
 		return capture_free(s, dptr);
 	if (sg_graph_memory_owns(dptr, &e))
 		return e;
-	if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a))
+	if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a) || a.flags & SG_ALLOC_FREEING)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (a.flags & SG_ALLOC_IMPORTED && !sg_ipc_last(dptr))
 		return CUDA_SUCCESS;
@@ -227,8 +228,12 @@ BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
 		sg_queue_unlock(s);
 		return size ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 	}
+	id = sg_heap_freeing(dptr);
+	if (!id)
+		return CUDA_ERROR_INVALID_VALUE;
 	op = sg_queue_begin(s, SG_OP_FREE, 0);
 	op->u.free.addr = dptr;
+	op->u.free.id = id;
 	sg_queue_end(s, op, false);
 	return CUDA_SUCCESS;
 }

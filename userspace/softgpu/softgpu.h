@@ -112,6 +112,7 @@ struct sg_ctx;
 #define SG_ALLOC_SYNC		8u	/* CU_POINTER_ATTRIBUTE_SYNC_MEMOPS */
 #define SG_ALLOC_SHARED		16u	/* its pages are a memfd that other processes may have */
 #define SG_ALLOC_IMPORTED	32u	/* and another process allocated them */
+#define SG_ALLOC_FREEING	64u	/* a stream will free it */
 #define SG_ALLOC_WRITTEN	4u	/* the owner writes without telling: always zero it before the next owner */
 
 struct sg_allocation {
@@ -137,6 +138,11 @@ uint64_t sg_pool_freed(void *pool, uint64_t bytes);
 /** Bytes that count as used although nothing is in them. */
 void sg_heap_hold(int device, int64_t bytes);
 void sg_heap_set_sync(uint64_t addr, bool on);
+
+/** The allocation that begins at @addr is freed later, by nobody else. @return its id, 0: there is none, or it is already */
+uint64_t sg_heap_freeing(uint64_t addr);
+/** Free the allocation at @addr if it is still the one that has this @id. */
+void sg_heap_free_id(uint64_t addr, uint64_t id);
 
 /** Is [addr, addr + len) inside one allocation? @write: note that it is no longer all zero. */
 bool sg_heap_range(uint64_t addr, size_t len, bool write);
@@ -286,7 +292,7 @@ struct sg_op {
 			uint64_t generation;	/* of a shared one, and for SG_OP_AWAIT: the recording's number */
 		} event;
 		struct {
-			uint64_t addr;
+			uint64_t addr, id;
 		} free;
 		struct {
 			const struct ptx_kernel *kernel;
