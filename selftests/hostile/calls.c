@@ -372,6 +372,58 @@ static void wild_offsets(void)
 	ASK(cuMemFree_v2, mine);
 }
 
+/* The same of a graph's nodes, which have x, y and z, and are carried out later. */
+static int node(const CUDA_MEMCPY3D *c, int want)
+{
+	struct vgpu_graph_node q = { .call = RAW_CALL, .graph = MINE(GRAPH, 31), .handle = MINE(GRAPHNODE, 32) };
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEMCPY, .memcpy.copyParams = *c };
+	int got;
+
+	p.memcpy.copyCtx = (CUcontext)VGPU_PRIMARY_CTX(0);
+	memcpy(q.node.params, &p, sizeof(p));
+	got = result(VGPU_MSG_cuGraphAddNode_v2, &q, sizeof(q));
+	if (!got)
+		ASK(cuGraphDestroyNode, .hNode = q.handle);
+	if (got == want)
+		return 0;
+	printf("# a node that copies from host memory, height %zu, depth %zu, y %zu, z %zu, pitch %zu, rows %zu: CUresult %d\n",
+	       c->Height, c->Depth, c->srcY, c->srcZ, c->srcPitch, c->srcHeight, got);
+	return 1;
+}
+
+static void wild_boxes(void)
+{
+	const int no = CUDA_ERROR_INVALID_VALUE;
+	const uint64_t mine = alloc(4096);
+	const CUDA_MEMCPY3D good = {
+		.srcMemoryType = CU_MEMORYTYPE_HOST, .srcHost = (void *)IDM_ARENA_SLOT(1), .srcPitch = 8,
+		.dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = mine, .dstPitch = 8, .srcHeight = 1, .dstHeight = 1,
+		.WidthInBytes = 8, .Height = 1, .Depth = 1,
+	};
+	int wrong = !mine || ASK(cuGraphCreate, .phGraph = MINE(GRAPH, 31));
+
+#define NODE(want, ...) ({ CUDA_MEMCPY3D c = good; __VA_ARGS__; node(&c, want); })
+	wrong += NODE(0) + NODE(0, c.srcPitch = c.dstPitch = 0) + NODE(0, c.srcHeight = c.dstHeight = 0) +
+		 NODE(0, c.Height = 2; c.Depth = 2; c.srcHeight = c.dstHeight = 2) + NODE(0, c.srcZ = 3) +
+		 NODE(0, c.srcY = 1; c.srcHeight = 0);
+	/* Without rows a driver may take the box's own height for them, and without a pitch its width. */
+	wrong += NODE(no, c.srcHeight = 0; c.srcZ = 1ull << 40) + NODE(no, c.dstHeight = 0; c.dstZ = 1ull << 40) +
+		 NODE(no, c.srcHeight = 0; c.srcZ = 1) + NODE(no, c.srcHeight = 0; c.Depth = 1 << 30) +
+		 NODE(no, c.srcPitch = 0; c.srcY = 1ull << 40) + NODE(no, c.srcPitch = 0; c.Height = 1 << 30) +
+		 NODE(no, c.srcPitch = 0; c.srcZ = 1ull << 40) + NODE(no, c.srcPitch = 4; c.Height = 2) +
+		 NODE(no, c.srcHeight = 1; c.Height = 2; c.Depth = 2) + NODE(no, c.srcHeight = 2; c.srcY = 2; c.srcZ = 1) +
+		 NODE(no, c.srcXInBytes = 1; c.srcY = 1);
+	/* Beyond what there is, and so far that it wraps. */
+	wrong += NODE(no, c.srcZ = 1ull << 40) + NODE(no, c.dstZ = 4096 / 8) + NODE(no, c.srcY = 1ull << 40; c.srcHeight = 0) +
+		 NODE(no, c.srcXInBytes = 1ull << 40) + NODE(no, c.srcXInBytes = UINT64_MAX - 3) +
+		 NODE(no, c.srcZ = 1ull << 61) + NODE(no, c.srcHeight = 1ull << 61; c.Depth = 2) +
+		 NODE(no, c.srcHost = (void *)(IDM_ARENA_SLOT(1) - 8)) + NODE(no, c.reserved0 = (void *)mine);
+#undef NODE
+	report(!wrong, "nodes of graphs that copy boxes copy from and to what is the session's, or are refused");
+	ASK(cuGraphDestroy, .hGraph = MINE(GRAPH, 31));
+	ASK(cuMemFree_v2, mine);
+}
+
 /*
  * A free that the driver refuses must not count as one: what is still there would not be in the quota any more. Without a
  * context the software GPU refuses; NVIDIA's driver frees.
@@ -571,6 +623,7 @@ void attack_calls(void)
 	forged_handles();
 	wild_addresses();
 	wild_offsets();
+	wild_boxes();
 	refused_free();
 	greedy_limits();
 	lying_images();

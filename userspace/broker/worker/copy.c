@@ -257,20 +257,32 @@ void worker_hand_cuMemcpyDtoDAsync_v2(struct worker *w, const struct idm_message
 
 /* --- boxes --------------------------------------------------------------------------------------------------------- */
 
-/* Bytes from the start of a pitched region to the end of the part that is touched. */
+bool box_extent(const struct box_place *b, const struct box_size *s, uint64_t *first, uint64_t *bytes)
+{
+	uint64_t slice, n;
+
+	if (!s->width || !s->height || !s->depth)
+		return false;
+	/* Pitch 0 too, and 0 rows: drivers take it for something else. */
+	if ((s->height > 1 || s->depth > 1 || b->y || b->z) && (s->width > b->pitch || b->x > b->pitch - s->width))
+		return false;
+	if ((s->depth > 1 || b->z) && (s->height > b->rows || b->y > b->rows - s->height))
+		return false;
+	return !__builtin_mul_overflow(b->pitch, b->rows, &slice) && !__builtin_mul_overflow(slice, b->z, first) &&
+	       !__builtin_mul_overflow(b->pitch, b->y, &n) && !__builtin_add_overflow(*first, n, first) &&
+	       !__builtin_add_overflow(*first, b->x, first) && !__builtin_mul_overflow(slice, s->depth - 1, bytes) &&
+	       !__builtin_mul_overflow(b->pitch, s->height - 1, &n) && !__builtin_add_overflow(*bytes, n, bytes) &&
+	       !__builtin_add_overflow(*bytes, s->width, bytes);
+}
+
+/* What is no array has x, y and z in its address. */
 static bool reach(const struct vgpu_box_side *b, const struct vgpu_copy_box *q, uint64_t *end)
 {
-	uint64_t rows, slice, slices;
+	const struct box_place place = { .pitch = b->pitch, .rows = b->rows };
+	const struct box_size size = { q->width, q->height, q->depth };
+	uint64_t first;
 
-	/* Pitch 0 too: drivers take it for something else. */
-	if ((q->height > 1 || q->depth > 1) && q->width > b->pitch)
-		return false;
-	if (q->depth > 1 && b->rows < q->height)
-		return false;
-	return !__builtin_mul_overflow(b->pitch, (uint64_t)q->height - 1, &rows) &&
-	       !__builtin_mul_overflow(b->pitch, b->rows, &slice) &&
-	       !__builtin_mul_overflow(slice, (uint64_t)q->depth - 1, &slices) &&
-	       !__builtin_add_overflow(rows, slices, end) && !__builtin_add_overflow(*end, q->width, end);
+	return !b->x && !b->y && !b->z && box_extent(&place, &size, &first, end);
 }
 
 struct box_side {
@@ -290,7 +302,7 @@ static CUresult side(struct worker *w, const struct vgpu_copy_box *q, const stru
 		out->array = worker_handle(w, b->at, VGPU_H_ARRAY);
 		return out->array ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 	}
-	if (b->x || b->y || b->z || !reach(b, q, &end))
+	if (!reach(b, q, &end))
 		return CUDA_ERROR_INVALID_VALUE;
 	switch (b->type) {
 	case CU_MEMORYTYPE_HOST:

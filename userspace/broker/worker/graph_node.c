@@ -59,44 +59,50 @@ static int kernel(struct worker *w, const struct vgpu_node *v, const void *more,
 	return context(w, &k->ctx);
 }
 
-/* One side of a copy. An array is a handle; memory is checked from the first byte that is touched to the last. */
-static CUresult side(struct worker *w, CUmemorytype type, uint64_t at, CUarray *array, uint64_t x, uint64_t y, uint64_t z,
-		     uint64_t pitch, uint64_t rows, const CUDA_MEMCPY3D *c)
+/*
+ * One side of a copy. An array is a handle; memory is checked from the first byte that is touched to the last. Pitch and
+ * rows that mean nothing, because there is one row or slice, are told the driver so that it can only come to the same.
+ */
+static CUresult side(struct worker *w, CUmemorytype type, uint64_t at, CUarray *array, struct box_place *b,
+		     const struct box_size *s)
 {
-	uint64_t slice, first, last, end;
+	uint64_t first, bytes;
 
 	if (type == CU_MEMORYTYPE_ARRAY) {
 		*array = worker_handle(w, number(*array), VGPU_H_ARRAY);
 		return *array ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 	}
 	*array = NULL;
-	if (!c->WidthInBytes || !c->Height || !c->Depth)
-		return CUDA_ERROR_INVALID_VALUE;
 	if (type != CU_MEMORYTYPE_HOST && type != CU_MEMORYTYPE_DEVICE && type != CU_MEMORYTYPE_UNIFIED)
 		return CUDA_ERROR_INVALID_VALUE;
-	if ((c->Height > 1 || c->Depth > 1 || y || z) && pitch < c->WidthInBytes)
+	if (!box_extent(b, s, &first, &bytes) || __builtin_add_overflow(at, first, &at) || !address_ok(w, at, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (__builtin_mul_overflow(pitch, rows, &slice) || __builtin_mul_overflow(slice, z, &first) ||
-	    __builtin_mul_overflow(pitch, y, &end) || __builtin_add_overflow(first, end, &first) ||
-	    __builtin_add_overflow(first, x, &first) || __builtin_add_overflow(first, at, &first) ||
-	    __builtin_mul_overflow(slice, c->Depth - 1, &last) || __builtin_mul_overflow(pitch, c->Height - 1, &end) ||
-	    __builtin_add_overflow(last, end, &last) || __builtin_add_overflow(last, c->WidthInBytes, &last))
-		return CUDA_ERROR_INVALID_VALUE;
-	return address_ok(w, first, last) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	if (b->pitch < b->x + s->width)
+		b->pitch = b->x + s->width;
+	if (b->rows < b->y + s->height)
+		b->rows = b->y + s->height;
+	return CUDA_SUCCESS;
 }
 
 static CUresult copy(struct worker *w, struct made *d)
 {
 	CUDA_MEMCPY3D *c = &d->p.memcpy.copyParams;
+	const struct box_size size = { c->WidthInBytes, c->Height, c->Depth };
+	struct box_place src = { c->srcPitch, c->srcHeight, c->srcXInBytes, c->srcY, c->srcZ };
+	struct box_place dst = { c->dstPitch, c->dstHeight, c->dstXInBytes, c->dstY, c->dstZ };
 	CUresult r;
 
-	if (d->p.memcpy.flags || d->p.memcpy.reserved)
+	if (d->p.memcpy.flags || d->p.memcpy.reserved || c->srcLOD || c->dstLOD || c->reserved0 || c->reserved1)
 		return CUDA_ERROR_INVALID_VALUE;
 	r = side(w, c->srcMemoryType, c->srcMemoryType == CU_MEMORYTYPE_HOST ? number(c->srcHost) : c->srcDevice,
-		 &c->srcArray, c->srcXInBytes, c->srcY, c->srcZ, c->srcPitch, c->srcHeight, c);
+		 &c->srcArray, &src, &size);
 	if (r == CUDA_SUCCESS)
 		r = side(w, c->dstMemoryType, c->dstMemoryType == CU_MEMORYTYPE_HOST ? number(c->dstHost) : c->dstDevice,
-			 &c->dstArray, c->dstXInBytes, c->dstY, c->dstZ, c->dstPitch, c->dstHeight, c);
+			 &c->dstArray, &dst, &size);
+	c->srcPitch = src.pitch;
+	c->srcHeight = src.rows;
+	c->dstPitch = dst.pitch;
+	c->dstHeight = dst.rows;
 	return r;
 }
 

@@ -304,6 +304,20 @@ bool ipc_imported(uint64_t id);
 /** Memory that is open more than once is now open once less. @return false if it is not */
 bool ipc_one_of_many(uint64_t id);
 
+/* copy.c */
+/** struct box_place - where a box lies in pitched memory: bytes, rows, slices into it. @rows: from slice to slice */
+struct box_place {
+	uint64_t pitch, rows, x, y, z;
+};
+struct box_size {
+	uint64_t width, height, depth;
+};
+/**
+ * *@first: its first byte, from the start of the memory. *@bytes: from there to its last, included.
+ * @return false if that wraps, if it is empty, or if pitch or rows would have it overlap itself
+ */
+bool box_extent(const struct box_place *b, const struct box_size *s, uint64_t *first, uint64_t *bytes);
+
 /* array.c: the table lets go of an array or mipmap */
 void array_release(struct handle *e);
 
