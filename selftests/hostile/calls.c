@@ -425,6 +425,68 @@ static void wild_boxes(void)
 }
 
 /*
+ * What comes in a message, or goes with a reply, is there for one copy. A graph would make it again, from bytes that are
+ * gone: so a stream that captures takes none, whoever has made it capture.
+ */
+static int inline_copies(uint64_t stream, uint64_t mine, uint32_t async, int want)
+{
+	struct { struct vgpu_copy_h2d c; char bytes[256]; } to = {
+		{ .call = RAW_CALL, .dst = mine, .stream = stream, .src = { VGPU_DATA_INLINE, 256 }, .async = async }, "" };
+	struct vgpu_copy_d2h from = { .call = RAW_CALL, .src = mine, .stream = stream, .dst = { VGPU_DATA_INLINE, 256 },
+				      .async = async };
+
+	return refused(want, VGPU_MSG_cuMemcpyHtoD_v2, &to, sizeof(to)) +
+	       refused(want, VGPU_MSG_cuMemcpyDtoH_v2, &from, sizeof(from)) + refusals();
+}
+
+static void inline_captures(void)
+{
+	const uint64_t mine = alloc(4096), one = MINE(STREAM, 33), two = MINE(STREAM, 34), event = MINE(EVENT, 35);
+	struct vgpu_capture_end end = { .call = RAW_CALL, .stream = one, .fresh = MINE(GRAPH, 36) };
+	struct vgpu_copy_h2d arena = { .call = RAW_CALL, .dst = mine, .stream = one, .src = { 0, 256 }, .async = 1 };
+	const int no = CUDA_ERROR_NOT_SUPPORTED;
+	int wrong = !mine || ASK(cuStreamCreate, .phStream = one) || ASK(cuStreamCreate, .phStream = two) ||
+		    ASK(cuEventCreate, .phEvent = event);
+
+	wrong += ASK(cuStreamBeginCapture_v2, .hStream = one, .mode = CU_STREAM_CAPTURE_MODE_RELAXED) != 0;
+	wrong += inline_copies(one, mine, 1, no) + inline_copies(two, mine, 1, 0);
+	wrong += NO(0, cuEventRecord, .hEvent = event, .hStream = one) + NO(0, cuStreamWaitEvent, .hStream = two, .hEvent = event);
+	wrong += inline_copies(two, mine, 1, no);
+	wrong += refused(0, VGPU_MSG_cuMemcpyHtoD_v2, &arena, sizeof(arena));
+	wrong += NO(0, cuEventRecord, .hEvent = event, .hStream = two) + NO(0, cuStreamWaitEvent, .hStream = one, .hEvent = event);
+	wrong += refused(0, VGPU_MSG_cuStreamEndCapture, &end, sizeof(end)) + refusals();
+	wrong += inline_copies(one, mine, 1, 0) + inline_copies(two, mine, 1, 0);
+	/* Of a thread's default stream also by copies that wait. */
+	end.stream = 2;
+	end.fresh = MINE(GRAPH, 37);
+	wrong += ASK(cuStreamBeginCapture_v2, .hStream = 2, .mode = CU_STREAM_CAPTURE_MODE_RELAXED) != 0;
+	wrong += inline_copies(2, mine, 1, no) + inline_copies(2, mine, 0, no);
+	wrong += refused(0, VGPU_MSG_cuStreamEndCapture, &end, sizeof(end)) + refusals();
+	wrong += inline_copies(2, mine, 0, 0);
+	report(!wrong, "a stream that captures takes no copy from a message or into a reply");
+	wrong = NO(0, cuGraphDestroy, .hGraph = MINE(GRAPH, 36)) + NO(0, cuGraphDestroy, .hGraph = MINE(GRAPH, 37)) +
+		NO(0, cuStreamDestroy_v2, .hStream = one) + NO(0, cuStreamDestroy_v2, .hStream = two) +
+		NO(0, cuEventDestroy_v2, .hEvent = event) + NO(0, cuMemFree_v2, mine) + refusals();
+	report(!wrong, "and its graph is an ordinary one");
+}
+
+/* A context takes the captures of its streams along, and with them the graphs that nobody has got yet. */
+static void captures_of_contexts(void)
+{
+	const uint64_t ctx = MINE(CTX, 38), stream = MINE(STREAM, 39), graph = MINE(GRAPH, 40);
+	const struct vgpu_call in = { .ctx = ctx, .thread = 1 };
+	struct vgpu_capture_info ask = { .call = in, .stream = stream, .fresh = graph };
+	struct vgpu_rq_cuStreamBeginCapture_v2 begin = { .call = in, .hStream = stream, .mode = CU_STREAM_CAPTURE_MODE_RELAXED };
+	struct vgpu_rq_cuStreamCreate create = { .call = in, .phStream = stream };
+	bool good = !ASK(cuCtxCreate_v2, .pctx = ctx) && !result(VGPU_MSG_cuStreamCreate, &create, sizeof(create)) &&
+		    !result(VGPU_MSG_cuStreamBeginCapture_v2, &begin, sizeof(begin)) &&
+		    !result(VGPU_MSG_cuStreamGetCaptureInfo_v3, &ask, sizeof(ask)) && !ASK(cuCtxDestroy_v2, .ctx = ctx);
+	int wrong = NO(CUDA_ERROR_INVALID_HANDLE, cuGraphDestroy, .hGraph = graph) + refusals();
+
+	report(good && !wrong, "a graph that a destroyed context's stream was capturing is gone");
+}
+
+/*
  * A free that the driver refuses must not count as one: what is still there would not be in the quota any more. Without a
  * context the software GPU refuses; NVIDIA's driver frees.
  */
@@ -624,6 +686,8 @@ void attack_calls(void)
 	wild_addresses();
 	wild_offsets();
 	wild_boxes();
+	inline_captures();
+	captures_of_contexts();
 	refused_free();
 	greedy_limits();
 	lying_images();

@@ -8,11 +8,13 @@
 
 #include "graph.h"
 
+/* Not less than there are: streams that have joined in may go on when the one where a capture began is destroyed. */
 static unsigned int captures;
 
 /* struct capturing - a capture, by the stream where it began: the graph is the driver's until it ends well. */
 static struct capturing {
 	CUstream stream;
+	const struct wctx *ctx;
 	CUgraph graph;
 	bool into;		/* a graph of the client's */
 	struct capturing *next;
@@ -41,44 +43,57 @@ CUgraph capture_graph(CUstream s)
 	return status == CU_STREAM_CAPTURE_STATUS_ACTIVE ? graph : NULL;
 }
 
-static void begun(CUstream s, bool into)
+static void begun(const struct wstream *stream, bool into)
 {
+	CUstream s = stream->real;
 	struct capturing *c = calloc(1, sizeof(*c));
 
 	captures++;
 	if (!c)
 		return;
-	*c = (struct capturing){ .stream = s, .graph = capture_graph(s), .into = into, .next = list };
+	*c = (struct capturing){ .stream = s, .ctx = stream->ctx, .graph = capture_graph(s), .into = into, .next = list };
 	list = c;
 }
 
 /* It is over. Names that it had meanwhile are void if there is no graph. */
-static void ended(struct worker *w, CUstream s, bool well)
+static void over(struct worker *w, struct capturing **p, bool well)
 {
-	struct capturing *c, **p;
-	uint64_t name;
+	struct capturing *c = *p;
+	uint64_t name = !well && !c->into && c->graph ? graph_known(c->graph) : 0;
 
-	if (captures)
-		captures--;
-	for (p = &list; (c = *p) && c->stream != s; p = &c->next)
-		;
-	if (!c)
-		return;
 	*p = c->next;
-	name = !well && !c->into && c->graph ? graph_known(c->graph) : 0;
 	if (name)
 		graph_forget(w, name);
 	free(c);
 }
 
+static struct capturing **find(CUstream s)
+{
+	struct capturing **p;
+
+	for (p = &list; *p && (*p)->stream != s; p = &(*p)->next)
+		;
+	return p;
+}
+
 void capture_stream_ends(struct worker *w, CUstream s)
 {
-	struct capturing *c;
+	struct capturing **p = find(s);
 
-	for (c = list; c && c->stream != s; c = c->next)
-		;
-	if (c)
-		ended(w, s, false);
+	if (*p)
+		over(w, p, false);
+}
+
+void capture_context_ends(struct worker *w, const struct wctx *ctx)
+{
+	struct capturing **p = &list;
+
+	while (*p) {
+		if ((*p)->ctx == ctx)
+			over(w, p, false);
+		else
+			p = &(*p)->next;
+	}
 }
 
 void worker_hand_cuStreamBeginCapture_v2(struct worker *w, const struct idm_message *m)
@@ -96,7 +111,7 @@ void worker_hand_cuStreamBeginCapture_v2(struct worker *w, const struct idm_mess
 	if (!err && D.cuStreamBeginCapture_v2)
 		r = D.cuStreamBeginCapture_v2(s->real, CU_STREAM_CAPTURE_MODE_RELAXED);
 	if (!err && r == CUDA_SUCCESS)
-		begun(s->real, false);
+		begun(s, false);
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 
@@ -129,7 +144,7 @@ void worker_hand_capture_begin(struct worker *w, const struct idm_message *m)
 		r = D.cuStreamBeginCaptureToGraph(s->real, graph, deps, (const CUgraphEdgeData *)(handles + q->ndeps),
 						  q->ndeps, CU_STREAM_CAPTURE_MODE_RELAXED);
 	if (!err && r == CUDA_SUCCESS)
-		begun(s->real, true);
+		begun(s, true);
 	free(deps);
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
@@ -140,9 +155,9 @@ void worker_hand_capture_end(struct worker *w, const struct idm_message *m)
 	struct vgpu_capture_end_reply rp = { 0 };
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
 	CUgraph graph = NULL;
+	struct capturing **p;
 	struct wstream *s;
 	struct fresh f;
-	bool was;
 	int err;
 
 	if (!payload_is(w, m, sizeof(*q)))
@@ -152,10 +167,12 @@ void worker_hand_capture_end(struct worker *w, const struct idm_message *m)
 		err = stream_of(w, &q->call, q->stream, &s);
 	if (err || !D.cuStreamEndCapture)
 		goto out;
-	was = capture_active(s->real);
 	r = D.cuStreamEndCapture(s->real, &graph);
-	if (was && !capture_active(s->real))
-		ended(w, s->real, r == CUDA_SUCCESS);
+	p = find(s->real);
+	if (*p && !capture_active(s->real)) {
+		over(w, p, r == CUDA_SUCCESS);
+		captures--;
+	}
 	f = (struct fresh){ .handles = &q->fresh, .n = 1 };
 	if (r == CUDA_SUCCESS && graph)
 		rp.graph = graph_name_graph(w, graph, 0, &f);

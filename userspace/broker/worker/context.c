@@ -271,6 +271,7 @@ void context_forget(struct worker *w, struct wctx *c)
 {
 	c->dead = true;
 	c->dirty = NULL;
+	capture_context_ends(w, c);
 	handle_purge(&w->handles, in_context, c);
 	lease_uncharge(w, range_remove_owner(&w->ranges, c->handle));
 	lease_uncharge(w, __atomic_exchange_n(&c->stuck, 0, __ATOMIC_RELAXED));

@@ -15,7 +15,7 @@ static void answer(struct worker *w, const struct idm_message *m, int err, CUres
 	worker_reply(w, &m->header, m->payload, err, r, NULL, 0);
 }
 
-/* Reply (if one is wanted) when what is queued in @s by now is over; free @buffer then. */
+/* Reply (if one is wanted) when what is queued in @s by now is over; free @buffer then. A capture has no @buffer. */
 static void answer_later(struct worker *w, const struct idm_message *m, struct wstream *s, void *buffer, size_t size,
 			 bool send)
 {
@@ -23,10 +23,8 @@ static void answer_later(struct worker *w, const struct idm_message *m, struct w
 	CUresult r;
 
 	/* What a stream captures is not over before the graph is launched. */
-	if (capture_active(s->real)) {
-		free(buffer);
+	if (!buffer && capture_active(s->real))
 		return answer(w, m, 0, CUDA_SUCCESS);
-	}
 	f = fence_stream(s, &r);
 	if (!f) {
 		/* Without an event the wait is made here. The copy itself was queued. */
@@ -108,9 +106,13 @@ void worker_hand_copy_h2d(struct worker *w, const struct idm_message *m)
 
 	if (in_message) {
 		/* The message is gone with the next one; the copy may come later, from bytes of its own. */
-		void *copy = malloc(q->src.size);
 		struct wait *f;
+		void *copy;
 
+		/* A graph would copy again, from bytes that are long gone. */
+		if (capture_active(s->real))
+			return answer(w, m, 0, CUDA_ERROR_NOT_SUPPORTED);
+		copy = malloc(q->src.size);
 		if (!copy)
 			return answer(w, m, 0, CUDA_ERROR_OUT_OF_MEMORY);
 		memcpy(copy, src, q->src.size);
@@ -200,6 +202,8 @@ void worker_hand_copy_d2h(struct worker *w, const struct idm_message *m)
 	if (s == &s->ctx->legacy && !q->async && wants_reply(m) && wait_here(w, m, s, dst))
 		return;
 	if (in_reply) {
+		if (capture_active(s->real))
+			return answer(w, m, 0, CUDA_ERROR_NOT_SUPPORTED);
 		dst = malloc(q->dst.size);
 		if (!dst)
 			return answer(w, m, 0, CUDA_ERROR_OUT_OF_MEMORY);

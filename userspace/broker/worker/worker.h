@@ -256,6 +256,7 @@ void image_free(struct image *image);
 bool capture_active(CUstream s);	/* it must not be asked anything then */
 CUgraph capture_graph(CUstream s);	/* NULL if it does not capture */
 void capture_stream_ends(struct worker *w, CUstream s);
+void capture_context_ends(struct worker *w, const struct wctx *c);
 
 /* hook.c */
 /** Let go of memory that no graph has any more. */
