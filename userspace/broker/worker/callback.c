@@ -78,10 +78,12 @@ static CUresult captured(struct worker *w, const struct vgpu_host_func *q, CUstr
 		hook_refuse(w, q->id);
 		return r;
 	}
+	r = hook_keep(h, graph);
+	if (r != CUDA_SUCCESS)
+		return r;
 	r = D.cuLaunchHostFunc ? D.cuLaunchHostFunc(stream, hook_run, h) : CUDA_ERROR_NOT_SUPPORTED;
-	if (r == CUDA_SUCCESS)
-		return hook_keep(h, graph);
-	hook_drop(h);
+	if (r != CUDA_SUCCESS)
+		hook_unkeep(h, graph);
 	return r;
 }
 

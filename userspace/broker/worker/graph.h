@@ -69,8 +69,9 @@ unsigned int hook_memories(void);
 void hook_drop(struct hook *h);
 /** Tell the client that nothing came of what it has number @id for. */
 void hook_refuse(struct worker *w, uint64_t id);
-/** The graph keeps it from now on. On failure it is dropped. */
+/** The graph keeps it from now on. On failure it is dropped: so before a node that cannot be taken back has it. */
 CUresult hook_keep(struct hook *h, CUgraph graph);
+void hook_unkeep(struct hook *h, CUgraph graph);	/* nothing has come of the node */
 /** @exec is about to be made of @graph: notice when it is gone. Then hook_exec_end(), with NULL if there is none. */
 struct life;
 CUresult hook_exec_begin(CUgraph graph, struct life **life);

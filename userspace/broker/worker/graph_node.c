@@ -371,7 +371,7 @@ void worker_hand_graph_set(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_graph_set *q = m->payload;
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-	void *node, *exec = NULL;
+	void *node, *exec = NULL, *graph = NULL;
 	bool taken = false;
 	struct made d;
 	int err;
@@ -396,14 +396,21 @@ void worker_hand_graph_set(struct worker *w, const struct idm_message *m)
 	if (err || r != CUDA_SUCCESS)
 		goto out;
 	taken = d.hook;
-	r = exec ? D.cuGraphExecNodeSetParams(exec, node, &d.p) : D.cuGraphNodeSetParams(node, &d.p);
+	if (d.hook && !exec) {
+		graph = worker_handle(w, graph_of_node(w, q->handle), VGPU_H_GRAPH);
+		r = hook_keep(d.hook, graph);
+	}
+	if (r == CUDA_SUCCESS)
+		r = exec ? D.cuGraphExecNodeSetParams(exec, node, &d.p) : D.cuGraphNodeSetParams(node, &d.p);
+	else
+		d.hook = NULL;
 	lease_uncharge(w, d.charge);	/* memory nodes do not change */
 	if (d.hook && r == CUDA_SUCCESS && exec)
 		hook_leave(d.hook, exec, node);
-	else if (d.hook && r == CUDA_SUCCESS)
-		r = hook_keep(d.hook, worker_handle(w, graph_of_node(w, q->handle), VGPU_H_GRAPH));
-	else if (d.hook)
+	else if (d.hook && r != CUDA_SUCCESS && exec)
 		hook_drop(d.hook);
+	else if (d.hook && r != CUDA_SUCCESS)
+		hook_unkeep(d.hook, graph);
 out:
 	if ((err || r != CUDA_SUCCESS) && !taken)
 		refused(w, &q->node);

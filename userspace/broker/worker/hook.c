@@ -201,6 +201,12 @@ CUresult hook_keep(struct hook *h, CUgraph graph)
 	return r;
 }
 
+void hook_unkeep(struct hook *h, CUgraph graph)
+{
+	if (D.cuGraphReleaseUserObject)
+		D.cuGraphReleaseUserObject(graph, h->object, 1);
+}
+
 static void CUDA_CB life_over(void *data)
 {
 	struct life *l = data, **p;
