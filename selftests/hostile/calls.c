@@ -675,6 +675,45 @@ static void impossible_names(void)
 	}
 }
 
+/*
+ * A green context holds the primary one: what was allocated in that is still there, and must be in the quota, when the
+ * client has let go of the primary one itself.
+ */
+static void green_quota(void)
+{
+	struct vgpu_resource_get get = { .call = RAW_CALL, .type = CU_DEV_RESOURCE_TYPE_SM };
+	struct { struct vgpu_resource_desc d; } desc = { { .call = RAW_CALL, .handle = MINE(RESDESC, 1), .n = 1 } };
+	struct vgpu_rq_cuMemGetInfo_v2 ask = { .call = RAW_CALL };
+	struct vgpu_rp_cuMemGetInfo_v2 empty = { 0 }, full = { 0 };
+	struct vgpu_rq_cuGreenCtxStreamCreate stream = { .call = { .ctx = MINE(CTX, 2), .thread = 1 }, .phStream = MINE(STREAM, 4),
+							 .greenCtx = MINE(GREENCTX, 3), .flags = CU_STREAM_NON_BLOCKING };
+	struct vgpu_rq_cuStreamQuery query = { .call = { .thread = 1 }, .hStream = MINE(STREAM, 4) };
+	struct vgpu_resource whole = { 0 };
+	struct idm_response rp;
+	uint64_t held;
+	bool good;
+
+	good = raw_open(&r, true) && raw_context(&r) && !ASK(cuCtxCreate_v2, .pctx = MINE(CTX, 2)) &&
+	       raw_call(&r, VGPU_MSG_cuDeviceGetDevResource, &get, sizeof(get), &rp, &whole, sizeof(whole)) == 1 && !rp.cu_result;
+	desc.d.ids[0] = whole.id;
+	good = good && !result(VGPU_MSG_cuDevResourceGenerateDesc, &desc, sizeof(desc)) &&
+	       !ASK(cuGreenCtxCreate, .phCtx = MINE(GREENCTX, 3), .desc = MINE(RESDESC, 1), .flags = CU_GREEN_CTX_DEFAULT_STREAM);
+	/* Of another context the stream would be gone while the session still had its name. */
+	good = good && result(VGPU_MSG_cuGreenCtxStreamCreate, &stream, sizeof(stream)) == CUDA_ERROR_INVALID_CONTEXT;
+	stream.call.ctx = VGPU_PRIMARY_CTX(0);
+	good = good && !result(VGPU_MSG_cuGreenCtxStreamCreate, &stream, sizeof(stream));
+	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &empty, sizeof(empty));
+	held = alloc(empty.free / 2);
+	good = good && held && !ASK(cuDevicePrimaryCtxRelease_v2, .dev = 0) && raw_context(&r);
+	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &full, sizeof(full));
+	report(good && full.free <= empty.free - empty.free / 2 && !ASK(cuMemFree_v2, held),
+	       "what a green context keeps in a context that was released is in the quota");
+	good = !ASK(cuDevicePrimaryCtxRelease_v2, .dev = 0) && !ASK(cuGreenCtxDestroy, .hCtx = MINE(GREENCTX, 3)) &&
+	       result(VGPU_MSG_cuStreamQuery, &query, sizeof(query)) == CUDA_ERROR_INVALID_HANDLE;
+	report(good, "and with the green context it is gone, streams and all");
+	raw_close(&r);
+}
+
 void attack_calls(void)
 {
 	if (!start()) {
@@ -696,5 +735,6 @@ void attack_calls(void)
 	stale_handles();
 	report(!ASK(cuCtxSynchronize), "after all that the attacker's session still serves honest calls");
 	raw_close(&r);
+	green_quota();
 	impossible_names();
 }

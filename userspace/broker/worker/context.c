@@ -398,6 +398,18 @@ static void primary_gone(struct worker *w, unsigned int dev)
 		context_forget(w, c);
 }
 
+void primary_settle(struct worker *w, unsigned int dev)
+{
+	if (w->primary[dev] && w->retained[dev] + w->greens[dev] == 1)
+		context_settle(w, w->primary[dev]);
+}
+
+void primary_released(struct worker *w, unsigned int dev)
+{
+	if (!w->retained[dev] && !w->greens[dev])
+		primary_gone(w, dev);
+}
+
 void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuDevicePrimaryCtxRelease_v2 *q = m->payload;
@@ -408,11 +420,14 @@ void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm
 	if (q->dev < w->ndevices && !w->retained[q->dev]) {
 		r = CUDA_ERROR_INVALID_CONTEXT;
 	} else if (q->dev < w->ndevices) {
-		if (w->retained[q->dev] == 1 && w->primary[q->dev])
-			context_settle(w, w->primary[q->dev]);
-		r = D.cuDevicePrimaryCtxRelease_v2(w->ordinals[q->dev]);
-		if (r == CUDA_SUCCESS && !--w->retained[q->dev])
-			primary_gone(w, q->dev);
+		unsigned int dev = q->dev;
+
+		primary_settle(w, dev);
+		r = D.cuDevicePrimaryCtxRelease_v2(w->ordinals[dev]);
+		if (r == CUDA_SUCCESS) {
+			w->retained[dev]--;
+			primary_released(w, dev);
+		}
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
 }
@@ -436,7 +451,7 @@ void worker_hand_cuDevicePrimaryCtxReset_v2(struct worker *w, const struct idm_m
 			CUcontext real = old->real;
 
 			primary_gone(w, device);
-			if (w->retained[device])
+			if (w->retained[device] || w->greens[device])
 				w->primary[device] = context_new(VGPU_PRIMARY_CTX(device), real, device);
 		}
 	}

@@ -111,3 +111,93 @@ void worker_hand_resource_desc(struct worker *w, const struct idm_message *m)
 out:
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
+
+/* --- green contexts ------------------------------------------------------------------------------------------------- */
+
+void worker_hand_cuGreenCtxCreate(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGreenCtxCreate *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUgreenCtx made = NULL;
+	void *desc;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->phCtx, VGPU_H_GREENCTX);
+	desc = err ? NULL : worker_handle(w, q->desc, VGPU_H_RESDESC);
+	if (!err && !desc)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (!err && D.cuGreenCtxCreate && D.cuGreenCtxDestroy)
+		r = q->dev >= w->ndevices ? CUDA_ERROR_INVALID_DEVICE :
+		    D.cuGreenCtxCreate(&made, desc, w->ordinals[q->dev], (unsigned int)q->flags);
+	if (!err && r == CUDA_SUCCESS) {
+		err = worker_handle_add(w, q->phCtx, VGPU_H_GREENCTX, made);
+		if (err) {
+			D.cuGreenCtxDestroy(made);
+		} else {
+			object_find(w, q->phCtx, VGPU_H_GREENCTX)->refs = q->dev;
+			w->greens[q->dev]++;
+		}
+	}
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+void worker_hand_cuGreenCtxDestroy(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGreenCtxDestroy *q = m->payload;
+	CUresult r = CUDA_SUCCESS;
+	struct handle *e;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	e = err ? NULL : object_find(w, q->hCtx, VGPU_H_GREENCTX);
+	if (!err && !e)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (e) {
+		CUgreenCtx green = e->object;
+		unsigned int dev = e->refs;
+
+		primary_settle(w, dev);
+		r = D.cuGreenCtxDestroy(green);
+		if (r == CUDA_SUCCESS) {
+			worker_handle_del(w, q->hCtx, VGPU_H_GREENCTX);
+			w->greens[dev]--;
+			primary_released(w, dev);
+		}
+	}
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+/* Its streams are the primary context's, and end with it: so that must be the caller's. */
+void worker_hand_cuGreenCtxStreamCreate(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGreenCtxStreamCreate *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUstream stream = NULL;
+	struct handle *e;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	if (!err)
+		err = worker_handle_free(w, q->phStream, VGPU_H_STREAM);
+	e = err ? NULL : object_find(w, q->greenCtx, VGPU_H_GREENCTX);
+	if (!err && !e)
+		err = IDM_ERROR_INVALID_HANDLE;
+	if (e && (!w->current || w->current != w->primary[e->refs]))
+		r = CUDA_ERROR_INVALID_CONTEXT;
+	else if (e && D.cuGreenCtxStreamCreate)
+		r = D.cuGreenCtxStreamCreate(&stream, e->object, (unsigned int)q->flags, (int)q->priority);
+	if (!err && r == CUDA_SUCCESS) {
+		err = worker_handle_add(w, q->phStream, VGPU_H_STREAM, stream);
+		if (err)
+			D.cuStreamDestroy_v2(stream);
+	}
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}

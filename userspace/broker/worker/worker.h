@@ -122,7 +122,8 @@ struct worker {
 	unsigned int ndevices;
 	int ordinals[VGPU_DEVICES_MAX];		/* the driver's numbers of the session's devices */
 	struct wctx *primary[VGPU_DEVICES_MAX];
-	unsigned int retained[VGPU_DEVICES_MAX];
+	unsigned int retained[VGPU_DEVICES_MAX];	/* by the client, and by green contexts: the driver counts both */
+	unsigned int greens[VGPU_DEVICES_MAX];
 
 	struct handle_table handles;
 	struct range_map ranges;
@@ -203,6 +204,9 @@ struct wctx *context_find(struct worker *w, uint64_t h);
 void context_settle(struct worker *w, struct wctx *c);
 /** The context is gone for the client: everything that ends with it leaves the tables. */
 void context_forget(struct worker *w, struct wctx *c);
+/** A reference to the primary context of device @dev is about to go, and has gone: it may have been the last. */
+void primary_settle(struct worker *w, unsigned int dev);
+void primary_released(struct worker *w, unsigned int dev);
 void context_set_none(struct worker *w);
 /*
  * Some context is current for the driver until context_give_back(), also where the caller has none: one of the session's, or
