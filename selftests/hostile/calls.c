@@ -517,6 +517,25 @@ static void greedy_limits(void)
 	report(good && before.free == after.free, "a context's limits take of the quota, and no more than there is");
 }
 
+/* A number that is another one in 32 bits: what is compared in 64 must not be what the driver gets. */
+static void wide_numbers(void)
+{
+	const uint64_t high = 1ull << 32;
+	const int no = CUDA_ERROR_INVALID_VALUE;
+	int wrong = ASK(cuDeviceGetDefaultMemPool, .dev = 0, .pool_out = MINE(MEMPOOL, 30));
+
+	wrong += NO(no, cuCtxSetLimit, .limit = high | CU_LIMIT_MALLOC_HEAP_SIZE, .value = 1ull << 50) +
+		 NO(no, cuMemPoolSetAttribute, .pool = MINE(MEMPOOL, 30), .attr = high | CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+		    .value = UINT64_MAX) +
+		 NO(no, cuMemsetD8_v2, .dstDevice = 0, .uc = 256, .N = 0) + NO(no, cuCtxGetLimit, .limit = high) +
+		 NO(no, cuFuncSetAttribute, .hfunc = MINE(FUNCTION, 5), .value = high) +
+		 NO(no, cuFuncSetAttribute, .hfunc = MINE(FUNCTION, 5), .value = UINT32_MAX) + refusals();
+	/* Signed ones come with their sign. */
+	wrong += NO(0, cuStreamCreateWithPriority, .phStream = MINE(STREAM, 31), .priority = (uint64_t)-1) +
+		 NO(0, cuStreamDestroy_v2, .hStream = MINE(STREAM, 31)) + refusals();
+	report(!wrong, "numbers that would change when they are made narrow are refused");
+}
+
 static uint64_t ask_later(uint16_t type, const void *q, size_t len)
 {
 	raw_send(&r, type, 0, q, len);
@@ -729,6 +748,7 @@ void attack_calls(void)
 	captures_of_contexts();
 	refused_free();
 	greedy_limits();
+	wide_numbers();
 	lying_images();
 	lying_parts();
 	ends_during_waits();

@@ -31,6 +31,8 @@ REASONS = {
     "decompression": "the GPU's engine for compressed data",
     "removed": "CUDA 13's library exports it, its headers declare it no more",
 }
+# Every number comes as 64 bits. These keep all of them.
+WIDE = ("size_t", "CUdeviceptr", "cuuint64_t", "unsigned long long")
 PLAIN_KINDS = ("val", "skip", "stream", "hf", "out", "outz", "in", "out8", "in8")
 
 HEAD = "/* SPDX-License-Identifier: Apache-2.0 */\n/* Generated from userspace/cuda/cuda.tbl by gen.py. */\n"
@@ -429,6 +431,27 @@ def emit_resolver(entries):
 
 # --- the worker -------------------------------------------------------------------------------------------
 
+def emit_range(e, prototypes, before=""):
+    """What a decoder has compared, and the driver gets, must be one number: none may be one that narrowing changes."""
+    narrow = [p for k, p in pairs(e, prototypes) if k == "val" and p.type not in WIDE + ("CUdevice", "float")]
+    if not narrow:
+        return ""
+    changed = " || ".join(f"q->{p.name} != (uint64_t)({p.type})q->{p.name}" for p in narrow)
+    if len(narrow) > 1 and before:
+        changed = f"({changed})"
+    return (f"\tif ({before}{changed}) {{\n\t\tworker_reply(w, &m->header, &q->call, 0, "
+            "CUDA_ERROR_INVALID_VALUE, NULL, 0);\n\t\treturn;\n\t}")
+
+
+def emit_checked(e, prototypes):
+    """Before a decoder by hand; it looks at the length itself. None: nothing to check."""
+    check = emit_range(e, prototypes, "m->header.payload_len == sizeof(*q) && ")
+    if not check:
+        return None
+    return (f"static void do_{e.key}(struct worker *w, const struct idm_message *m)\n{{\n"
+            f"\tconst struct vgpu_rq_{e.key} *q = m->payload;\n\n{check}\n\t{e.handler}(w, m);\n}}\n")
+
+
 def emit_decoder(e, prototypes):
     plist = pairs(e, prototypes)
     has_reply = any(is_out(k) for k in e.kinds)
@@ -489,6 +512,7 @@ def emit_decoder(e, prototypes):
     text += decl
     text.append("\n\tif (m->header.payload_len != sizeof(*q)) {\n\t\tworker_reply(w, &m->header, NULL, "
                 "IDM_ERROR_INVALID_MESSAGE, 0, NULL, 0);\n\t\treturn;\n\t}")
+    text += [check for check in [emit_range(e, prototypes)] if check]
     if has_reply:
         text.append("\tmemset(&rp, 0, sizeof(rp));")
     text.append("\terr = worker_enter(w, &q->call);\n\tif (err)\n\t\tgoto out;")
@@ -527,9 +551,12 @@ unsigned int worker_driver_load(void *dl)
 	return found;
 }
 """)
+    checked = {e.key: emit_checked(e, prototypes) for e in entries if e.generated and e.worker}
     for e in entries:
         if e.generated and not e.worker:
             out.append(emit_decoder(e, prototypes))
+        elif checked.get(e.key):
+            out.append(checked[e.key])
     carried = [e for e in entries if e.klass in CARRIED]
     out.append("#define P VGPU_CALL_POSTED\n#define W VGPU_CALL_WAITS\n#define H VGPU_CALL_HAND\n")
     for low, array, span in ((0, "classic", 0x100), (0x1000, "calls", None)):
@@ -540,7 +567,7 @@ unsigned int worker_driver_load(void *dl)
             flags = [f for f, on in (("P", e.klass == "post"), ("W", e.klass == "wait"),
                                      ("H", e.worker or e.wire)) if on]
             out.append(f'\t[{e.number - low:#x}] = {{ {e.number:#06x}, {" | ".join(flags) or "0"}, "{e.key}", '
-                       f"{e.handler} }},")
+                       f"{'do_' + e.key if checked.get(e.key) else e.handler} }},")
         out.append("};\n")
     out.append("""const struct worker_call *worker_call_find(uint16_t type)
 {
