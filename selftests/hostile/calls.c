@@ -536,6 +536,35 @@ static void wide_numbers(void)
 	report(!wrong, "numbers that would change when they are made narrow are refused");
 }
 
+/* What a pool keeps of freed memory is there: it may not be had a second time, with the pool's or without. */
+static void kept_memory(void)
+{
+	struct vgpu_rq_cuMemPoolGetAttribute reserved = { .call = RAW_CALL, .pool = MINE(MEMPOOL, 30),
+							  .attr = CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT };
+	struct vgpu_rq_cuMemGetInfo_v2 ask = { .call = RAW_CALL };
+	struct vgpu_rp_cuMemPoolGetAttribute kept = { 0 }, after = { 0 };
+	struct vgpu_rp_cuMemGetInfo_v2 info = { 0 };
+	struct vgpu_rp_cuMemAllocAsync rp = { 0 };
+	struct vgpu_rq_cuMemAllocAsync some = { .call = RAW_CALL };
+	struct idm_response rs;
+	uint64_t most, got;
+	bool good;
+
+	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rs, &info, sizeof(info));
+	most = some.bytesize = info.free / 4 * 3;
+	good = !ASK(cuMemPoolSetAttribute, .pool = MINE(MEMPOOL, 30), .attr = CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+		    .value = UINT64_MAX) &&
+	       raw_call(&r, VGPU_MSG_cuMemAllocAsync, &some, sizeof(some), &rs, &rp, sizeof(rp)) == 1 && rp.dptr &&
+	       !ASK(cuMemFreeAsync, .dptr = rp.dptr);
+	raw_call(&r, VGPU_MSG_cuMemPoolGetAttribute, &reserved, sizeof(reserved), &rs, &kept, sizeof(kept));
+	good = good && kept.value >= most;
+	got = alloc(most);
+	raw_call(&r, VGPU_MSG_cuMemPoolGetAttribute, &reserved, sizeof(reserved), &rs, &after, sizeof(after));
+	report(good && got && after.value <= info.free - most, "what a pool keeps counts, and goes when it is needed");
+	ASK(cuMemFree_v2, got);
+	ASK(cuMemPoolSetAttribute, .pool = MINE(MEMPOOL, 30), .attr = CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, .value = 0);
+}
+
 static uint64_t ask_later(uint16_t type, const void *q, size_t len)
 {
 	raw_send(&r, type, 0, q, len);
@@ -749,6 +778,7 @@ void attack_calls(void)
 	refused_free();
 	greedy_limits();
 	wide_numbers();
+	kept_memory();
 	lying_images();
 	lying_parts();
 	ends_during_waits();

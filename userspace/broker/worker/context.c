@@ -545,7 +545,7 @@ void worker_hand_cuCtxSetLimit(struct worker *w, const struct idm_message *m)
 		charged = &w->current->limits[which];
 	charge = charged && q->value > defaults[which] ? q->value - defaults[which] : 0;
 	more = charged && charge > *charged ? charge - *charged : 0;
-	if (more && !lease_charge(w, more)) {
+	if (more && !memory_charge(w, more)) {
 		r = CUDA_ERROR_OUT_OF_MEMORY;
 		goto out;
 	}

@@ -193,7 +193,7 @@ static void finish(struct worker *w, struct wait *f, CUresult r)
 		}
 	}
 	if (f->uncharge)
-		lease_uncharge(w, f->uncharge);
+		pool_freed(w, f->uncharge);
 	ipc_drop(f->shared);
 	if (f->output)
 		output_forward(w);

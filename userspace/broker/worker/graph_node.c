@@ -172,7 +172,7 @@ static CUresult alloc(struct worker *w, const struct vgpu_node *v, const void *m
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	d->charge &= ~511ull;
 	/* As long as some graph has the memory it counts, whether a launch has it just now or not. */
-	if (!lease_charge(w, d->charge)) {
+	if (!memory_charge(w, d->charge)) {
 		d->charge = 0;
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}

@@ -49,6 +49,7 @@ static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
 /* What is being freed, or what pools keep, may be what is missing. */
 bool memory_charge(struct worker *w, uint64_t bytes)
 {
+	pool_settle(w);
 	if (lease_charge(w, bytes))
 		return true;
 	if (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
@@ -189,7 +190,7 @@ static CUresult capture_allocate(struct worker *w, const struct vgpu_rq_cuMemAll
 		hook_refuse(w, id);
 		return r;
 	}
-	if (!charge_of(q->bytesize, &charge) || !lease_charge(w, charge)) {
+	if (!charge_of(q->bytesize, &charge) || !memory_charge(w, charge)) {
 		hook_drop(h);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
@@ -217,7 +218,7 @@ void worker_hand_cuMemAllocAsync(struct worker *w, const struct idm_message *m)
 	if (!err && q->call.reserved && capture_active(stream))
 		r = capture_allocate(w, q, stream, &rp.dptr);
 	else if (!err)
-		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED :
+		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED : !pool_note_default(w) ? CUDA_ERROR_OUT_OF_MEMORY :
 		    memory_allocate(w, q->bytesize, RANGE_ASYNC, alloc_async, stream, &rp.dptr);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
@@ -247,7 +248,7 @@ static bool take_range(struct worker *w, uint64_t addr, struct range *out)
 static void freed(struct worker *w, const struct range *t, CUresult r)
 {
 	if (r == CUDA_SUCCESS) {
-		lease_uncharge(w, t->charged);
+		pool_freed(w, t->charged);
 		ipc_drop(t->shared);
 	} else if (!range_add(&w->ranges, t->base, t->size, t->kind, t->owner, t->charged)) {
 		range_find(&w->ranges, t->base)->shared = t->shared;

@@ -1,77 +1,138 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Memory pools. What a pool keeps of freed memory when its release threshold allows that is memory nobody else can have:
- * it is charged, by what the driver says, whenever the question comes up.
+ * Memory pools. What a pool keeps of freed memory is memory nobody else can have: it is charged, by what the driver says,
+ * whenever the question comes up. The charge of what is freed goes to the pools first, so that none is given back of memory
+ * that is still there.
  */
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "worker.h"
 
-/** struct keeper - a pool whose threshold the client has raised. @charged: for what it keeps */
+/** struct keeper - a pool that may keep something. */
 struct keeper {
 	CUmemoryPool pool;
-	uint64_t charged;
 	struct keeper *next;
 };
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* threads that wait for frees ask, too */
 static struct keeper *keepers;
+static uint64_t charged;		/* for what they keep, together */
 
-static uint64_t kept(CUmemoryPool pool)
+static uint64_t kept(void)
 {
-	cuuint64_t reserved = 0, used = 0;
+	cuuint64_t reserved, used;
+	uint64_t sum = 0;
 
-	if (!D.cuMemPoolGetAttribute ||
-	    D.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS ||
-	    D.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) != CUDA_SUCCESS)
-		return 0;
-	return reserved > used ? reserved - used : 0;
+	for (const struct keeper *k = keepers; k && D.cuMemPoolGetAttribute; k = k->next)
+		if (D.cuMemPoolGetAttribute(k->pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) == CUDA_SUCCESS &&
+		    D.cuMemPoolGetAttribute(k->pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) == CUDA_SUCCESS &&
+		    reserved > used)
+			sum += reserved - used;
+	return sum;
 }
 
-static void settle(struct worker *w, struct keeper *k)
+static void trim(void)
 {
-	uint64_t now = kept(k->pool);
+	for (const struct keeper *k = keepers; k && D.cuMemPoolTrimTo; k = k->next)
+		D.cuMemPoolTrimTo(k->pool, 0);
+}
 
-	if (now > k->charged && !lease_charge(w, now - k->charged)) {
-		/* It may not keep what the session may not have. */
-		if (D.cuMemPoolTrimTo)
-			D.cuMemPoolTrimTo(k->pool, 0);
-		now = kept(k->pool);
-		if (now > k->charged)
+static void settle(struct worker *w)
+{
+	uint64_t now = kept();
+
+	if (now > charged && !lease_charge(w, now - charged)) {
+		/* They may not keep what the session may not have. */
+		trim();
+		now = kept();
+		if (now > charged)
 			return;
 	}
-	if (now < k->charged)
-		lease_uncharge(w, k->charged - now);
-	k->charged = now;
+	if (now < charged)
+		lease_uncharge(w, charged - now);
+	charged = now;
 }
 
 void pool_settle(struct worker *w)
 {
-	for (struct keeper *k = keepers; k; k = k->next)
-		settle(w, k);
+	pthread_mutex_lock(&lock);
+	if (keepers)
+		settle(w);
+	pthread_mutex_unlock(&lock);
+}
+
+void pool_freed(struct worker *w, uint64_t bytes)
+{
+	pthread_mutex_lock(&lock);
+	if (keepers) {
+		charged += bytes;
+		settle(w);
+	} else {
+		lease_uncharge(w, bytes);
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 bool pool_release(struct worker *w)
 {
-	if (!keepers || !D.cuMemPoolTrimTo)
-		return false;
-	for (struct keeper *k = keepers; k; k = k->next) {
-		D.cuMemPoolTrimTo(k->pool, 0);
-		settle(w, k);
+	bool any;
+
+	pthread_mutex_lock(&lock);
+	any = keepers && D.cuMemPoolTrimTo;
+	if (any) {
+		trim();
+		settle(w);
 	}
+	pthread_mutex_unlock(&lock);
+	return any;
+}
+
+static bool note(CUmemoryPool pool)
+{
+	struct keeper *k;
+
+	pthread_mutex_lock(&lock);
+	for (k = keepers; k && k->pool != pool; k = k->next)
+		;
+	if (!k && (k = calloc(1, sizeof(*k)))) {
+		*k = (struct keeper){ pool, keepers };
+		keepers = k;
+	}
+	pthread_mutex_unlock(&lock);
+	return k;
+}
+
+bool pool_note_default(struct worker *w)
+{
+	static bool noted;
+	CUmemoryPool pool;
+
+	for (unsigned int i = 0; !noted && i < w->ndevices && D.cuDeviceGetDefaultMemPool; i++)
+		if (D.cuDeviceGetDefaultMemPool(&pool, w->ordinals[i]) == CUDA_SUCCESS && !note(pool))
+			return false;
+	noted = true;
 	return true;
+}
+
+static void forget(CUmemoryPool pool)
+{
+	for (struct keeper **p = &keepers, *k; (k = *p); p = &k->next) {
+		if (k->pool != pool)
+			continue;
+		*p = k->next;
+		free(k);
+		return;
+	}
 }
 
 void pool_forget(struct worker *w, CUmemoryPool pool)
 {
 	ipc_object_gone(pool);
-	for (struct keeper **p = &keepers, *k; (k = *p); p = &k->next) {
-		if (k->pool != pool)
-			continue;
-		*p = k->next;
-		lease_uncharge(w, k->charged);
-		free(k);
-		return;
-	}
+	pthread_mutex_lock(&lock);
+	forget(pool);
+	settle(w);
+	pthread_mutex_unlock(&lock);
 }
 
 /* The driver first: what it refuses to destroy (the default pool) keeps its handle, and what it holds its charge. */
@@ -88,8 +149,16 @@ void worker_hand_cuMemPoolDestroy(struct worker *w, const struct idm_message *m)
 	pool = err ? NULL : worker_handle(w, q->pool, VGPU_H_MEMPOOL);
 	if (!err && !pool)
 		err = IDM_ERROR_INVALID_HANDLE;
-	if (!err && D.cuMemPoolDestroy)
+	if (!err && D.cuMemPoolDestroy) {
+		/* What it keeps goes now, while it can be asked; and no other thread may ask once it is gone. */
+		if (D.cuMemPoolTrimTo)
+			D.cuMemPoolTrimTo(pool, 0);
+		pthread_mutex_lock(&lock);
 		r = D.cuMemPoolDestroy(pool);
+		if (r == CUDA_SUCCESS)
+			forget(pool);
+		pthread_mutex_unlock(&lock);
+	}
 	if (!err && r == CUDA_SUCCESS)
 		worker_handle_del(w, q->pool, VGPU_H_MEMPOOL);
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
@@ -114,7 +183,6 @@ void worker_hand_cuMemPoolSetAttribute(struct worker *w, const struct idm_messag
 {
 	const struct vgpu_rq_cuMemPoolSetAttribute *q = m->payload;
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-	struct keeper *k;
 	uint64_t value;
 	void *pool;
 
@@ -122,17 +190,9 @@ void worker_hand_cuMemPoolSetAttribute(struct worker *w, const struct idm_messag
 		return;
 	pool = worker_handle(w, q->pool, VGPU_H_MEMPOOL);
 	value = q->value;
-	for (k = keepers; k && k->pool != pool; k = k->next)
-		;
-	if (pool && q->attr == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD && value && !k) {
-		k = calloc(1, sizeof(*k));
-		if (!k) {
-			worker_reply(w, &m->header, &q->call, 0, CUDA_ERROR_OUT_OF_MEMORY, NULL, 0);
-			return;
-		}
-		k->pool = pool;
-		k->next = keepers;
-		keepers = k;
+	if (pool && !note(pool)) {
+		worker_reply(w, &m->header, &q->call, 0, CUDA_ERROR_OUT_OF_MEMORY, NULL, 0);
+		return;
 	}
 	if (pool && D.cuMemPoolSetAttribute)
 		r = D.cuMemPoolSetAttribute(pool, (CUmemPool_attribute)q->attr, &value);
@@ -212,7 +272,7 @@ void worker_hand_cuMemAllocFromPoolAsync(struct worker *w, const struct idm_mess
 			err = IDM_ERROR_INVALID_HANDLE;
 	}
 	if (!err)
-		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED :
+		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED : !note(a.pool) ? CUDA_ERROR_OUT_OF_MEMORY :
 		    memory_allocate(w, q->bytesize, RANGE_ASYNC, alloc_from_pool, &a, &rp.dptr);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }

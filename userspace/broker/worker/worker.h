@@ -278,6 +278,10 @@ void watch_end(struct wstream *s);	/* the stream is about to be destroyed */
 /* pool.c */
 /** Charge what pools keep of freed memory. */
 void pool_settle(struct worker *w);
+/** The driver has freed what was charged @bytes: a pool may keep it. Any thread. */
+void pool_freed(struct worker *w, uint64_t bytes);
+/** The devices' own pools may keep something from now on. @return false without memory */
+bool pool_note_default(struct worker *w);
 /** Have them keep nothing. @return false if none did */
 bool pool_release(struct worker *w);
 void pool_forget(struct worker *w, CUmemoryPool pool);
