@@ -83,7 +83,7 @@ void adopt_write(struct worker *w)
 	if (!table || !s || !s->device->xen)
 		return;
 	/* What it shares is there as long as it lives, though charged elsewhere (ipc.h). */
-	leased = w->holder.leased + ipc_held(w);
+	leased = w->holder.leased + w->shared;
 	for (unsigned int i = 0; !r && i < RECORDS; i++)
 		if (!table[i].pid)
 			r = &table[i];

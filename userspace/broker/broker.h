@@ -110,6 +110,7 @@ struct worker {
 	const struct worker_stats *stats;
 	struct session *session;
 	struct quota_holder holder;
+	uint64_t shared;		/* bytes charged in ipc.c that it answers for: each object's are one worker's */
 	uint64_t start_ns;
 	uint64_t cpu_ns;		/* processor time that it had used when it got its session */
 	bool may_hold;			/* BROKER_QUOTA is under way: one WORKER_HOLDS is right */

@@ -81,7 +81,7 @@ static uint64_t worker_used(const struct device *d, const struct worker *w)
 {
 	uint64_t used = __atomic_load_n(&w->stats->memory, __ATOMIC_RELAXED);
 
-	return (d->memory && used > w->holder.leased ? w->holder.leased : used) + ipc_held(w);
+	return (d->memory && used > w->holder.leased ? w->holder.leased : used) + w->shared;
 }
 
 uint64_t device_used(const struct device *d)

@@ -113,12 +113,16 @@ static void let_go(struct ipc_entry *e, unsigned int index, unsigned int times)
 	e->holders[index].times -= times;
 	if (e->holders[index].times)
 		return;
+	if (!index)
+		e->holders[0].worker->shared -= e->charge;
 	memmove(&e->holders[index], &e->holders[index + 1], (--e->nholders - index) * sizeof(e->holders[0]));
 	next = e->nholders ? e->holders[0].worker : NULL;
-	if (!next)
+	if (!next) {
 		entry_free(e);
-	else if (!index)
-		adopt_write(next);	/* it answers for the charge from now on */
+	} else if (!index) {
+		next->shared += e->charge;	/* it answers for the charge from now on */
+		adopt_write(next);
+	}
 }
 
 static bool same_token(const uint8_t *a, const uint8_t *b)
@@ -208,6 +212,7 @@ int ipc_export(struct worker *w, const struct worker_msg *m, int fd)
 	e->next = r->entries;
 	r->entries = e;
 	r->count++;
+	w->shared += charge;
 	adopt_write(w);
 	answer(w, e, 0, false);
 	return 0;
@@ -290,14 +295,4 @@ void ipc_worker_gone(struct worker *w)
 		tell_lost(e, w->pid);
 		let_go(e, (unsigned int)index, e->holders[index].times);
 	}
-}
-
-uint64_t ipc_held(const struct worker *w)
-{
-	uint64_t sum = 0;
-
-	for (const struct ipc_entry *e = registry(w)->entries; e; e = e->next)
-		if (e->holders[0].worker == w)
-			sum += e->charge;
-	return sum;
 }

@@ -42,7 +42,4 @@ int ipc_drop(struct worker *w, uint64_t id);
 /** The worker is dead; its session is still there. */
 void ipc_worker_gone(struct worker *w);
 
-/** Bytes charged here that @w answers for: each object's are one worker's, so that the sum is exact. */
-uint64_t ipc_held(const struct worker *w);
-
 #endif

@@ -55,7 +55,7 @@ static void snapshot(const struct session *s, struct worker_stats *st)
 	*st = raw;
 	if (s->device->memory && st->memory > s->worker->holder.leased)
 		st->memory = s->worker->holder.leased;
-	st->memory += ipc_held(s->worker);
+	st->memory += s->worker->shared;
 	log_clean(st->program, sizeof(st->program), raw.program, sizeof(raw.program));
 	if (!s->device->xen)
 		st->client_pid = s->request.pid;	/* the kernel's word instead of the client's */

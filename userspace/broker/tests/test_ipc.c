@@ -98,6 +98,17 @@ static void end(void)
 			die(i);
 }
 
+/* Is all that is leased some worker's, by its lease or by what it answers for? */
+static bool adds_up(const struct device *d)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < N; i++)
+		if (workers[i].session && sessions[i].device == d)
+			sum += workers[i].holder.leased + workers[i].shared;
+	return sum == d->quota.leased;
+}
+
 static void charges(void)
 {
 	uint8_t token[IPC_TOKEN_BYTES];
@@ -109,16 +120,34 @@ static void charges(void)
 	id = said.a;
 	memcpy(token, said.u.ipc.token, sizeof(token));
 	ok(workers[0].holder.leased == 6 * MIB && one.quota.leased == 10 * MIB, "its charge has moved, and is one still");
-	ok(ipc_held(&workers[0]) == 4 * MIB, "its worker answers for it");
+	ok(workers[0].shared == 4 * MIB, "its worker answers for it");
 	ok(import(1, IPC_MEMORY, token) && with_fd && said.u.ipc.size == 4 * MIB, "another session gets it");
 	ok(one.quota.leased == 10 * MIB, "which costs nothing more");
 	die(0);
-	ok(one.quota.leased == 4 * MIB && ipc_held(&workers[1]) == 4 * MIB, "the first one's death does not free it");
+	ok(one.quota.leased == 4 * MIB && workers[1].shared == 4 * MIB, "the first one's death does not free it");
 	ok(!import(2, IPC_MEMORY, token), "but nobody new gets it any more");
 	ok(import(1, IPC_MEMORY, token), "who has it may open it again");
 	ok(!ipc_drop(&workers[1], id) && one.quota.leased == 4 * MIB, "it has it twice");
 	ok(!ipc_drop(&workers[1], id) && !one.quota.leased && !one.ipc.count, "when the last one lets go it is free");
 	ok(ipc_drop(&workers[1], id) == -EINVAL, "what one has not cannot be let go");
+	end();
+
+	begin();
+	for (int i = 0; i < 3; i++) {
+		lease(i, 8 * MIB);
+		for (int k = 0; k < 4; k++) {
+			export(i, IPC_MEMORY, MIB, MIB, MIB);
+			import((i + 1) % 3, IPC_MEMORY, said.u.ipc.token);
+			import((i + 2) % 3, IPC_MEMORY, said.u.ipc.token);
+		}
+	}
+	ok(adds_up(&one) && workers[0].shared == 4 * MIB, "each object is one worker's to answer for");
+	die(1);
+	ok(adds_up(&one) && workers[2].shared == 8 * MIB, "and another's when that one dies");
+	die(2);
+	ok(adds_up(&one) && workers[0].shared == 12 * MIB, "down to the last");
+	die(0);
+	ok(!one.quota.leased && !workers[0].shared, "who leaves nothing");
 	end();
 
 	begin();
