@@ -43,6 +43,7 @@ section_toolstack() {
 	check "with a quota again" ctl set local:a memory=512
 	check "what it has is charged" order holder "alloc 1" $oom
 	check "also after it has freed some of it" frees_and_gets
+	check "quotas may come and go faster than its worker can answer" quotas_come_and_go
 	check "the weight has been set" [ "$(json 'print([d["weight"] for d in b["devices"] if d["device"] == "a"][0])')" = 7 ]
 	check "one session is the most from now on" ctl set local:a sessions=1
 	check_fails "so a second one is refused" in_zone a "$B/tests/hold" </dev/null
@@ -80,6 +81,19 @@ section_toolstack() {
 	check "the manual pages format without a warning" manuals
 	check "completion completes" completes
 	ctl set local:a memory=512,weight=1,sessions=64 >/dev/null
+}
+# Each time that there is a quota where there was none, a worker says what it has by then.
+quotas_come_and_go() {
+	local worker n status=0
+	worker=$(worker_of a)
+	for n in 1 2 3; do
+		kill -STOP "$worker"
+		ctl set local:a memory=0 && ctl set local:a memory=512 && ctl set local:a memory=0 && ctl set local:a memory=512 ||
+			status=1
+		kill -CONT "$worker"
+		order holder "work $n" ok || status=1
+	done
+	return $status
 }
 # In a root of its own, with echo for xl.
 diverted() {

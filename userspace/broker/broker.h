@@ -113,7 +113,7 @@ struct worker {
 	uint64_t shared;		/* bytes charged in ipc.c that it answers for: each object's are one worker's */
 	uint64_t start_ns;
 	uint64_t cpu_ns;		/* processor time that it had used when it got its session */
-	bool may_hold;			/* BROKER_QUOTA is under way: one WORKER_HOLDS is right */
+	unsigned int may_hold;		/* first BROKER_QUOTAs under way: so many WORKER_HOLDS are right */
 	bool adopted;			/* of an earlier broker: seen, charged and killed, but not spoken with */
 	struct adopt_record *record;	/* what a later broker is to know */
 };

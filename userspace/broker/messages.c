@@ -89,7 +89,7 @@ static void handle(struct worker *w, struct worker_msg *m, int fd)
 	case WORKER_HOLDS:
 		/* It had no quota until now: what it has by then is taken as it says. */
 		bad = s && w->may_hold ? quota_adopt(&w->holder, m->a) : -EINVAL;
-		w->may_hold = false;
+		w->may_hold -= w->may_hold != 0;
 		adopt_write(w);
 		break;
 	case WORKER_REFUSED:

@@ -21,7 +21,7 @@ static struct {
 	uint64_t leased, used;
 	uint64_t pending;	/* of used: what is being asked for */
 	bool gone;		/* no broker any more: the lease is what it is */
-	bool leased_answer, meminfo_answer, zone_answer;
+	bool asking, leased_answer, meminfo_answer, zone_answer;
 	uint64_t granted, meminfo;
 	struct vgpu_zone_reply zone;
 	bool image_answer;
@@ -82,20 +82,21 @@ static void give_back(uint64_t keep, bool answer)
 		control_tell(WORKER_RETURN, spare, answer, NULL);
 }
 
-/* The quota has changed. What is in use stays; from now on nothing is had but by lease. */
+/* The quota has changed. What is in use stays; from now on nothing is had but by lease. The first one has an answer. */
 static void new_quota(struct worker *w, uint64_t quota)
 {
-	uint64_t held = lease.used - lease.pending;
+	uint64_t held = lease.used - lease.pending, more = held > lease.leased ? held - lease.leased : 0;
+	bool first = !w->assign.quota;
 
 	__atomic_store_n(&w->assign.quota, quota, __ATOMIC_RELAXED);
 	if (!quota)
 		return;
-	if (held > lease.leased) {
-		control_tell(WORKER_HOLDS, held - lease.leased, 0, NULL);
-		lease.leased = held;
-	} else {
-		give_back(0, false);
+	if (first) {
+		control_tell(WORKER_HOLDS, more, 0, NULL);
+		lease.leased += more;
 	}
+	if (!more)
+		give_back(0, false);
 }
 
 /* A message, and the descriptor that may come with it. */
@@ -204,6 +205,35 @@ static void publish(struct worker *w)
 		__atomic_store_n(&w->stats->memory_peak, lease.used, __ATOMIC_RELAXED);
 }
 
+/*
+ * Have all that is used leased. Under the lock, which is let go of while the broker is asked: one thread asks at a time, for
+ * all that are there by then.
+ */
+static bool cover(struct worker *w)
+{
+	bool ok = true;
+
+	while (ok && w->assign.quota && lease.used > lease.leased) {
+		uint64_t need = lease.used - lease.leased;
+
+		if (lease.gone)
+			return false;
+		if (lease.asking) {
+			pthread_cond_wait(&lease.answer, &lease.lock);
+			continue;
+		}
+		lease.asking = true;
+		lease.leased_answer = false;
+		control_tell(WORKER_LEASE, need, need < QUOTA_SLAB ? QUOTA_SLAB : need, NULL);
+		while (!lease.leased_answer && !lease.gone)
+			pthread_cond_wait(&lease.answer, &lease.lock);
+		lease.asking = false;
+		pthread_cond_broadcast(&lease.answer);
+		ok = lease.leased_answer && lease.granted;
+	}
+	return ok;
+}
+
 bool lease_charge(struct worker *w, uint64_t bytes)
 {
 	bool ok = true;
@@ -217,18 +247,7 @@ bool lease_charge(struct worker *w, uint64_t bytes)
 	lease.pending += bytes;
 	if (w->assign.quota && lease.used > w->assign.quota)
 		ok = false;
-	while (ok && w->assign.quota && lease.used > lease.leased) {
-		uint64_t need = lease.used - lease.leased;
-
-		ok = !lease.gone;
-		if (!ok)
-			break;
-		lease.leased_answer = false;
-		control_tell(WORKER_LEASE, need, need < QUOTA_SLAB ? QUOTA_SLAB : need, NULL);
-		while (!lease.leased_answer && !lease.gone)
-			pthread_cond_wait(&lease.answer, &lease.lock);
-		ok = lease.leased_answer && lease.granted;
-	}
+	ok = ok && cover(w);
 	lease.pending -= bytes;
 	if (!ok) {
 		lease.used -= bytes;
@@ -249,29 +268,6 @@ void lease_uncharge(struct worker *w, uint64_t bytes)
 	publish(w);
 	if (w->assign.quota && lease.leased - lease.used > 2 * QUOTA_SLAB && lease.leased > lease.used && !lease.gone)
 		give_back(QUOTA_SLAB, false);
-	pthread_mutex_unlock(&lease.lock);
-}
-
-uint64_t lease_hand_over(struct worker *w, uint64_t bytes)
-{
-	uint64_t leased;
-
-	pthread_mutex_lock(&lease.lock);
-	/* Without a quota nothing is leased; with one, all that is used is. */
-	leased = w->assign.quota ? bytes : 0;
-	lease.used -= bytes;
-	lease.leased -= leased;
-	publish(w);
-	pthread_mutex_unlock(&lease.lock);
-	return leased;
-}
-
-void lease_take_back(struct worker *w, uint64_t bytes, uint64_t leased)
-{
-	pthread_mutex_lock(&lease.lock);
-	lease.used += bytes;
-	lease.leased += leased;
-	publish(w);
 	pthread_mutex_unlock(&lease.lock);
 }
 
@@ -357,6 +353,20 @@ static void send_with(const struct worker_msg *m, int fd)
 	sendmsg(WORKER_FD_CONTROL, &h, MSG_NOSIGNAL);
 }
 
+/* Under the lock. @return false if the broker refuses, or there is none */
+static bool ask_ipc(struct worker_msg *m, int fd, int *answer_fd)
+{
+	lease.ipc_answer = false;
+	send_with(m, fd);
+	while (!lease.ipc_answer && !lease.gone)
+		pthread_cond_wait(&lease.answer, &lease.lock);
+	if (!lease.ipc_answer)
+		return false;
+	*m = lease.ipc;
+	*answer_fd = lease.ipc_fd;
+	return m->a;
+}
+
 /* As control_image(). */
 bool control_ipc(struct worker_msg *m, int fd, int *answer_fd)
 {
@@ -364,16 +374,33 @@ bool control_ipc(struct worker_msg *m, int fd, int *answer_fd)
 
 	*answer_fd = -1;
 	pthread_mutex_lock(&lease.lock);
+	if (!lease.gone)
+		ok = ask_ipc(m, fd, answer_fd);
+	pthread_mutex_unlock(&lease.lock);
+	return ok;
+}
+
+bool control_export(struct worker *w, struct worker_msg *m, int fd, uint64_t charge)
+{
+	uint64_t leased;
+	bool ok = false;
+	int none = -1;
+
+	pthread_mutex_lock(&lease.lock);
 	if (!lease.gone) {
-		lease.ipc_answer = false;
-		send_with(m, fd);
-		while (!lease.ipc_answer && !lease.gone)
-			pthread_cond_wait(&lease.answer, &lease.lock);
-		if (lease.ipc_answer) {
-			*m = lease.ipc;
-			*answer_fd = lease.ipc_fd;
-			ok = m->a;
+		/* Without a quota nothing is leased; with one, all that is used is. It is said before that can change. */
+		leased = w->assign.quota ? charge : 0;
+		m->a = charge;
+		m->b = leased;
+		lease.used -= charge;
+		lease.leased -= leased;
+		ok = ask_ipc(m, fd, &none);
+		if (!ok) {
+			lease.used += charge;
+			lease.leased += leased;
+			cover(w);	/* a first quota may have come meanwhile, and not have found it */
 		}
+		publish(w);
 	}
 	pthread_mutex_unlock(&lease.lock);
 	return ok;

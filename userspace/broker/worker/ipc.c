@@ -140,21 +140,14 @@ void share_token(const struct share *s, void *out)
 CUresult give_out(struct worker *w, enum ipc_kind kind, const void *handle, int fd, uint64_t device, uint64_t size,
 		  uint64_t charge, uint64_t at, uint64_t *id, void *token)
 {
-	struct worker_msg m = { .type = WORKER_IPC_EXPORT, .a = charge, .u.ipc = { .kind = kind, .size = size } };
+	struct worker_msg m = { .type = WORKER_IPC_EXPORT, .u.ipc = { .kind = kind, .size = size } };
 	struct share *s = share_new(0, kind, at, true);
-	uint64_t leased;
-	bool ok = false;
-	int none;
+	bool ok;
 
 	m.u.ipc.device = (uint32_t)device;
 	if (handle)
 		memcpy(m.u.ipc.handle, handle, sizeof(m.u.ipc.handle));
-	if (s) {
-		m.b = leased = lease_hand_over(w, charge);
-		ok = control_ipc(&m, fd, &none);
-		if (!ok)
-			lease_take_back(w, charge, leased);
-	}
+	ok = s && control_export(w, &m, fd, charge);
 	no_more(fd);
 	if (!ok) {
 		if (s)

@@ -180,10 +180,6 @@ int control_wait_assign(struct worker *w, int *fd, int *life);
 int control_start(struct worker *w);
 void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text);
 bool lease_charge(struct worker *w, uint64_t bytes);
-/** @bytes that were charged will be the broker's to account for. @return how many of them were leased */
-uint64_t lease_hand_over(struct worker *w, uint64_t bytes);
-/** It would not have them. */
-void lease_take_back(struct worker *w, uint64_t bytes, uint64_t leased);
 void lease_uncharge(struct worker *w, uint64_t bytes);
 /** The device's quota, 0 for none. It may change at any time. */
 static inline uint64_t lease_quota(struct worker *w)
@@ -235,6 +231,8 @@ uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *dig
  * along in *@answer_fd. @return false if it refuses, or there is none
  */
 bool control_ipc(struct worker_msg *m, int fd, int *answer_fd);
+/** The same of WORKER_IPC_EXPORT: @charge bytes that were charged here are the broker's to account for, if it agrees. */
+bool control_export(struct worker *w, struct worker_msg *m, int fd, uint64_t charge);
 
 /* stored.c */
 /** The broker names images that the zone has sent. */
