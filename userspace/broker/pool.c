@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -297,12 +298,20 @@ void pool_fill(void)
 	}
 }
 
+/* Its death may be behind other events in the queue. */
+static bool dead(const struct worker *w)
+{
+	struct pollfd p = { .fd = w->pidfd.fd, .events = POLLIN };
+
+	return w->control.fd < 0 || poll(&p, 1, 0) > 0;
+}
+
 struct worker *pool_take(void)
 {
 	struct worker *w, *oldest = NULL;
 
 	for (w = broker.workers; w; w = w->next)
-		if (w->state == WORKER_IDLE)
+		if (w->state == WORKER_IDLE && !dead(w))
 			oldest = w;
 	return oldest;
 }
@@ -349,11 +358,20 @@ int worker_assign(struct worker *w, struct session *s, int life)
 
 	w->state = WORKER_BUSY;
 	w->session = s;
-	s->worker = w;
-	s->state = SESSION_RUNNING;
 	quota_join(&d->quota, &w->holder);
 	w->cpu_ns = cpu_now(w->pid);
 	adopt_write(w);
+	if (worker_send(w, &m, fds, life >= 0 ? 2 : 1)) {
+		/* The device may be gone before the worker is. */
+		quota_leave(&w->holder, log_now_ns());
+		adopt_forget(w);
+		w->session = NULL;
+		worker_kill(w);
+		w->state = WORKER_GONE;
+		return -EPIPE;
+	}
+	s->worker = w;
+	s->state = SESSION_RUNNING;
 	share_apply(d);
 	d->started_ns = log_now_ns();
 	d->served++;
@@ -361,13 +379,6 @@ int worker_assign(struct worker *w, struct session *s, int life)
 	if (device_may_log(d, &d->chatter))
 		session_log(s, LOG_INFO, "opened%s%s, worker %d", d->xen ? "" : " on device ", d->xen ? "" : d->name, w->pid);
 	event("session-opened", d, s, "worker %d", w->pid);
-	if (worker_send(w, &m, fds, life >= 0 ? 2 : 1)) {
-		/* The device may be gone before the worker is. */
-		quota_leave(&w->holder, log_now_ns());
-		w->session = NULL;
-		s->worker = NULL;
-		return -EPIPE;
-	}
 	return 0;
 }
 

@@ -105,49 +105,55 @@ static bool settling(struct device *d)
 	return false;
 }
 
+/* @return 0 or -errno; also once it has been done */
+static int grant(struct session *s)
+{
+	int life = -1, ret;
+
+	if (s->fd >= 0)
+		return 0;
+	ret = s->device->xen ? xen_accept(s) : local_grant(s, &life);
+	s->life.fd = life;	/* watched once a worker serves it */
+	return ret;
+}
+
 void session_start(struct session *s)
 {
 	struct worker *w;
-	int life = -1, ret;
+	int ret;
 
 	if (settling(s->device))
 		return;
-	w = pool_take();
-	if (!w) {
-		/* A session waits for the worker being started, but not for one that cannot start. */
-		if (broker.start_failures >= 3) {
-			char why[WORKER_TEXT_MAX + 64];
-
-			snprintf(why, sizeof(why), "no worker can be started: %s", broker.start_failure);
-			session_refuse(s, EIO, why);
-			return;
+	/* One that was idle may die just now: then another has its turn. */
+	while ((w = pool_take())) {
+		ret = grant(s);
+		if (ret == -ENOENT) {
+			/* The client gave up meanwhile. */
+			s->client_gone = true;
+			session_over(s);
+			break;
 		}
-		pool_fill();
+		if (ret) {
+			char why[128];
+
+			snprintf(why, sizeof(why), "cannot set the session up: %s", strerror(-ret));
+			session_refuse(s, -ret, why);
+			break;
+		}
+		if (!worker_assign(w, s, s->life.fd)) {
+			if (s->life.fd >= 0)
+				local_watch_life(s, s->life.fd);
+			break;
+		}
+	}
+	/* A session waits for the worker being started, but not for one that cannot start. */
+	if (!w && broker.start_failures >= 3) {
+		char why[WORKER_TEXT_MAX + 64];
+
+		snprintf(why, sizeof(why), "no worker can be started: %s", broker.start_failure);
+		session_refuse(s, EIO, why);
 		return;
 	}
-	ret = s->device->xen ? xen_accept(s) : local_grant(s, &life);
-	if (!ret) {
-		ret = worker_assign(w, s, life);
-		if (ret) {
-			worker_kill(w);
-			snprintf(s->reason, sizeof(s->reason), "its worker died before it began");
-			session_over(s);
-		} else if (life >= 0) {
-			local_watch_life(s, life);
-			life = -1;
-		}
-	} else if (ret == -ENOENT) {
-		/* The client gave up meanwhile. */
-		s->client_gone = true;
-		session_over(s);
-	} else {
-		char why[128];
-
-		snprintf(why, sizeof(why), "cannot set the session up: %s", strerror(-ret));
-		session_refuse(s, -ret, why);
-	}
-	if (life >= 0)
-		close(life);
 	pool_fill();
 }
 
