@@ -78,6 +78,7 @@ struct device {
 	struct log_bucket refusals;
 	struct image_cache images;
 	struct ipc_registry ipc;
+	unsigned int files;		/* descriptors kept for its clients: images, and what they share */
 };
 
 enum session_state { SESSION_WAITING, SESSION_RUNNING, SESSION_ENDING };
@@ -137,8 +138,21 @@ struct broker {
 	uint64_t retry_ns;
 	char start_failure[WORKER_TEXT_MAX];
 	uint64_t sessions_served, workers_spawned;
+	unsigned int files, files_max;	/* kept for all devices' clients, and how many may be */
 };
 extern struct broker broker;
+
+/* No zone's images and shared objects may take all descriptors there are: sessions need some, and so do other zones. */
+static inline bool files_left(const struct device *d)
+{
+	return d->files < broker.files_max / 2 && broker.files < broker.files_max;
+}
+
+static inline void files_count(struct device *d, int n)
+{
+	d->files += n;
+	broker.files += n;
+}
 
 /* main.c */
 int watch(struct source *s, int fd, uint32_t events, void (*ready)(struct source *s, uint32_t events));

@@ -85,8 +85,10 @@ static void drop(struct device *d, struct image_entry *e)
 	stop_digest(e);
 	e->state = ENTRY_DROPPED;
 	e->filler = NULL;
-	if (e->fd >= 0)
+	if (e->fd >= 0) {
 		close(e->fd);
+		files_count(d, -1);
+	}
 	e->fd = -1;
 	if (e->nusers)
 		return;
@@ -100,19 +102,52 @@ static void drop(struct device *d, struct image_entry *e)
 	free(e);
 }
 
+static struct image_entry *oldest_unused(const struct device *d)
+{
+	struct image_entry *oldest = NULL, *e;
+
+	for (e = d->images.entries; e; e = e->next)
+		if (e->state == ENTRY_READY && !e->nusers && (!oldest || e->used_ns < oldest->used_ns))
+			oldest = e;
+	return oldest;
+}
+
+bool images_spare(void)
+{
+	struct image_entry *oldest = NULL, *e;
+	struct device *d, *of = NULL;
+
+	for (d = broker.devices; d; d = d->next) {
+		e = oldest_unused(d);
+		if (e && (!oldest || e->used_ns < oldest->used_ns)) {
+			oldest = e;
+			of = d;
+		}
+	}
+	if (oldest)
+		drop(of, oldest);
+	return oldest;
+}
+
+static bool full(const struct device *d, uint64_t bytes)
+{
+	return d->images.count >= IMAGES_MOST || bytes > IMAGES_BYTES - d->images.bytes || bytes + total > total_max() ||
+	       d->files >= broker.files_max / 2;
+}
+
 /* Room for @bytes more: what was not used for longest, and is in nobody's hands, goes. */
 static bool make_room(struct device *d, uint64_t bytes)
 {
-	while (d->images.count >= IMAGES_MOST || bytes > IMAGES_BYTES - d->images.bytes || bytes + total > total_max()) {
-		struct image_entry *oldest = NULL, *e;
+	while (full(d, bytes)) {
+		struct image_entry *oldest = oldest_unused(d);
 
-		for (e = d->images.entries; e; e = e->next)
-			if (e->state == ENTRY_READY && !e->nusers && (!oldest || e->used_ns < oldest->used_ns))
-				oldest = e;
 		if (!oldest)
 			return false;
 		drop(d, oldest);
 	}
+	while (!files_left(d))
+		if (!images_spare())
+			return false;
 	return true;
 }
 
@@ -214,6 +249,7 @@ int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t siz
 	e->size = size;
 	e->sum = sum;
 	e->room = room;
+	files_count(d, 1);
 	e->next = d->images.entries;
 	d->images.entries = e;
 	d->images.bytes += room;

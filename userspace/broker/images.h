@@ -6,7 +6,7 @@
  * An image lies in a memfd that its worker filled and that is sealed since: nobody can change it any more, and what it
  * is called is a digest that the broker itself made after that. A worker is never believed.
  *
- * What a device's images take is bounded (IMAGES_BYTES, IMAGES_MOST), and so is what all take together. An image counts
+ * What a device's images take is bounded (IMAGES_BYTES, IMAGES_MOST, files_left()), and so is what all take together. An image counts
  * until it has left the cache and every session that was given it has ended, since a worker cannot be made to let go of
  * a mapping.
  */
@@ -52,6 +52,9 @@ int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t siz
 
 /** @s has filled the one it got last. */
 void images_filled(struct device *d, struct session *s);
+
+/** Drop the image that has not been used for longest of all devices' that nobody has. @return false if there is none */
+bool images_spare(void);
 
 void images_session_gone(struct device *d, struct session *s);
 void images_device_gone(struct device *d);

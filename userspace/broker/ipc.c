@@ -81,8 +81,10 @@ static void entry_free(struct ipc_entry *e)
 	*p = e->next;
 	r->count--;
 	quota_leave(&e->quota, log_now_ns());
-	if (e->fd >= 0)
+	if (e->fd >= 0) {
 		close(e->fd);
+		files_count(e->device, -1);
+	}
 	free(e->holders);
 	free(e);
 }
@@ -193,9 +195,10 @@ int ipc_export(struct worker *w, const struct worker_msg *m, int fd)
 		goto refuse;
 	e->fd = -1;
 	if (fd >= 0) {
-		e->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		e->fd = files_left(d) ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
 		if (e->fd < 0)
 			goto refuse;
+		files_count(d, 1);
 	}
 	e->device = d;
 	e->id = next_id++;

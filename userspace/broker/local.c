@@ -180,7 +180,7 @@ static void listener_ready(struct source *src, uint32_t events)
 		*end = v;
 	}
 	/* What cannot be accepted for want of a descriptor stays readable: make room, or this would spin. */
-	if (turns >= 0 && (fd == -EMFILE || fd == -ENFILE)) {
+	if (turns >= 0 && (fd == -EMFILE || fd == -ENFILE) && !images_spare()) {
 		if (device_may_log(d, &d->bucket))
 			device_log(d, LOG_ERROR, "a client cannot be accepted: %s (raise the broker's LimitNOFILE)",
 				   strerror(-fd));

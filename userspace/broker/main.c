@@ -187,18 +187,36 @@ static int find_programs(const char *worker)
 	return 0;
 }
 
+/* Five descriptors a session and those who knock: what is usual would not do for a handful of devices. */
+static void allow_files(void)
+{
+	struct rlimit files = { 1024, 1024 }, more;
+	unsigned long most = 0;
+	FILE *f = broker.root ? fopen("/proc/sys/fs/nr_open", "re") : NULL;
+
+	getrlimit(RLIMIT_NOFILE, &files);
+	if (f && fscanf(f, "%lu", &most) != 1)
+		most = 0;
+	if (f)
+		fclose(f);
+	more.rlim_cur = more.rlim_max = most > files.rlim_max ? most : files.rlim_max;
+	/* Without the privilege, root or not, what is allowed now is what there is. */
+	if (setrlimit(RLIMIT_NOFILE, &more)) {
+		more.rlim_cur = more.rlim_max = files.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &more))
+			more = files;
+	}
+	/* Half of them are for sessions. */
+	broker.files_max = more.rlim_cur / 2 < UINT_MAX ? more.rlim_cur / 2 : UINT_MAX;
+}
+
 static int prepare(void)
 {
-	struct rlimit files;
 	sigset_t set;
 	int fd;
 
-	/* Five descriptors a session and those who knock: what is usual would not do for a handful of devices. */
-	if (!getrlimit(RLIMIT_NOFILE, &files)) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
 	broker.root = geteuid() == 0;
+	allow_files();
 	broker.start_ns = log_now_ns();
 	if (find_user())
 		return -EINVAL;

@@ -209,7 +209,7 @@ static void worker_died(struct source *src, uint32_t events)
 	pool_fill();
 }
 
-static int spawn(void)
+static int spawn_once(void)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 	int pair[2] = { -1, -1 }, memfd = -1, pidfd = -1, err;
@@ -252,7 +252,6 @@ static int spawn(void)
 	return 0;
 fail:
 	err = errno;
-	log_line(LOG_ERROR, "cannot start a worker: %s", strerror(err));
 	unwatch(&w->pidfd);
 	unwatch(&w->control);
 	if (pair[0] >= 0)
@@ -265,6 +264,18 @@ fail:
 		munmap((void *)w->stats, 4096);
 	free(w);
 	return -err;
+}
+
+static int spawn(void)
+{
+	int ret;
+
+	do
+		ret = spawn_once();
+	while (ret == -EMFILE && images_spare());
+	if (ret)
+		log_line(LOG_ERROR, "cannot start a worker: %s", strerror(-ret));
+	return ret;
 }
 
 /* As many as the pool holds, and one for every session that waits. */

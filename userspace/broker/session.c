@@ -112,7 +112,9 @@ static int grant(struct session *s)
 
 	if (s->fd >= 0)
 		return 0;
-	ret = s->device->xen ? xen_accept(s) : local_grant(s, &life);
+	do
+		ret = s->device->xen ? xen_accept(s) : local_grant(s, &life);
+	while (ret == -EMFILE && s->fd < 0 && images_spare());
 	s->life.fd = life;	/* watched once a worker serves it */
 	return ret;
 }

@@ -16,7 +16,7 @@
 #define SIZE	((uint64_t)VGPU_STORED_LEAST)
 #define N	4
 
-struct broker broker;
+struct broker broker = { .files_max = 1u << 20 };
 static struct device one, two;
 static struct session sessions[N];	/* the last one is @two's */
 static struct worker workers[N];
@@ -228,6 +228,35 @@ static void limits(void)
 	ok(empty(&one) && empty(&two), "nothing is left");
 }
 
+/* Descriptors are the broker's, and not one device's to use up. */
+static void files(void)
+{
+	const unsigned int before = broker.files_max;
+	unsigned int n = 0;
+
+	begin();
+	broker.files_max = 16;
+	while (n < 32 && store(0, n))
+		n++;
+	work();
+	ok(n == 8 && one.files == 8 && broker.files == 8, "a device has half of the descriptors at most: %u", n);
+	broker.files += 2;	/* some other device's */
+	for (n = 0; n < 32 && store(3, n); n++)
+		;
+	work();
+	ok(n == 6 && broker.files == 16, "another gets what is left: %u", n);
+	images_session_gone(&one, &sessions[0]);
+	ok(store(3, n) && one.files == 7 && two.files == 7, "what nobody has of one device's goes for another's");
+	work();
+	for (n = 0; n < 32 && images_spare(); n++)
+		;
+	ok(n == 7 && !one.files && two.files == 7, "what is spared is only what nobody has");
+	broker.files -= 2;
+	broker.files_max = before;
+	end();
+	ok(!broker.files && !one.files && !two.files, "none is left");
+}
+
 static void turns(void)
 {
 	unsigned int i;
@@ -244,16 +273,17 @@ static void turns(void)
 
 int main(void)
 {
-	struct rlimit files;
+	struct rlimit most;
 
-	getrlimit(RLIMIT_NOFILE, &files);
-	files.rlim_cur = files.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &files);
+	getrlimit(RLIMIT_NOFILE, &most);
+	most.rlim_cur = most.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &most);
 	broker.devices = &one;
 	one.next = &two;
 	stored();
 	lies();
 	limits();
+	files();
 	turns();
 	return tap_done();
 }

@@ -14,7 +14,7 @@
 #define MIB	(1ull << 20)
 #define N	4
 
-struct broker broker = { .soft = true };
+struct broker broker = { .soft = true, .files_max = 1u << 20 };
 static struct device one, two;
 static struct session sessions[N];
 static struct worker workers[N];
@@ -230,6 +230,14 @@ static void lies(void)
 	ok(!export(3, IPC_MEMORY, MIB, MIB, MIB) && said.a, "which is no other device's concern");
 	end();
 	ok(!one.ipc.count && !two.ipc.count && !one.ipc.entries && !one.quota.leased, "nothing is left of them");
+	begin();
+	broker.files_max = 8;
+	for (n = 0; n < 32 && !export(0, IPC_EVENT, 0, 0, 0) && said.a; n++)
+		;
+	ok(n == 4 && broker.files == 4, "a device's have half of the descriptors that may be kept: %u", n);
+	end();
+	broker.files_max = 1u << 20;
+	ok(!broker.files && !one.files, "and give them back");
 }
 
 static void lost(void)
