@@ -143,6 +143,28 @@ static int use_memory(void)
 	return tried(munmap(p, 1 << 20));
 }
 
+static int memory_file;		/* such as the broker gives out */
+
+static int map(int flags)
+{
+	return mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | flags, -1, 0) == MAP_FAILED ? errno : 0;
+}
+
+static int share_memory(void)
+{
+	return map(MAP_SHARED);
+}
+
+static int growing_memory(void)
+{
+	return map(MAP_PRIVATE | MAP_GROWSDOWN);
+}
+
+static int map_file(void)
+{
+	return mmap(NULL, 4096, PROT_READ, MAP_SHARED, memory_file, 0) == MAP_FAILED ? errno : 0;
+}
+
 static int lower_limit(void)
 {
 	return -sandbox_limit_memory(1ull << 46);
@@ -207,12 +229,18 @@ int main(void)
 		{ "a file of its own", make_file, EPERM, -1 },
 		{ "a copy of a descriptor", copy_descriptor, 0, 0 },
 		{ "memory", use_memory, 0, 0 },
+		{ "memory that is shared, and no file's", share_memory, EPERM, -1 },
+		{ "memory that grows by itself", growing_memory, EPERM, -1 },
+		{ "memory of a file", map_file, 0, 0 },
 		{ "lowering its own limit", lower_limit, 0, 0 },
 		{ "a thread", start_thread, 0, 0 },
 	};
 	size_t i;
 	int got;
 
+	memory_file = memfd_create("test", 0);
+	if (memory_file < 0 || ftruncate(memory_file, 4096))
+		return 1;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		got = outcome(true, cases[i].fn);
 		ok(got == cases[i].soft, "software GPU: %s: %s %d", cases[i].what, got >= KILLED ? "killed by" : "errno",

@@ -110,8 +110,11 @@ static int allow_soft(scmp_filter_ctx f)
 {
 	int rc;
 
-	/* No memory becomes code. */
-	ALLOW(mmap, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	/* No memory becomes code; and all that is not a file's counts against RLIMIT_DATA: what is shared, or grows, would not. */
+	ALLOW(mmap, 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+	      SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS | MAP_GROWSDOWN, 0));
+	ALLOW(mmap, 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+	      SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_TYPE | MAP_GROWSDOWN, MAP_PRIVATE));
 	ALLOW(mprotect, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	ALLOW(dup, 0);
 	ALLOW(ioctl, 1, SCMP_A1(SCMP_CMP_EQ, VGPU_BACK_IOC_INFO, 0));
