@@ -450,10 +450,12 @@ static void inline_captures(void)
 
 	wrong += ASK(cuStreamBeginCapture_v2, .hStream = one, .mode = CU_STREAM_CAPTURE_MODE_RELAXED) != 0;
 	wrong += inline_copies(one, mine, 1, no) + inline_copies(two, mine, 1, 0);
-	wrong += NO(0, cuEventRecord, .hEvent = event, .hStream = one) + NO(0, cuStreamWaitEvent, .hStream = two, .hEvent = event);
+	wrong += NO(0, cuEventRecord, .hEvent = event, .hStream = one) +
+		 NO(0, cuStreamWaitEvent, .hStream = two, .hEvent = event);
 	wrong += inline_copies(two, mine, 1, no);
 	wrong += refused(0, VGPU_MSG_cuMemcpyHtoD_v2, &arena, sizeof(arena));
-	wrong += NO(0, cuEventRecord, .hEvent = event, .hStream = two) + NO(0, cuStreamWaitEvent, .hStream = one, .hEvent = event);
+	wrong += NO(0, cuEventRecord, .hEvent = event, .hStream = two) +
+		 NO(0, cuStreamWaitEvent, .hStream = one, .hEvent = event);
 	wrong += refused(0, VGPU_MSG_cuStreamEndCapture, &end, sizeof(end)) + refusals();
 	wrong += inline_copies(one, mine, 1, 0) + inline_copies(two, mine, 1, 0);
 	/* Of a thread's default stream also by copies that wait. */
@@ -575,6 +577,32 @@ static uint64_t ask_later(uint16_t type, const void *q, size_t len)
 	ask_later(VGPU_MSG_##name, &(struct vgpu_rq_##name){ __VA_ARGS__ }, sizeof(struct vgpu_rq_##name))
 #define POST(name, ...) \
 	raw_send(&r, VGPU_MSG_##name, IDM_FLAG_POSTED, &(struct vgpu_rq_##name){ __VA_ARGS__ }, sizeof(struct vgpu_rq_##name))
+
+/* What a graph does not hold may be gone already, although nobody has said so yet. */
+static void released_twice(void)
+{
+	const uint64_t graph = MINE(GRAPH, 44), clone = MINE(GRAPH, 45), object = MINE(USEROBJ, 46);
+	struct vgpu_user_object make = { .call = RAW_CALL, .handle = object, .id = 1, .count = 1,
+					 .flags = CU_USER_OBJECT_NO_DESTRUCTOR_SYNC };
+	const int no = CUDA_ERROR_INVALID_VALUE;
+	struct idm_response end;
+	int wrong = ASK(cuGraphCreate, .phGraph = graph) || result(VGPU_MSG_cuUserObjectCreate, &make, sizeof(make));
+
+	wrong += NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object, .count = 1) +
+		 NO(0, cuGraphRetainUserObject, .graph = graph, .object = object, .count = 1,
+		    .flags = CU_GRAPH_USER_OBJECT_MOVE) +
+		 NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object, .count = 2) +
+		 NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object) +
+		 NO(0, cuGraphClone, .phGraphClone = clone, .originalGraph = graph) +
+		 NO(0, cuGraphReleaseUserObject, .graph = clone, .object = object, .count = 1) +
+		 NO(no, cuGraphReleaseUserObject, .graph = clone, .object = object, .count = 1) + refusals();
+	/* The last one: all that comes is word of the object's end. */
+	POST(cuGraphReleaseUserObject, .call = RAW_CALL, .graph = graph, .object = object, .count = 1);
+	wrong += raw_receive(&r, &end, NULL, 0, 10000) != 1;
+	wrong += NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object, .count = 1) +
+		 NO(0, cuGraphDestroy, .hGraph = graph) + NO(0, cuGraphDestroy, .hGraph = clone) + refusals();
+	report(!wrong, "a graph's user objects are released as often as it holds them");
+}
 
 /* Everything that is being waited for is destroyed meanwhile, the context last. */
 static void ends_during_waits(void)
@@ -733,8 +761,9 @@ static void green_quota(void)
 	struct { struct vgpu_resource_desc d; } desc = { { .call = RAW_CALL, .handle = MINE(RESDESC, 1), .n = 1 } };
 	struct vgpu_rq_cuMemGetInfo_v2 ask = { .call = RAW_CALL };
 	struct vgpu_rp_cuMemGetInfo_v2 empty = { 0 }, full = { 0 };
-	struct vgpu_rq_cuGreenCtxStreamCreate stream = { .call = { .ctx = MINE(CTX, 2), .thread = 1 }, .phStream = MINE(STREAM, 4),
-							 .greenCtx = MINE(GREENCTX, 3), .flags = CU_STREAM_NON_BLOCKING };
+	struct vgpu_rq_cuGreenCtxStreamCreate stream = {
+		.call = { .ctx = MINE(CTX, 2), .thread = 1 }, .phStream = MINE(STREAM, 4), .greenCtx = MINE(GREENCTX, 3),
+		.flags = CU_STREAM_NON_BLOCKING };
 	struct vgpu_rq_cuStreamQuery query = { .call = { .thread = 1 }, .hStream = MINE(STREAM, 4) };
 	struct vgpu_resource whole = { 0 };
 	struct idm_response rp;
@@ -779,6 +808,7 @@ void attack_calls(void)
 	greedy_limits();
 	wide_numbers();
 	kept_memory();
+	released_twice();
 	lying_images();
 	lying_parts();
 	ends_during_waits();

@@ -103,6 +103,8 @@ void worker_hand_cuGraphClone(struct worker *w, const struct idm_message *m)
 		r = D.cuGraphClone(&graph, original);
 	if (!err && r == CUDA_SUCCESS)
 		err = graph_enter_graph(w, q->phGraphClone, graph, 0);
+	if (!err && r == CUDA_SUCCESS)
+		hook_copy_holds(q->originalGraph, q->phGraphClone);
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 

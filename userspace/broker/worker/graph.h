@@ -78,6 +78,10 @@ CUresult hook_exec_begin(CUgraph graph, struct life **life);
 void hook_exec_end(struct life *life, CUgraph graph, CUgraphExec exec);
 /** No graph keeps it, but @exec uses it for @node, from the next launch on: until that is given another, or @exec is gone. */
 void hook_leave(struct hook *h, CUgraphExec exec, CUgraphNode node);
+/** What @graph holds of the client's user objects is not known any more, or anybody of @object (handles). */
+void hook_forget_holds(uint64_t graph, uint64_t object);
+/** Graph @to is a copy of @from. */
+void hook_copy_holds(uint64_t from, uint64_t to);
 void CUDA_CB hook_run(void *hook);
 /** If host function @fn(@data) is one of these: the number and word of the client's function. */
 const struct hook *hook_of(CUhostFn fn, void *data);

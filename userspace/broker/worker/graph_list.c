@@ -197,6 +197,8 @@ static void forget_below(struct worker *w, uint64_t handle)
 			continue;
 		name_drop(e->object);
 		handle_remove(&w->handles, e);
+		if (type == VGPU_H_GRAPH)
+			hook_forget_holds(value, 0);
 		/* Plain nodes have nothing below them, and are by far the most. */
 		if (type == VGPU_H_GRAPH || has_graphs)
 			forget_below(w, value);
@@ -208,6 +210,7 @@ void graph_forget(struct worker *w, uint64_t handle)
 	struct handle *e = handle_find(&w->handles, handle, VGPU_H_GRAPH);
 
 	forget_below(w, handle);
+	hook_forget_holds(handle, 0);
 	if (e) {
 		name_drop(e->object);
 		handle_remove(&w->handles, e);

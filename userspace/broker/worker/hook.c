@@ -332,6 +332,72 @@ enum vgpu_hook hook_kind(const struct hook *h)
 
 /* --- the client's user objects -------------------------------------------------------------------------------------- */
 
+/* struct hold - references that the client has given a graph, by their handles: as long as there is one, the object lives. */
+struct hold {
+	uint64_t graph, object;
+	uint32_t count;
+	struct hold *next;
+};
+static struct hold *holds;
+
+static struct hold **hold_find(uint64_t graph, uint64_t object)
+{
+	struct hold **p;
+
+	for (p = &holds; *p && ((*p)->graph != graph || (*p)->object != object); p = &(*p)->next)
+		;
+	return p;
+}
+
+/* @return false without memory, or if it would be more than can be counted */
+static bool hold_add(uint64_t graph, uint64_t object, uint64_t count)
+{
+	struct hold *h = *hold_find(graph, object);
+
+	if (count > INT32_MAX - (h ? h->count : 0))
+		return false;
+	if (!h) {
+		h = calloc(1, sizeof(*h));
+		if (!h)
+			return false;
+		*h = (struct hold){ graph, object, 0, holds };
+		holds = h;
+	}
+	h->count += count;
+	return true;
+}
+
+static void hold_drop(struct hold **p, uint64_t count)
+{
+	struct hold *h = *p;
+
+	h->count -= count;
+	if (h->count)
+		return;
+	*p = h->next;
+	free(h);
+}
+
+void hook_forget_holds(uint64_t graph, uint64_t object)
+{
+	struct hold **p = &holds;
+
+	while (*p) {
+		if ((*p)->graph == graph || (*p)->object == object)
+			hold_drop(p, (*p)->count);
+		else
+			p = &(*p)->next;
+	}
+}
+
+void hook_copy_holds(uint64_t from, uint64_t to)
+{
+	/* New ones are before the first. */
+	for (const struct hold *h = holds; h; h = h->next)
+		if (h->graph == from)
+			hold_add(to, h->object, h->count);
+}
+
 void worker_hand_user_object(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_user_object *q = m->payload;
@@ -425,10 +491,40 @@ void worker_hand_cuGraphRetainUserObject(struct worker *w, const struct idm_mess
 	graph = err ? NULL : worker_handle(w, q->graph, VGPU_H_GRAPH);
 	if (!err && !graph)
 		err = IDM_ERROR_INVALID_HANDLE;
-	if (!err && e)
+	if (!err && e && !hold_add(q->graph, q->object, q->count)) {
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+	} else if (!err && e) {
 		r = D.cuGraphRetainUserObject(graph, e->object, q->count, q->flags);
+		if (r != CUDA_SUCCESS)
+			hold_drop(hold_find(q->graph, q->object), q->count);
+	}
 	if (!err && r == CUDA_SUCCESS && move)
 		e->refs -= q->count;
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+/* As referenced(), but by the graph. */
+void worker_hand_cuGraphReleaseUserObject(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuGraphReleaseUserObject *q = m->payload;
+	CUresult r = CUDA_ERROR_INVALID_VALUE;
+	struct handle *e;
+	struct hold **p;
+	void *graph;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_enter(w, &q->call);
+	graph = err ? NULL : worker_handle(w, q->graph, VGPU_H_GRAPH);
+	e = err || !graph ? NULL : object_find(w, q->object, VGPU_H_USEROBJ);
+	if (!err && !e)
+		err = IDM_ERROR_INVALID_HANDLE;
+	p = hold_find(q->graph, q->object);
+	if (!err && *p && q->count && q->count <= (*p)->count)
+		r = D.cuGraphReleaseUserObject ? D.cuGraphReleaseUserObject(graph, e->object, q->count) : CUDA_ERROR_NOT_SUPPORTED;
+	if (!err && r == CUDA_SUCCESS)
+		hold_drop(p, q->count);
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 
@@ -440,5 +536,6 @@ void worker_hand_user_object_gone(struct worker *w, const struct idm_message *m)
 	if (!payload_is(w, m, sizeof(*q)))
 		return;
 	worker_handle_del(w, q->handle, VGPU_H_USEROBJ);
+	hook_forget_holds(0, q->handle);
 	worker_reply(w, &m->header, &q->call, 0, 0, NULL, 0);
 }
