@@ -84,12 +84,13 @@ section_toolstack() {
 }
 # Each time that there is a quota where there was none, a worker says what it has by then.
 quotas_come_and_go() {
-	local worker n status=0
+	local worker n memory status=0
 	worker=$(worker_of a)
 	for n in 1 2 3; do
 		kill -STOP "$worker"
-		ctl set local:a memory=0 && ctl set local:a memory=512 && ctl set local:a memory=0 && ctl set local:a memory=512 ||
-			status=1
+		for memory in 0 512 0 512; do
+			ctl set local:a "memory=$memory" || status=1
+		done
 		kill -CONT "$worker"
 		order holder "work $n" ok || status=1
 	done
