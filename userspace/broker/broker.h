@@ -13,6 +13,7 @@
  *	images.c	code for the GPU that a device's clients have loaded
  *	adopt.c		workers of an earlier broker
  *	share.c		weights
+ *	cgroup.c	host memory and threads of workers
  *	control.c	what is asked: list, stats, set, watch, quit
  *	report.c	the answers to list and stats
  *	events.c	the answers to watch
@@ -42,6 +43,8 @@
 #define LOCAL_OWN_ZONE		0u
 #define LOCAL_ARENA_DEFAULT	(4096ull << 20)
 #define SESSIONS_DEFAULT	64
+#define WORKER_MEMORY_DEFAULT	(8192ull << 20)	/* a driver, its copies of images, and what libraries load */
+#define WORKER_THREADS_DEFAULT	1024u		/* one each for the driver's processors, and those that wait */
 #define DRAIN_GRACE_NS		5000000000ull	/* SIGTERM: sessions may finish for this long */
 #define KILL_GRACE_NS		1000000000ull	/* a worker told to end its session gets this long */
 #define GONE_GRACE_NS		50000000ull	/* and one whose client has gone, this long to notice */
@@ -112,6 +115,8 @@ struct worker {
 	struct session *session;
 	struct quota_holder holder;
 	uint64_t shared;		/* bytes charged in ipc.c that it answers for: each object's are one worker's */
+	uint64_t private_max;		/* RLIMIT_DATA that it has, with the software GPU */
+	uint64_t host_max;		/* memory.max of its cgroup */
 	uint64_t start_ns;
 	uint64_t cpu_ns;		/* processor time that it had used when it got its session */
 	unsigned int may_hold;		/* first BROKER_QUOTAs under way: so many WORKER_HOLDS are right */
@@ -123,6 +128,8 @@ struct broker {
 	const char *run_dir, *driver, *user;
 	char worker_path[4096], driver_path[4096];
 	unsigned int pool;
+	uint64_t worker_memory;		/* bytes of host memory for each, beside what its device has there; 0: no limit */
+	unsigned int worker_threads;	/* for each; 0: no limit */
 	bool xen, draining, quit, root, soft;
 	uid_t uid;
 	gid_t gid;
@@ -227,6 +234,13 @@ void adopt_forget(struct worker *w);
 
 /* share.c */
 void share_apply(const struct device *d);	/* its weight or its sessions have changed */
+
+/* cgroup.c: nothing happens where there are none */
+void cgroup_open(void);
+void cgroup_close(void);
+void cgroup_worker_new(struct worker *w);
+void cgroup_worker_limit(struct worker *w);	/* by its device: before it meets its client, and when the quota changes */
+void cgroup_worker_gone(void);
 
 /* control.c */
 int control_listen(void);

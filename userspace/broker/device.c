@@ -129,6 +129,7 @@ void device_configure(struct device *d, uint64_t memory, uint32_t weight, uint32
 		if (!w->session || w->session->device != d || w->adopted)
 			continue;
 		w->may_hold += first;
+		cgroup_worker_limit(w);
 		worker_send(w, &m, NULL, 0);
 	}
 	quota_limit(&d->quota, memory ? memory : UINT64_MAX, log_now_ns());

@@ -23,12 +23,16 @@ struct broker broker = {
 	.driver = "libcuda.so.1",
 	.user = "nobody",
 	.pool = 2,
+	.worker_memory = WORKER_MEMORY_DEFAULT,
+	.worker_threads = WORKER_THREADS_DEFAULT,
 	.next_zone = LOCAL_ZONE_FIRST,
 };
 
 #define LOCALS_MAX	64
 #define LATER_MAX	1024
 #define RETRY_MIN_NS	100000000ull
+#define WORKER_MEMORY_LEAST	64u	/* MiB; with less none would start */
+#define WORKER_THREADS_LEAST	16u
 
 static void *to_free[LATER_MAX];
 static unsigned int nto_free;
@@ -110,6 +114,8 @@ static void usage(FILE *f)
 		"  --worker PATH               the worker program (default: vgpu-worker beside this program)\n"
 		"  --user NAME|UID             whom workers run as (default nobody; only if the broker is root)\n"
 		"  --pool N                    workers kept ready (default 2)\n"
+		"  --worker-memory MIB         host memory that a worker may have (default 8192; 0: no limit); needs cgroup v2\n"
+		"  --worker-threads N          threads that a worker may have (default 1024; 0: no limit); needs cgroup v2\n"
 		"  --run-dir DIR               sockets are here (default /run/vgpu)\n"
 		"  --foreground                accepted; the broker never detaches itself\n"
 		"  --debug                     more log lines\n"
@@ -318,6 +324,17 @@ static void run(void)
 	}
 }
 
+static bool number(const char *text, uint64_t most, uint64_t *out)
+{
+	unsigned long long n;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	*out = n;
+	return *text >= '0' && *text <= '9' && !*end && !errno && n <= most;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -326,10 +343,12 @@ int main(int argc, char **argv)
 		{ "worker", required_argument, NULL, 'w' },  { "user", required_argument, NULL, 'u' },
 		{ "pool", required_argument, NULL, 'p' },    { "foreground", no_argument, NULL, 'f' },
 		{ "debug", no_argument, NULL, 'D' },	     { "help", no_argument, NULL, 'h' },
+		{ "worker-memory", required_argument, NULL, 'm' }, { "worker-threads", required_argument, NULL, 't' },
 		{ 0 }
 	};
 	const char *locals[LOCALS_MAX], *worker = NULL;
 	unsigned int nlocals = 0, i;
+	uint64_t n;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -362,6 +381,21 @@ int main(int argc, char **argv)
 				log_line(LOG_ERROR, "--pool %s: at most 64", optarg);
 				return 2;
 			}
+			break;
+		case 'm':
+			if (!number(optarg, UINT64_MAX >> 21, &n) || (n && n < WORKER_MEMORY_LEAST)) {
+				log_line(LOG_ERROR, "--worker-memory %s: MiB, %u at least, or 0", optarg, WORKER_MEMORY_LEAST);
+				return 2;
+			}
+			broker.worker_memory = n << 20;
+			break;
+		case 't':
+			if (!number(optarg, 1 << 20, &n) || (n && n < WORKER_THREADS_LEAST)) {
+				log_line(LOG_ERROR, "--worker-threads %s: a number, %u at least, or 0", optarg,
+					 WORKER_THREADS_LEAST);
+				return 2;
+			}
+			broker.worker_threads = n;
 			break;
 		case 'f':
 			break;
@@ -396,11 +430,13 @@ int main(int argc, char **argv)
 		return 1;
 	if (local_listen_all())
 		return 1;
+	cgroup_open();
 	pool_fill();
 	run();
 	events_stop();
 	control_stop();
 	xen_stop();
+	cgroup_close();
 	log_line(LOG_INFO, "bye");
 	return 0;
 }

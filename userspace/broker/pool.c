@@ -115,6 +115,7 @@ static void release(struct worker *w)
 	quota_leave(&w->holder, log_now_ns());
 	unwatch(&w->pidfd);
 	unwatch(&w->control);
+	cgroup_worker_gone();
 	munmap((void *)w->stats, sizeof(*w->stats));
 	later(w);
 }
@@ -246,6 +247,7 @@ static int spawn_once(void)
 		goto fail;
 	}
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	cgroup_worker_new(w);
 	w->next = broker.workers;
 	broker.workers = w;
 	broker.workers_spawned++;
@@ -365,10 +367,11 @@ int worker_assign(struct worker *w, struct session *s, int life)
 	memcpy(a->gpu, d->gpu, sizeof(a->gpu));
 
 	if (broker.soft)
-		a->data_limit = data_limit(w->pid);
+		w->private_max = a->data_limit = data_limit(w->pid);
 
 	w->state = WORKER_BUSY;
 	w->session = s;
+	cgroup_worker_limit(w);
 	quota_join(&d->quota, &w->holder);
 	w->cpu_ns = cpu_now(w->pid);
 	adopt_write(w);
