@@ -60,7 +60,7 @@ class Entry:
         if self.klass not in CLASSES:
             fail(f"line {lineno}: {self.name}: unknown class {self.klass}")
         self.base = self.reason = self.wire = None
-        self.shim = self.worker = False
+        self.shim = self.worker = self.tells = False
         self.kinds = []
         if self.klass in ("ptsz", "ptds"):
             self.base = rest[0]
@@ -74,6 +74,8 @@ class Entry:
                     self.shim = True
                 elif word == "worker":
                     self.worker = True
+                elif word == "tells":
+                    self.tells = True
                 elif word.startswith("wire:"):
                     self.wire = word[5:]
                 else:
@@ -308,6 +310,12 @@ def emit_marshaller(e, prototypes):
     else:
         reply = "&rp, sizeof(rp)" if has_reply else "NULL, 0"
         body.append(f"\tr = call_reply(VGPU_MSG_{e.key}, &rq, sizeof(rq), {reply});")
+    deleted = [p for k, p in plist if k.startswith("del:")]
+    if deleted and e.klass == "post":
+        # The worker lets go of it whatever the driver says.
+        body.append(f"\tobject_delete({deleted[0].name});")
+    elif deleted:
+        body.append(f"\tif (r == CUDA_SUCCESS)\n\t\tobject_delete({deleted[0].name});")
     if created:
         body.append("\tif (r != CUDA_SUCCESS) {\n\t\tobject_delete(object);\n\t\treturn r;\n\t}")
         body.append("\t((struct object *)object)->ctx = context_current(thread_self());")
@@ -323,8 +331,6 @@ def emit_marshaller(e, prototypes):
             body.append(f"\t*{p.name} = object_by_handle(rp.{p.name});")
         elif kind == "outz":
             body.append(f"\tif ({p.name})\n\t\t*{p.name} = rp.{p.name};")
-        elif kind.startswith("del:"):
-            body.append(f"\tobject_delete({p.name});")
     body.append("\treturn r;")
     head = f"CUresult call_{e.name}" if e.shim else f"VGPU_EXPORT CUresult CUDAAPI {e.name}"
     return f"{head}({c_params(params)})\n{{\n" + "\n".join(body) + "\n}\n"
@@ -353,10 +359,14 @@ def emit_shim(entries, names, prototypes):
 
 
 def emit_shim_header(entries, prototypes):
-    out = [HEAD, "#ifndef VGPU_SHIM_GEN_H\n#define VGPU_SHIM_GEN_H\n", '#include "cuda_wire.h"\n']
+    out = [HEAD, "#ifndef VGPU_SHIM_GEN_H\n#define VGPU_SHIM_GEN_H\n", '#include <stdbool.h>\n\n#include "cuda_wire.h"\n']
     for e in entries:
         if e.generated and e.shim and not e.internal:
             out.append(f"CUresult call_{e.name}({c_params(prototypes[e.name])});")
+    out.append("\n/** Is the call there to be told what has happened? Then an asynchronous error is its answer, and not success. */\n"
+               "static inline bool message_tells(uint16_t type)\n{\n\tswitch (type) {")
+    out += [f"\tcase VGPU_MSG_{e.key}:" for e in entries if e.tells]
+    out.append("\t\treturn true;\n\tdefault:\n\t\treturn false;\n\t}\n}")
     out.append("\n#endif")
     return "\n".join(out) + "\n"
 
@@ -498,7 +508,7 @@ def emit_decoder(e, prototypes):
             if kind == "hf":
                 lookup = (f"worker_handle(w, q->{p.name}, VGPU_HANDLE_TYPE(q->{p.name}) == VGPU_H_KERNEL ? "
                           "VGPU_H_KERNEL : VGPU_H_FUNCTION)")
-            elif what == "del":
+            elif what == "del" and e.klass == "post":
                 lookup = f"worker_handle_del(w, q->{p.name}, VGPU_H_{handle.upper()})"
             else:
                 lookup = f"worker_handle(w, q->{p.name}, VGPU_H_{handle.upper()})"
@@ -519,6 +529,10 @@ def emit_decoder(e, prototypes):
     text.append(f"\tif (!worker_driver.{e.name}) {{\n\t\tr = CUDA_ERROR_NOT_SUPPORTED;\n\t\tgoto out;\n\t}}")
     text += body
     text.append(f"\tr = worker_driver.{e.name}({', '.join(args)});")
+    for kind, p in plist:
+        # Who waits for the answer keeps what the driver refuses to destroy.
+        if kind.startswith("del:") and e.klass != "post":
+            text.append(f"\tif (r == CUDA_SUCCESS)\n\t\tworker_handle_del(w, q->{p.name}, VGPU_H_{kind[4:].upper()});")
     for kind, p in created:
         text.append(f"\tif (r == CUDA_SUCCESS)\n\t\terr = worker_handle_add(w, q->{p.name}, "
                     f"VGPU_H_{kind[4:].upper()}, {p.name});")

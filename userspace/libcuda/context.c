@@ -528,6 +528,16 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxSynchronize_v2(CUcontext ctx)
 	return r;
 }
 
+CUresult context_settle(struct object *ctx)
+{
+	CUresult r;
+
+	own_begin();
+	r = cuCtxSynchronize_v2((CUcontext)ctx);
+	own_end();
+	return r;
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuCtxSynchronize(void)
 {
 	return cuCtxSynchronize_v2(NULL);

@@ -118,7 +118,7 @@ static CUresult staged_to_device(struct vgpu_copy_h2d *rq, const char *src, size
 	while (w.count)
 		staging_put(window_finish(&w, &r));
 	thread_self()->touched = NULL;
-	return r;
+	return r == CUDA_SUCCESS && !rq->async ? latched_take(thread_self()) : r;
 }
 
 static CUresult staged_from_device(struct vgpu_copy_d2h *rq, char *dst, size_t n)
@@ -147,7 +147,7 @@ static CUresult staged_from_device(struct vgpu_copy_d2h *rq, char *dst, size_t n
 	while (w.count)
 		staging_put(window_finish(&w, &r));
 	thread_self()->touched = NULL;
-	return r;
+	return r == CUDA_SUCCESS ? latched_take(thread_self()) : r;
 }
 
 CUstream copy_stream(uint64_t stream)
@@ -230,7 +230,7 @@ static CUresult from_device(void *dst, uint64_t src, size_t n, uint64_t stream, 
 		r = call_replyv(VGPU_MSG_cuMemcpyDtoH_v2, &iov, 1, dst, n, &got);
 		if (r == CUDA_SUCCESS && got != n)
 			return session_failed(-EPROTO);
-		return r == CUDA_SUCCESS ? latched_take(thread_self()) : r;
+		return r;
 	}
 	return staged_from_device(&rq, dst, n);
 }

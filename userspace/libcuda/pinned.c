@@ -119,7 +119,7 @@ CUresult pinned_free(uint64_t base, unsigned int kinds)
 		u = malloc(sizeof(*u));
 		r = u ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 	} else {
-		r = cuCtxSynchronize_v2(old.ctx);
+		r = context_settle(old.ctx);
 	}
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -236,7 +236,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostUnregister(void *p)
 	if (capture_in(old.ctx))
 		r = mapped || registered_busy() ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
 	else if (mapped || callback_pending())
-		r = cuCtxSynchronize_v2(old.ctx);
+		r = context_settle(old.ctx);
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!range_remove(old.base, 1 << RANGE_REGISTERED, &old))

@@ -9,6 +9,7 @@
 #include "capture.h"
 #include "logs.h"
 #include "shim.h"
+#include "shim_gen.h"
 #include "staging.h"
 #include "upload.h"
 
@@ -230,7 +231,7 @@ CUresult call_begin(struct vgpu_call *call, bool need_context)
 	return CUDA_SUCCESS;
 }
 
-CUresult call_result(struct thread *t, const struct idm_response *response, bool results)
+CUresult call_result(struct thread *t, const struct idm_response *response, bool tells)
 {
 	CUresult r = CUDA_SUCCESS;
 	int latched;
@@ -262,17 +263,16 @@ CUresult call_result(struct thread *t, const struct idm_response *response, bool
 		r = CUDA_ERROR_UNKNOWN;
 	}
 	latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
-	if (!latched)
+	if (!latched || thread_self()->own)
 		return r;
-	if (r == CUDA_SUCCESS && !results)
+	if (r == CUDA_SUCCESS && tells)
 		r = latched_take(t);
 	else if (latched == (int)r)	/* told now */
 		__atomic_compare_exchange_n(&t->latched, &latched, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	return r;
 }
 
-/* @results: success would give the program something */
-static CUresult wait_for(uint16_t type, const struct iovec *iov, int n, struct idm_pending *p, bool results)
+static CUresult wait_for(uint16_t type, const struct iovec *iov, int n, struct idm_pending *p, bool tells)
 {
 	CUresult r;
 	int err;
@@ -282,7 +282,7 @@ static CUresult wait_for(uint16_t type, const struct iovec *iov, int n, struct i
 	err = idm_call(shim.client, type, iov, n, p);
 	if (err)
 		return session_failed(err);
-	r = call_result(thread_self(), &p->response, results);
+	r = call_result(thread_self(), &p->response, tells);
 	capture_told(r);
 	thread_self()->waited++;
 	stream_sent(thread_self());
@@ -327,7 +327,7 @@ CUresult call_post(uint16_t type, const void *rq, size_t len)
 CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply, size_t cap, size_t *len)
 {
 	struct idm_pending p = { .reply = reply, .reply_cap = cap };
-	CUresult r = wait_for(type, iov, n, &p, reply != NULL);
+	CUresult r = wait_for(type, iov, n, &p, message_tells(type));
 
 	if (len)
 		*len = p.reply_len;

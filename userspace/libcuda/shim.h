@@ -47,6 +47,7 @@ struct thread {
 	uint64_t stack_wire[CONTEXT_STACK];	/* their handles: another thread may end a context, and its place comes again */
 	int latched;		/* an asynchronous error that came with an answer that had to succeed; atomic: others take answers, too */
 	CUstreamCaptureMode capture_mode;
+	uint32_t own;		/* > 0: the program sees nothing of the answer, so an asynchronous error is for another one */
 	bool in_callback;	/* runs a host function, which may not wait for the GPU */
 	uint32_t posted, waited, refused;	/* counts for trace.c */
 	struct object *touched;	/* the stream that the message now made is for */
@@ -87,8 +88,20 @@ static inline struct thread *thread_self(void)
 /** The asynchronous error that @t is to be told, once. */
 static inline CUresult latched_take(struct thread *t)
 {
-	return __atomic_load_n(&t->latched, __ATOMIC_RELAXED) ? (CUresult)__atomic_exchange_n(&t->latched, 0, __ATOMIC_RELAXED) :
-								CUDA_SUCCESS;
+	if (t->own || !__atomic_load_n(&t->latched, __ATOMIC_RELAXED))
+		return CUDA_SUCCESS;
+	return (CUresult)__atomic_exchange_n(&t->latched, 0, __ATOMIC_RELAXED);
+}
+
+/** What is asked and waited for in between is the shim's own business: asynchronous errors stay for the program's calls. */
+static inline void own_begin(void)
+{
+	thread_self()->own++;
+}
+
+static inline void own_end(void)
+{
+	thread_self()->own--;
 }
 
 static inline struct object *context_current(const struct thread *t)
@@ -125,10 +138,10 @@ CUresult call_reply(uint16_t type, const void *rq, size_t len, void *reply, size
 CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply, size_t cap, size_t *len);
 
 /**
- * What the response to a request means. @results: success would give the program something that must not get
- * lost; an asynchronous error of earlier calls then waits for the next answer.
+ * What the response to a request means. @tells: an asynchronous error of earlier calls goes before success. Elsewhere it
+ * must not: what has been made is there, and the program would never know its handle.
  */
-CUresult call_result(struct thread *t, const struct idm_response *response, bool results);
+CUresult call_result(struct thread *t, const struct idm_response *response, bool tells);
 
 /* fork.c */
 void fork_init(void);
@@ -139,6 +152,8 @@ CUresult context_init(void);
 uint32_t context_device(const struct object *ctx);
 uint64_t context_id(const struct object *ctx);
 bool context_alive(const struct object *ctx);
+/** cuCtxSynchronize() for the shim's own sake. */
+CUresult context_settle(struct object *ctx);
 
 struct context {
 	uint32_t device;

@@ -33,7 +33,7 @@ void staging_put(struct slot *s);
 /** Send a request that uses chunk @s. */
 CUresult staging_submit(struct slot *s, uint16_t type, const void *rq, size_t len);
 
-/** Wait for the answer; the chunk stays the caller's. */
+/** Wait for the answer; the chunk stays the caller's. Of earlier calls it says nothing: there may be other chunks to come. */
 CUresult staging_wait(struct slot *s);
 
 /** Leave a chunk to its request: it comes back by itself. A failure shows on the thread's next answer. */

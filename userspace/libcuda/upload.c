@@ -183,7 +183,7 @@ CUresult load_answer(struct load *l)
 	if (l->at)
 		hear(l);
 	pthread_mutex_unlock(&known.lock);
-	r = err ? session_failed(err) : call_result(l->thread, &l->pending.response, true);
+	r = err ? session_failed(err) : call_result(l->thread, &l->pending.response, false);
 	free(l);
 	return r;
 }

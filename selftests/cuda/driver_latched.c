@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A call that is not waited for has failed. What is asked or waited for next says so, and nothing else does: what a call
+ * has made is the program's, and what it gives back is given back.
+ */
+#define __CUDA_API_VERSION_INTERNAL
+#include "driver.h"
+
+#define AGAIN	600	/* more than the places of handles that rest before they come again */
+
+static CUstream stream;
+static CUcontext primary;
+
+/* It fails at once, or when something else is answered. @return does it? */
+static bool fails(void)
+{
+	CUstreamAttrValue v = { .priority = 0 };
+
+	return cuStreamSetAttribute(stream, (CUstreamAttrID)7777, &v) == CUDA_SUCCESS;
+}
+
+static void told(bool late, const char *who)
+{
+	CUresult r = cuStreamQuery(NULL);
+
+	ok((r != CUDA_SUCCESS) == late, "%s says nothing of it, who asks is told: %s", who, cu_name(r));
+	r = cuStreamQuery(NULL);
+	ok(r == CUDA_SUCCESS, "once");
+}
+
+/* What makes something, and @destroy takes it. */
+#define MAKES(type, create, destroy) do {		\
+	bool late_ = fails();				\
+	type made = NULL;				\
+							\
+	GIVES(create, CUDA_SUCCESS, #create);		\
+	told(late_, #create);				\
+	ok(made != NULL, "it is there");		\
+	GIVES(destroy, CUDA_SUCCESS, #destroy);		\
+} while (0)
+
+static void objects(CUdevice dev)
+{
+	CUDA_ARRAY_DESCRIPTOR flat = { .Width = 16, .Height = 16, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1 };
+	CUDA_ARRAY3D_DESCRIPTOR deep = { .Width = 16, .Height = 16, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1 };
+	CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+				 .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = dev } };
+	CUmemoryPool usual = NULL;
+	CUcontext top = NULL, same;
+	CUgraph graph;
+	bool late;
+
+	CU(cuGraphCreate(&graph, 0));
+	MAKES(CUarray, cuArrayCreate_v2(&made, &flat), cuArrayDestroy(made));
+	MAKES(CUarray, cuArray3DCreate_v2(&made, &deep), cuArrayDestroy(made));
+	MAKES(CUmipmappedArray, cuMipmappedArrayCreate(&made, &deep, 2), cuMipmappedArrayDestroy(made));
+	MAKES(CUmemoryPool, cuMemPoolCreate(&made, &props), cuMemPoolDestroy(made));
+	MAKES(CUlinkState, cuLinkCreate_v2(0, NULL, NULL, &made), cuLinkDestroy(made));
+	MAKES(CUgraph, cuGraphClone(&made, graph), cuGraphDestroy(made));
+	MAKES(CUstream, cuStreamCreate(&made, 0), cuStreamDestroy_v2(made));
+	MAKES(CUevent, cuEventCreate(&made, 0), cuEventDestroy_v2(made));
+	MAKES(CUtexref, cuTexRefCreate(&made), cuTexRefDestroy(made));
+
+	late = fails();
+	GIVES(cuDeviceGetDefaultMemPool(&usual, dev), CUDA_SUCCESS, "the default pool");
+	told(late, "asking for it");
+	late = fails();
+	GIVES(cuGraphDestroy(graph), CUDA_SUCCESS, "a graph is destroyed");
+	told(late, "that");
+	late = fails();
+	GIVES(cuDevicePrimaryCtxRetain(&same, dev), CUDA_SUCCESS, "the primary context is retained once more");
+	told(late, "that");
+	CU(cuDevicePrimaryCtxRelease_v2(dev));
+	late = fails();
+	GIVES(cuCtxCreate_v2(&top, 0, dev), CUDA_SUCCESS, "a context is made");
+	CU(cuCtxSetCurrent(primary));
+	told(late, "that");
+	CU(cuCtxDestroy_v2(top));
+	CU(cuCtxSetCurrent(primary));
+}
+
+static void captured(void)
+{
+	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+	CUgraph graph = NULL;
+	CUevent event = NULL;
+	bool late = fails();
+
+	CU(cuThreadExchangeStreamCaptureMode(&mode));
+	GIVES(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED), CUDA_SUCCESS, "a capture begins");
+	GIVES(cuEventCreate(&event, 0), CUDA_SUCCESS, "an event is made meanwhile");
+	GIVES(cuStreamEndCapture(stream, &graph), CUDA_SUCCESS, "it ends");
+	told(late, "all that");
+	CU(cuThreadExchangeStreamCaptureMode(&mode));
+	CU(cuEventDestroy_v2(event));
+	CU(cuGraphDestroy(graph));
+}
+
+/* What the shim waits for by itself is not what the program is told of. */
+static void memory(void)
+{
+	static char plain[4096];
+	void *pinned;
+	bool late;
+
+	CU(cuMemHostAlloc(&pinned, 4096, 0));
+	late = fails();
+	GIVES(cuMemFreeHost(pinned), CUDA_SUCCESS, "pinned memory is freed");
+	told(late, "that");
+	OURS(cuMemFreeHost(pinned), CUDA_ERROR_INVALID_VALUE, "it has gone");
+	CU(cuMemHostRegister_v2(plain, sizeof(plain), CU_MEMHOSTREGISTER_DEVICEMAP));
+	late = fails();
+	GIVES(cuMemHostUnregister(plain), CUDA_SUCCESS, "memory is registered no more");
+	told(late, "that");
+}
+
+static void copies(void)
+{
+	static char big[3 << 20];
+	char small[64] = "";
+	CUdeviceptr d;
+	bool late;
+
+	CU(cuMemAlloc_v2(&d, sizeof(big)));
+	late = fails();
+	ok((cuMemcpyHtoD_v2(d, small, sizeof(small)) != CUDA_SUCCESS) == late, "a copy that is waited for says it, too");
+	fails();
+	ok((cuMemcpyDtoH_v2(small, d, sizeof(small)) != CUDA_SUCCESS) == late, "back");
+	memset(big, 1, sizeof(big));
+	fails();
+	ok((cuMemcpyHtoD_v2(d, big, sizeof(big)) != CUDA_SUCCESS) == late, "a large one");
+	memset(big, 0, sizeof(big));
+	CU(cuMemcpyDtoH_v2(big, d, sizeof(big)));
+	ok(big[0] == 1 && big[sizeof(big) - 1] == 1, "which is whole all the same");
+	CU(cuMemFree_v2(d));
+}
+
+/* Objects whose places come again: each was given back, or is the program's. */
+static void again(void)
+{
+	CUDA_ARRAY_DESCRIPTOR flat = { .Width = 16, .Height = 16, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1 };
+	unsigned int bad = 0;
+
+	for (int i = 0; i < AGAIN; i++) {
+		CUarray array;
+
+		fails();
+		bad += cuArrayCreate_v2(&array, &flat) != CUDA_SUCCESS || cuArrayDestroy(array) != CUDA_SUCCESS;
+	}
+	cuStreamQuery(NULL);
+	ok(!bad, "%d arrays after failures, %u bad", AGAIN, bad);
+	GIVES(cuCtxSynchronize(), CUDA_SUCCESS, "the session goes on");
+}
+
+int main(void)
+{
+	CUdevice dev;
+
+	CU(cuInit(0));
+	CU(cuDeviceGet(&dev, 0));
+	CU(cuDevicePrimaryCtxRetain(&primary, dev));
+	CU(cuCtxSetCurrent(primary));
+	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	objects(dev);
+	captured();
+	memory();
+	copies();
+	again();
+	CU(cuDevicePrimaryCtxRelease_v2(dev));
+	return tap_done();
+}
