@@ -269,7 +269,9 @@ static CUresult capture(uint64_t stream, const struct record *what)
 	struct hook *h;
 
 	if (what->callback) {
+		own_begin();
 		call_cuStreamQuery(what->stream);	/* which is the end of the capture, as CUDA has it */
+		own_end();
 		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 	}
 	h = hook_new(&(struct hook){ .fn = what->fn, .data = what->data });
@@ -335,7 +337,7 @@ bool callback_pending(void)
 void callback_drain(CUcontext ctx)
 {
 	if (callback_pending())
-		cuCtxSynchronize_v2(ctx);
+		context_settle((struct object *)ctx);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData)

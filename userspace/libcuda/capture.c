@@ -169,8 +169,11 @@ static void invalidate(const struct capture *c)
 	struct vgpu_rq_cuStreamQuery rq = { .hStream = c->stream };
 
 	rq.call.ctx = c->ctx ? c->ctx->wire : 0;
-	rq.call.thread = c->thread;
+	/* Its default stream, if that is the one; else errors of another thread would come here. */
+	rq.call.thread = c->stream == 2 ? c->thread : thread_self()->number;
+	own_begin();
 	call_reply(VGPU_MSG_cuStreamQuery, &rq, sizeof(rq), NULL, 0);
+	own_end();
 }
 
 /* The captures that @forbids says yes to are over. */

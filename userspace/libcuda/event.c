@@ -30,6 +30,16 @@ VGPU_EXPORT CUresult CUDAAPI cuEventCreate(CUevent *phEvent, unsigned int Flags)
 
 static uint32_t queries;	/* has the program ever asked whether an event is complete? */
 
+static CUresult ask_own(CUevent e)
+{
+	CUresult r;
+
+	own_begin();
+	r = call_cuEventQuery(e);
+	own_end();
+	return r;
+}
+
 void event_recorded(struct object *o, CUstream stream)
 {
 	uint32_t recorded;
@@ -41,7 +51,7 @@ void event_recorded(struct object *o, CUstream stream)
 		 * streams capture, everything is waited for anyway, and no event may be asked about.
 		 */
 		if (!shim.sync && !__atomic_load_n(&captures, __ATOMIC_RELAXED))
-			call_cuEventQuery((CUevent)o);
+			ask_own((CUevent)o);
 		return;
 	}
 	/* A program that asks is going to ask again: the answer shall be there already. */
@@ -132,7 +142,7 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent), bool poll)
 	recorded = __atomic_load_n(&o->event.recorded, __ATOMIC_ACQUIRE);
 	if (__builtin_expect(__atomic_load_n(&captures, __ATOMIC_RELAXED) != 0, 0)) {
 		/* An event of a capture has no state to ask for, and others not while captures forbid it. */
-		r = call_cuEventQuery(hEvent);
+		r = ask_own(hEvent);
 		if (r == CUDA_ERROR_CAPTURED_EVENT)
 			return r;
 		r = capture_unsafe();

@@ -157,6 +157,7 @@ void managed_pull(void)
 	struct variable *v;
 
 	pthread_mutex_lock(&lock);
+	own_begin();
 	/* In the thread's own stream, which waits for no other one but the legacy stream. */
 	for (v = used && !thread_self()->in_callback ? variables : NULL; v; v = v->next) {
 		unsigned char *mine = (unsigned char *)v->base;
@@ -170,6 +171,7 @@ void managed_pull(void)
 			v->known[i] = v->fetched[i];
 		}
 	}
+	own_end();
 	used = false;
 	pthread_mutex_unlock(&lock);
 }
