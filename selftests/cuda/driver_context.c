@@ -284,6 +284,33 @@ static void libraries(void)
 	CU(cuCtxDestroy_v2(b));
 }
 
+/* Both sides agree on what a reset leaves: what is made after it and ends with the context, its place can come again. */
+static void reset_between(void)
+{
+	CUstream s[300];
+	CUcontext ctx;
+
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuDevicePrimaryCtxReset_v2(dev));
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	for (int i = 0; i < 300; i++)
+		CU(cuStreamCreate(&s[i], 0));
+	CU(cuDevicePrimaryCtxRelease_v2(dev));
+	GIVES(cuCtxSynchronize(), CUDA_SUCCESS, "retained twice, reset, given back once, it is there");
+	CU(cuDevicePrimaryCtxRelease_v2(dev));
+	GIVES(cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED, "given back twice it is not");
+	for (int round = 0; round < 3; round++) {
+		CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+		for (int i = 0; i < 300; i++)
+			CU(cuStreamCreate(&s[i], 0));
+		GIVES(cuCtxSynchronize(), CUDA_SUCCESS, "and again there is room for streams");
+		CU(cuDevicePrimaryCtxReset_v2(dev));
+		CU(cuDevicePrimaryCtxRelease_v2(dev));
+	}
+	CU(cuCtxSetCurrent(NULL));
+}
+
 /* cuDevicePrimaryCtxReset, as cudaDeviceReset has it. */
 static void reset(void)
 {
@@ -315,6 +342,10 @@ static void reset(void)
 	CU(cuMemFree_v2(q));
 	CU(cuDevicePrimaryCtxReset_v2(dev));
 	CU(cuCtxSetCurrent(NULL));
+	GIVES(cuDevicePrimaryCtxRelease_v2(dev), CUDA_SUCCESS, "who had it gives it back after the reset");
+	GIVES(cuDevicePrimaryCtxRelease_v2(dev), CUDA_SUCCESS, "as often as it was retained");
+	GIVES(cuDevicePrimaryCtxRelease_v2(dev), CUDA_ERROR_INVALID_CONTEXT, "and no more");
+	reset_between();
 }
 
 static void resolving(void)

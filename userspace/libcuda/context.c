@@ -120,7 +120,8 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice 
 	if (!pctx)
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
-	if (!c->retained) {
+	/* Retained it may be and not active: a reset leaves whoever has it to give it back. */
+	if (!shim.devices[dev].primary->active) {
 		rq = (struct vgpu_rq_cuDevicePrimaryCtxRetain){ .call = { .thread = thread_self()->number },
 								.dev = dev };
 		r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRetain, &rq, sizeof(rq), NULL, 0);
@@ -191,9 +192,10 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	context_values_drop(shim.devices[dev].primary);
 	pthread_mutex_lock(&lock);
 	r = call_cuDevicePrimaryCtxReset_v2(dev);
-	shim.devices[dev].primary->active = false;
-	c->retained = 0;
-	context_gone(shim.devices[dev].primary);
+	if (r == CUDA_SUCCESS) {
+		shim.devices[dev].primary->active = false;
+		context_gone(shim.devices[dev].primary);
+	}
 	pthread_mutex_unlock(&lock);
 	return r;
 }
@@ -231,7 +233,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxGetState(CUdevice dev, unsigned i
 	if (!flags || !active)
 		return CUDA_ERROR_INVALID_VALUE;
 	*flags = c->flags;
-	*active = c->retained > 0;
+	*active = shim.devices[dev].primary->active;
 	return CUDA_SUCCESS;
 }
 

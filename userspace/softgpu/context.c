@@ -241,14 +241,24 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
 		return CUDA_ERROR_INVALID_VALUE;
 	c = primaries[dev];
 	pthread_mutex_lock(&primary_lock);
-	if (!c->retained)
+	if (!c->active)
 		e = start(c);
-	if (!e)
+	if (!e) {
+		c->active = true;
 		c->retained++;
+	}
 	pthread_mutex_unlock(&primary_lock);
 	if (!e)
 		*pctx = (CUcontext)c;
 	return e;
+}
+
+/* Under the lock. */
+static void end_primary(struct sg_ctx *c)
+{
+	if (c->active)
+		deactivate(c);
+	c->active = false;
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev)
@@ -269,7 +279,7 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 	if (!c->retained)
 		e = CUDA_ERROR_INVALID_CONTEXT;
 	else if (!--c->retained)
-		deactivate(c);
+		end_primary(c);
 	pthread_mutex_unlock(&primary_lock);
 	return e;
 }
@@ -279,6 +289,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
 	return cuDevicePrimaryCtxRelease_v2(dev);
 }
 
+/* Who has retained it has still to release it. */
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev)
 {
 	CUresult e = primary_check(dev);
@@ -289,9 +300,7 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	c = primaries[dev];
 	sg_values_drop(c);
 	pthread_mutex_lock(&primary_lock);
-	if (c->retained)
-		deactivate(c);
-	c->retained = 0;
+	end_primary(c);
 	pthread_mutex_unlock(&primary_lock);
 	return CUDA_SUCCESS;
 }
@@ -327,7 +336,7 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *acti
 	if (!flags || !active)
 		return CUDA_ERROR_INVALID_VALUE;
 	*flags = primaries[dev]->flags;
-	*active = primaries[dev]->retained > 0;
+	*active = primaries[dev]->active;
 	return CUDA_SUCCESS;
 }
 

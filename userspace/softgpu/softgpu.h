@@ -214,6 +214,7 @@ struct sg_ctx {
 	int device;
 	bool primary;
 	unsigned int flags, retained;
+	bool active;			/* a primary one: retained since it was last reset */
 	uint64_t id;
 	pthread_mutex_t lock;
 	struct sg_stream *legacy;

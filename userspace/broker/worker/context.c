@@ -375,7 +375,6 @@ void worker_hand_cuDevicePrimaryCtxRetain(struct worker *w, const struct idm_mes
 		if (!c) {
 			c = context_new(VGPU_PRIMARY_CTX(q->dev), real, q->dev);
 			w->primary[q->dev] = c;
-			w->retained[q->dev] = 0;
 		}
 		if (!c) {
 			D.cuDevicePrimaryCtxRelease_v2(w->ordinals[q->dev]);
@@ -400,7 +399,7 @@ static void primary_gone(struct worker *w, unsigned int dev)
 
 void primary_settle(struct worker *w, unsigned int dev)
 {
-	if (w->primary[dev] && w->retained[dev] + w->greens[dev] == 1)
+	if (w->primary[dev])
 		context_settle(w, w->primary[dev]);
 }
 
@@ -410,6 +409,7 @@ void primary_released(struct worker *w, unsigned int dev)
 		primary_gone(w, dev);
 }
 
+/* The client's last one: it retains once, and again when it begins anew after a reset. */
 void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuDevicePrimaryCtxRelease_v2 *q = m->payload;
@@ -423,16 +423,17 @@ void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm
 		unsigned int dev = q->dev;
 
 		primary_settle(w, dev);
-		r = D.cuDevicePrimaryCtxRelease_v2(w->ordinals[dev]);
-		if (r == CUDA_SUCCESS) {
-			w->retained[dev]--;
-			primary_released(w, dev);
+		for (r = CUDA_SUCCESS; w->retained[dev]; w->retained[dev]--) {
+			CUresult one = D.cuDevicePrimaryCtxRelease_v2(w->ordinals[dev]);
+
+			r = r == CUDA_SUCCESS ? one : r;
 		}
+		primary_released(w, dev);
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
 }
 
-/* The context loses its contents but stays retained; in this driver's way of counting it is a new one. */
+/* The context loses its contents and can't be used, but stays retained, also in the driver. */
 void worker_hand_cuDevicePrimaryCtxReset_v2(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuDevicePrimaryCtxReset_v2 *q = m->payload;
@@ -447,13 +448,8 @@ void worker_hand_cuDevicePrimaryCtxReset_v2(struct worker *w, const struct idm_m
 		if (old)
 			context_settle(w, old);
 		r = D.cuDevicePrimaryCtxReset_v2(w->ordinals[device]);
-		if (r == CUDA_SUCCESS && old) {
-			CUcontext real = old->real;
-
+		if (r == CUDA_SUCCESS)
 			primary_gone(w, device);
-			if (w->retained[device] || w->greens[device])
-				w->primary[device] = context_new(VGPU_PRIMARY_CTX(device), real, device);
-		}
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
 }
