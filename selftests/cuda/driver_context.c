@@ -348,6 +348,100 @@ static void reset(void)
 	reset_between();
 }
 
+/* A kernel that writes when it has counted long enough. */
+static const char *late =
+	".version 6.0\n.target sm_50\n.address_size 64\n"
+	".visible .entry late(.param .u64 where, .param .u32 rounds)\n"
+	"{\n"
+	"	.reg .b64 %rd<2>;\n"
+	"	.reg .b32 %r<4>;\n"
+	"	.reg .pred %p<2>;\n"
+	"	ld.param.u64 %rd1, [where];\n"
+	"	ld.param.u32 %r1, [rounds];\n"
+	"	mov.u32 %r2, 1;\n"
+	"again:\n"
+	"	mad.lo.u32 %r2, %r2, 1664525, 1013904223;\n"
+	"	add.u32 %r1, %r1, -1;\n"
+	"	setp.ne.u32 %p1, %r1, 0;\n"
+	"	@%p1 bra again;\n"
+	"	or.b32 %r2, %r2, 1;\n"
+	"	st.global.u32 [%rd1], %r2;\n"
+	"	ret;\n"
+	"}\n";
+
+/* A context ends when the work in it has: what was its pinned memory is written to no more. @primary: or made for this */
+static void ends_with_its_work(bool primary)
+{
+	unsigned int rounds = 3000000, written = 0;
+	CUcontext ctx, other;
+	unsigned int *p, *q;
+	CUmodule module;
+	CUfunction f;
+	void *args[] = { &p, &rounds };
+
+	CU(cuCtxCreate_v2(&other, 0, dev));
+	if (primary)
+		CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	else
+		CU(cuCtxCreate_v2(&ctx, 0, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuModuleLoadData(&module, late));
+	CU(cuModuleGetFunction(&f, module, "late"));
+	CU(cuMemHostAlloc((void **)&p, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+	*p = 0;
+	CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, args, NULL));
+	CU(primary ? cuDevicePrimaryCtxRelease_v2(dev) : cuCtxDestroy_v2(ctx));
+	CU(cuCtxSetCurrent(other));
+	for (int i = 0; i < 16; i++) {
+		CU(cuMemHostAlloc((void **)&q, 4096, 0));
+		*q = 0;
+		if (q == p)
+			break;
+	}
+	usleep(500000);
+	if (q == p)
+		written = *(volatile unsigned int *)q;
+	printf("# the same memory: %s\n", q == p ? "yes" : "no");
+	ok(!written, "what was pinned memory of the %s context is written to no more", primary ? "primary" : "ended");
+	CU(cuCtxDestroy_v2(other));
+	CU(cuCtxSetCurrent(NULL));
+}
+
+/* One thread gives the last back while another takes it: the one that has it has all of it. */
+static void *retain_release(void *arg)
+{
+	unsigned int *bad = arg;
+
+	for (int i = 0; i < 200; i++) {
+		CUcontext ctx;
+		CUstream s;
+
+		if (cuDevicePrimaryCtxRetain(&ctx, dev) != CUDA_SUCCESS) {
+			++*bad;
+			continue;
+		}
+		cuCtxSetCurrent(ctx);
+		*bad += cuStreamCreate(&s, 0) != CUDA_SUCCESS || cuStreamSynchronize(s) != CUDA_SUCCESS;
+		*bad += cuStreamDestroy_v2(s) != CUDA_SUCCESS;
+		*bad += cuDevicePrimaryCtxRelease_v2(dev) != CUDA_SUCCESS;
+		cuCtxSetCurrent(NULL);
+	}
+	return NULL;
+}
+
+static void races(void)
+{
+	unsigned int bad[3] = { 0 };
+	pthread_t t[3];
+
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], NULL, retain_release, &bad[i]);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	ok(!bad[0] && !bad[1] && !bad[2], "three threads take the primary context and give it back: %u, %u, %u bad", bad[0],
+	   bad[1], bad[2]);
+}
+
 static void resolving(void)
 {
 	void *old = NULL, *new = NULL;
@@ -375,6 +469,9 @@ int main(void)
 	CU(cuCtxDestroy_v2(ctx));
 	threads();
 	libraries();
+	ends_with_its_work(false);
+	ends_with_its_work(true);
+	races();
 	reset();
 	resolving();
 	return tap_done();

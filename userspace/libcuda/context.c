@@ -127,7 +127,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice 
 		r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRetain, &rq, sizeof(rq), NULL, 0);
 	}
 	if (r == CUDA_SUCCESS) {
-		c->retained++;
+		__atomic_store_n(&c->retained, c->retained + 1, __ATOMIC_RELAXED);
 		shim.devices[dev].primary->active = true;
 		*pctx = (CUcontext)shim.devices[dev].primary;
 	}
@@ -135,44 +135,50 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice 
 	return r;
 }
 
-void context_values_drop(struct object *ctx)
+static void values_drop(struct object *ctx)
 {
-	struct context_value *v = ctx->context->values;
+	values_end((CUcontext)ctx, values_take(&ctx->context->values));
+}
 
-	ctx->context->values = NULL;
-	while (v) {
-		struct context_value *next = v->next;
+/*
+ * The last one. It is answered, as a context's end always is, when the work in it has ended: its pinned memory may be
+ * somebody else's next. Under the lock, so that who retains it meanwhile finds nothing of before.
+ */
+static CUresult release(CUdevice dev)
+{
+	struct vgpu_rq_cuDevicePrimaryCtxRelease_v2 rq = { .call = { .thread = thread_self()->number }, .dev = dev };
+	CUresult r;
 
-		if (v->destroy)
-			v->destroy((CUcontext)ctx, v->key, v->value);
-		free(v);
-		v = next;
-	}
+	shim.devices[dev].primary->active = false;
+	r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRelease_v2, &rq, sizeof(rq), NULL, 0);
+	context_gone(shim.devices[dev].primary);
+	return r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 {
+	struct context_value *values = NULL;
 	struct context *c;
 	CUresult r = primary_of(dev, &c);
-	bool last;
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (c->retained == 1)
+	if (__atomic_load_n(&c->retained, __ATOMIC_RELAXED) == 1)
 		callback_drain((CUcontext)shim.devices[dev].primary);
 	pthread_mutex_lock(&lock);
-	if (!c->retained)
+	if (!c->retained) {
 		r = CUDA_ERROR_INVALID_CONTEXT;
-	last = r == CUDA_SUCCESS && --c->retained == 0;
-	if (last) {
-		shim.devices[dev].primary->active = false;
-		r = call_cuDevicePrimaryCtxRelease_v2(dev);
+	} else if (c->retained > 1) {
+		__atomic_store_n(&c->retained, c->retained - 1, __ATOMIC_RELAXED);
+	} else if (thread_self()->in_callback) {
+		r = CUDA_ERROR_NOT_PERMITTED;
+	} else {
+		__atomic_store_n(&c->retained, 0, __ATOMIC_RELAXED);
+		r = release(dev);
+		values = values_take(&c->values);
 	}
 	pthread_mutex_unlock(&lock);
-	if (last) {
-		context_gone(shim.devices[dev].primary);
-		context_values_drop(shim.devices[dev].primary);
-	}
+	values_end((CUcontext)shim.devices[dev].primary, values);
 	return r;
 }
 
@@ -189,7 +195,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	if (r != CUDA_SUCCESS)
 		return r;
 	callback_drain((CUcontext)shim.devices[dev].primary);
-	context_values_drop(shim.devices[dev].primary);
+	values_drop(shim.devices[dev].primary);
 	pthread_mutex_lock(&lock);
 	r = call_cuDevicePrimaryCtxReset_v2(dev);
 	if (r == CUDA_SUCCESS) {
@@ -379,6 +385,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *
 
 VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 {
+	struct vgpu_rq_cuCtxDestroy_v2 rq = { 0 };
 	struct object *o;
 	struct context *c;
 	struct thread *t;
@@ -390,15 +397,20 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	if (!o || o->context->primary)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	t = thread_self();
+	if (t->in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
 	callback_drain(ctx);
-	context_values_drop(o);
+	values_drop(o);
 	c = o->context;
 	if (context_current(t) == o)
 		t->depth--;
-	r = call_cuCtxDestroy_v2(ctx);
+	rq.call.thread = t->number;
+	rq.ctx = o->wire;
+	/* Whatever the driver says of the work that was in it, the worker has let go of it then. */
+	r = call_reply(VGPU_MSG_cuCtxDestroy_v2, &rq, sizeof(rq), NULL, 0);
 	context_gone(o);
-	if (r == CUDA_SUCCESS)
-		free(c);
+	object_delete(o);
+	free(c);
 	return r;
 }
 

@@ -91,6 +91,29 @@ static void *tls_table[4] = { (void *)sizeof(tls_table), unsupported, tls_contex
 
 static pthread_mutex_t values_lock = PTHREAD_MUTEX_INITIALIZER;
 
+struct context_value *values_take(struct context_value **list)
+{
+	struct context_value *v;
+
+	pthread_mutex_lock(&values_lock);
+	v = *list;
+	*list = NULL;
+	pthread_mutex_unlock(&values_lock);
+	return v;
+}
+
+void values_end(CUcontext ctx, struct context_value *v)
+{
+	while (v) {
+		struct context_value *next = v->next;
+
+		if (v->destroy)
+			v->destroy(ctx, v->key, v->value);
+		free(v);
+		v = next;
+	}
+}
+
 static CUresult values_put(CUcontext ctx, const void *key, void *value,
 			   void (*destroy)(CUcontext ctx, const void *key, void *value))
 {

@@ -20,6 +20,12 @@ struct context_value {
 	void (*destroy)(CUcontext ctx, const void *key, void *value);
 };
 
+/** @return what was in @list, which is empty then. */
+struct context_value *values_take(struct context_value **list);
+
+/** @values, taken from @ctx's list, end: in no lock, since what the runtime does then are calls like any other. */
+void values_end(CUcontext ctx, struct context_value *values);
+
 /** The list of @ctx (NULL or -1: the calling thread's current context); NULL if there is no such context. */
 struct context_value **tables_values(CUcontext ctx);
 

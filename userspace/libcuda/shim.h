@@ -164,7 +164,6 @@ struct context {
 	bool primary;
 	struct context_value *values;
 };
-void context_values_drop(struct object *ctx);
 
 /* stream.c: what stream arguments mean */
 static inline CUstream stream_per_thread(CUstream s)

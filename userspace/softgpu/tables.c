@@ -17,14 +17,7 @@ struct context_value **tables_values(CUcontext ctx)
 
 void sg_values_drop(struct sg_ctx *c)
 {
-	struct context_value *v;
-
-	while ((v = c->values)) {
-		c->values = v->next;
-		if (v->destroy)
-			v->destroy((CUcontext)c, v->key, v->value);
-		free(v);
-	}
+	values_end((CUcontext)c, values_take(&c->values));
 }
 
 CUresult tables_primary(CUcontext *ctx, CUdevice dev)
