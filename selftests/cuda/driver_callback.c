@@ -78,6 +78,74 @@ static void *waiter(void *ctx)
 	return NULL;
 }
 
+/*
+ * Two threads fill streams that a function holds up, with copies of ordinary memory, until a third one has made copies of
+ * its own: those must not wait for the others.
+ */
+#define HELD	(8 << 20)
+
+static void hold(void *data)
+{
+	pthread_mutex_lock(&lock);
+	while (!*(bool *)data)
+		pthread_cond_wait(&changed, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
+static bool go_on;
+
+static void *fill_held(void *arg)
+{
+	CUresult r = CUDA_SUCCESS;
+	CUdeviceptr d = 0;
+	CUstream s;
+	char *from = calloc(1, HELD);
+
+	if (!from || cuCtxSetCurrent(arg) != CUDA_SUCCESS || cuStreamCreate(&s, CU_STREAM_NON_BLOCKING) != CUDA_SUCCESS ||
+	    cuMemAlloc(&d, HELD) != CUDA_SUCCESS)
+		return "no stream";
+	r = cuLaunchHostFunc(s, hold, &go_on);
+	if (r == CUDA_SUCCESS)
+		r = cuMemcpyHtoDAsync(d, from, HELD, s);
+	if (r == CUDA_SUCCESS)
+		r = cuStreamSynchronize(s);
+	cuMemFree(d);
+	cuStreamDestroy(s);
+	free(from);
+	return r == CUDA_SUCCESS ? NULL : "not copied";
+}
+
+static void held_up(CUcontext ctx)
+{
+	char *from = malloc(HELD), *to = calloc(1, HELD);
+	void *failed[2];
+	pthread_t t[2];
+	CUdeviceptr d;
+	CUstream s;
+
+	memset(from, 7, HELD);
+	CU(cuMemAlloc(&d, HELD));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	for (int i = 0; i < 2; i++)
+		pthread_create(&t[i], NULL, fill_held, ctx);
+	usleep(300000);
+	CU(cuMemcpyHtoDAsync(d, from, HELD, s));
+	CU(cuMemcpyDtoHAsync(to, d, HELD, s));
+	CU(cuStreamSynchronize(s));
+	ok(to[0] == 7 && to[HELD - 1] == 7, "copies in a stream do not wait for those in streams that are held up");
+	pthread_mutex_lock(&lock);
+	go_on = true;
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
+	for (int i = 0; i < 2; i++)
+		pthread_join(t[i], &failed[i]);
+	ok(!failed[0] && !failed[1], "which are made then: %s", failed[0] ? (char *)failed[0] : failed[1] ? (char *)failed[1] : "yes");
+	CU(cuStreamDestroy(s));
+	CU(cuMemFree(d));
+	free(from);
+	free(to);
+}
+
 int main(void)
 {
 	unsigned int *pinned, one = 1, n;
@@ -154,6 +222,8 @@ int main(void)
 		pthread_cond_wait(&changed, &lock);
 	pthread_mutex_unlock(&lock);
 	ok(true, "a function runs although no thread waits for the GPU");
+
+	held_up(ctx);
 
 	GIVES(cuLaunchHostFunc(stream, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "no function");
 	GIVES(cuStreamAddCallback(stream, after, NULL, 1), CUDA_ERROR_INVALID_VALUE, "flags, of which there are none");

@@ -118,7 +118,7 @@ static CUresult piece(struct vgpu_copy_box *rq, const struct side *dst, const st
 	CUresult r = CUDA_SUCCESS;
 
 	if (!*slot)
-		*slot = staging_get(true, &r);
+		*slot = staging_get(true, rq->call.ctx, rq->stream, &r);
 	if (!*slot)
 		return r;
 	chunk.at = (*slot)->offset;
@@ -127,7 +127,7 @@ static CUresult piece(struct vgpu_copy_box *rq, const struct side *dst, const st
 		rq->src = chunk;
 		rq->dst = part(dst, x, y, z);
 		rq->call.reserved = rq->async ? VGPU_CALL_UNREAD : 0;
-		r = staging_submit(*slot, VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq));
+		r = staging_submit(*slot, rq->stream, VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq));
 		if (r == CUDA_SUCCESS && rq->async) {
 			staging_leave(*slot);
 			*slot = NULL;
@@ -137,7 +137,7 @@ static CUresult piece(struct vgpu_copy_box *rq, const struct side *dst, const st
 	}
 	rq->dst = chunk;
 	rq->src = part(src, x, y, z);
-	r = staging_submit(*slot, VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq));
+	r = staging_submit(*slot, rq->stream, VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq));
 	if (r == CUDA_SUCCESS)
 		r = staging_wait(*slot);
 	if (r == CUDA_SUCCESS)

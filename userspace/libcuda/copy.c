@@ -73,13 +73,13 @@ static struct slot *window_finish(struct window *w, CUresult *r)
 }
 
 /* A chunk for the next part: a free one, or the window's oldest when there is none or the window is full. */
-static struct slot *window_chunk(struct window *w, CUresult *r)
+static struct slot *window_chunk(struct window *w, uint64_t ctx, uint64_t stream, CUresult *r)
 {
 	struct slot *s = NULL;
 	CUresult own;
 
 	if (w->count < SLOT_WINDOW) {
-		s = staging_get(!w->count, &own);
+		s = staging_get(!w->count, ctx, stream, &own);
 		if (!s && own != CUDA_SUCCESS)
 			*r = own;
 	}
@@ -95,7 +95,7 @@ static CUresult staged_to_device(struct vgpu_copy_h2d *rq, const char *src, size
 
 	while (n && r == CUDA_SUCCESS) {
 		size_t part = n < SLOT_SIZE ? n : SLOT_SIZE;
-		struct slot *s = window_chunk(&w, &r);
+		struct slot *s = window_chunk(&w, rq->call.ctx, rq->stream, &r);
 
 		if (!s)
 			break;
@@ -103,7 +103,7 @@ static CUresult staged_to_device(struct vgpu_copy_h2d *rq, const char *src, size
 			memcpy(s->base, src, part);
 			rq->src = (struct vgpu_data){ s->offset, part };
 			rq->call.reserved = rq->async ? VGPU_CALL_UNREAD : 0;
-			r = staging_submit(s, VGPU_MSG_cuMemcpyHtoD_v2, rq, sizeof(*rq));
+			r = staging_submit(s, rq->stream, VGPU_MSG_cuMemcpyHtoD_v2, rq, sizeof(*rq));
 		}
 		if (r != CUDA_SUCCESS)
 			staging_put(s);
@@ -128,13 +128,13 @@ static CUresult staged_from_device(struct vgpu_copy_d2h *rq, char *dst, size_t n
 
 	while (n && r == CUDA_SUCCESS) {
 		size_t part = n < SLOT_SIZE ? n : SLOT_SIZE;
-		struct slot *s = window_chunk(&w, &r);
+		struct slot *s = window_chunk(&w, rq->call.ctx, rq->stream, &r);
 
 		if (!s)
 			break;
 		if (r == CUDA_SUCCESS) {
 			rq->dst = (struct vgpu_data){ s->offset, part };
-			r = staging_submit(s, VGPU_MSG_cuMemcpyDtoH_v2, rq, sizeof(*rq));
+			r = staging_submit(s, rq->stream, VGPU_MSG_cuMemcpyDtoH_v2, rq, sizeof(*rq));
 		}
 		if (r != CUDA_SUCCESS)
 			staging_put(s);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "staging.h"
 
@@ -11,16 +12,56 @@ static unsigned int made;		/* slots that have a chunk */
 static struct slot *idle;		/* last in, first out: the warmest first */
 static struct slot *flying, **flying_end = &flying;	/* left to their requests, oldest first */
 
-static struct slot *pop_flying(void)
+/* Under the lock: @at's chunk leaves the list. */
+static struct slot *take(struct slot **at)
 {
-	struct slot *s = flying;
+	struct slot *s = *at;
 
-	if (s) {
-		flying = s->next;
-		if (!flying)
-			flying_end = &flying;
-	}
+	*at = s->next;
+	if (!s->next)
+		flying_end = at;
 	return s;
+}
+
+static bool is_of(const struct slot *s, uint64_t ctx, uint64_t stream)
+{
+	if (s->stream != stream)
+		return false;
+	/* The default streams are others in each context, and one of them in each thread. */
+	return stream > 2 || (s->ctx == ctx && (stream != 2 || s->thread == thread_self()));
+}
+
+/* Under the lock: the oldest chunk of the stream's own, and how many it has. */
+static struct slot **own(uint64_t ctx, uint64_t stream, unsigned int *n)
+{
+	struct slot **oldest = NULL;
+
+	*n = 0;
+	for (struct slot **at = &flying; *at; at = &(*at)->next) {
+		if (!is_of(*at, ctx, stream))
+			continue;
+		oldest = oldest ? oldest : at;
+		++*n;
+	}
+	return oldest;
+}
+
+/* Under the lock: one whose request is done. */
+static struct slot **landed(void)
+{
+	struct slot **at = &flying;
+
+	while (*at && !idm_test(shim.client, &(*at)->pending))
+		at = &(*at)->next;
+	return *at ? at : NULL;
+}
+
+static bool chunk(struct slot *s)
+{
+	s->base = idm_arena_alloc(shim.client, SLOT_SIZE);
+	if (s->base)
+		s->offset = (char *)s->base - (char *)idm_arena_base(shim.client);
+	return s->base;
 }
 
 /* Under the lock. */
@@ -28,13 +69,22 @@ static struct slot *make(void)
 {
 	struct slot *s = &slots[made];
 
-	if (made == SLOTS)
+	if (made == SLOTS || !chunk(s))
 		return NULL;
-	s->base = idm_arena_alloc(shim.client, SLOT_SIZE);
-	if (!s->base)
-		return NULL;
-	s->offset = (char *)s->base - (char *)idm_arena_base(shim.client);
 	made++;
+	return s;
+}
+
+/* Others have them all, and may have them until this copy is done. */
+static struct slot *make_extra(void)
+{
+	struct slot *s = calloc(1, sizeof(*s));
+
+	if (!s || !chunk(s)) {
+		free(s);
+		return NULL;
+	}
+	s->extra = true;
 	return s;
 }
 
@@ -65,17 +115,33 @@ static int reap(struct slot *s)
 	return idm_wait(shim.client, &s->pending);
 }
 
-struct slot *staging_get(bool must, CUresult *r)
+struct slot *staging_get(bool must, uint64_t ctx, uint64_t stream, CUresult *r)
 {
-	struct slot *s;
+	struct slot **from, **mine, *s = NULL;
+	unsigned int n;
 	int err;
 
 	*r = CUDA_SUCCESS;
 	pthread_mutex_lock(&lock);
 	for (;;) {
-		s = at_hand();
-		if (!s && flying && (must || idm_test(shim.client, &flying->pending))) {
-			s = pop_flying();
+		mine = own(ctx, stream, &n);
+		if (n < SLOTS_LEFT)
+			s = at_hand();
+		if (s)
+			break;
+		from = landed();
+		if (!from && !must)
+			break;
+		if (!from)
+			from = mine;
+		if (!from)
+			s = make_extra();
+		if (s)
+			break;
+		if (!from && flying)	/* the quota for lent memory is used up */
+			from = &flying;
+		if (from) {
+			s = take(from);
 			pthread_mutex_unlock(&lock);
 			err = reap(s);
 			if (!err)
@@ -84,9 +150,7 @@ struct slot *staging_get(bool must, CUresult *r)
 			*r = session_failed(err);
 			return NULL;
 		}
-		if (s || !must)
-			break;
-		if (!made) {	/* not even one chunk: the quota for lent memory is used up */
+		if (!made) {	/* not even one chunk */
 			*r = idm_client_ended(shim.client) ? session_failed(-EPIPE) : CUDA_ERROR_OUT_OF_MEMORY;
 			break;
 		}
@@ -99,19 +163,26 @@ struct slot *staging_get(bool must, CUresult *r)
 void staging_put(struct slot *s)
 {
 	pthread_mutex_lock(&lock);
-	s->next = idle;
-	idle = s;
+	if (s->extra) {
+		idm_arena_free(shim.client, s->base);
+		free(s);
+	} else {
+		s->next = idle;
+		idle = s;
+	}
 	pthread_cond_signal(&changed);
 	pthread_mutex_unlock(&lock);
 }
 
-CUresult staging_submit(struct slot *s, uint16_t type, const void *rq, size_t len)
+CUresult staging_submit(struct slot *s, uint64_t stream, uint16_t type, const void *rq, size_t len)
 {
 	struct iovec iov = { (void *)rq, len };
 	struct object *touched;
 	int err;
 
 	s->thread = thread_self();
+	s->ctx = ((const struct vgpu_call *)rq)->ctx;
+	s->stream = stream;
 	s->pending = (struct idm_pending){ 0 };
 	touched = s->thread->touched;
 	err = idm_submit(shim.client, type, &iov, 1, &s->pending);

@@ -9,12 +9,16 @@
 #define SLOTS		16u		/* 4 MiB in flight */
 #define SLOTS_KEPT	2u		/* taken from the first arena when the session opens */
 #define SLOT_WINDOW	8u		/* of which one blocking copy holds at most so many */
+#define SLOTS_LEFT	12u		/* and as many the asynchronous copies of one stream */
+#define STAGING_NO_STREAM	UINT64_MAX
 
 struct slot {
 	void *base;
 	uint64_t offset;		/* in the arena */
 	struct idm_pending pending;	/* of the request that uses the chunk */
 	struct thread *thread;		/* who sent it */
+	uint64_t ctx, stream;		/* wire handles: where that is queued */
+	bool extra;			/* beyond SLOTS */
 	struct slot *next;
 };
 
@@ -22,16 +26,17 @@ struct slot {
 void staging_init(void);
 
 /**
- * Take a chunk. @must: wait until there is one; else only if there is one at hand.
+ * Take a chunk for a copy in @stream of @ctx. @must: wait until there is one; else only if there is one at hand. What is
+ * waited for is of the same stream: another one may be held up by something that this copy is to bring about.
  * @return NULL if there is none, or (with @must) if the session is over or its quota used up: see *@r
  */
-struct slot *staging_get(bool must, CUresult *r);
+struct slot *staging_get(bool must, uint64_t ctx, uint64_t stream, CUresult *r);
 
 /** Give a chunk back that no request uses. */
 void staging_put(struct slot *s);
 
-/** Send a request that uses chunk @s. */
-CUresult staging_submit(struct slot *s, uint16_t type, const void *rq, size_t len);
+/** Send a request that uses chunk @s, for @stream. */
+CUresult staging_submit(struct slot *s, uint64_t stream, uint16_t type, const void *rq, size_t len);
 
 /** Wait for the answer; the chunk stays the caller's. Of earlier calls it says nothing: there may be other chunks to come. */
 CUresult staging_wait(struct slot *s);

@@ -233,7 +233,7 @@ static CUresult send_parts(const struct vgpu_load *rq, const struct image *image
 	part.call.reserved = VGPU_CALL_UNREAD;
 
 	while (part.at < image->size) {
-		struct slot *s = staging_get(true, &r);
+		struct slot *s = staging_get(true, 0, STAGING_NO_STREAM, &r);
 
 		if (!s)
 			return r;
@@ -241,7 +241,7 @@ static CUresult send_parts(const struct vgpu_load *rq, const struct image *image
 		if (part.data.size > SLOT_SIZE)
 			part.data.size = SLOT_SIZE;
 		memcpy(s->base, (const char *)image->data + part.at, part.data.size);
-		r = staging_submit(s, VGPU_MSG_image_part, &part, sizeof(part));
+		r = staging_submit(s, STAGING_NO_STREAM, VGPU_MSG_image_part, &part, sizeof(part));
 		if (r != CUDA_SUCCESS) {
 			staging_put(s);
 			return r;
