@@ -96,6 +96,17 @@ struct vgpu_info_reply {
 	char driver[16];	/* version of the GPU's kernel driver, "" if unknown */
 };
 
+/*
+ * @visible: from now on the session has these of its devices, in this order, and no others. Once, before anything is made in
+ * any of them.
+ */
+struct vgpu_visible {
+	struct vgpu_call call;
+	uint32_t count;
+	uint32_t device[VGPU_DEVICES_MAX];	/* numbers of before */
+	uint32_t reserved;
+};
+
 /* IDM_GPU_GET_PROPS: one device's snapshot */
 struct vgpu_props_request {
 	struct vgpu_call call;

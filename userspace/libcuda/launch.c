@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
+#include "copy.h"
 #include "launch.h"
 #include "managed.h"
 
@@ -208,6 +210,10 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 		r = call_postv(VGPU_MSG_cuLaunchKernel, &iov, 1);
 	if (r == CUDA_SUCCESS && l->nattrs)
 		attributes_sent(l->attrs, l->nattrs);
+	/* Nothing can be waited for while streams capture, or in a host function. */
+	if (__builtin_expect(shim.launch_blocking, 0) && r == CUDA_SUCCESS && !thread_current->in_callback &&
+	    !__atomic_load_n(&captures, __ATOMIC_RELAXED))
+		r = copy_barrier(stream);
 	return r;
 }
 

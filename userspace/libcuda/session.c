@@ -12,6 +12,7 @@
 #include "shim_gen.h"
 #include "staging.h"
 #include "upload.h"
+#include "visible.h"
 
 struct shim shim;
 __thread struct thread *thread_current __attribute__((tls_model("initial-exec")));
@@ -109,6 +110,32 @@ static CUresult load_devices(void)
 	return CUDA_SUCCESS;
 }
 
+/* The worker leaves out the others, too: all numbers are those that the program knows. */
+static CUresult choose_devices(void)
+{
+	struct vgpu_visible rq = { .call = { .thread = thread_self()->number } };
+	struct device *chosen = calloc(VGPU_DEVICES_MAX, sizeof(*chosen));
+	uint8_t uuids[VGPU_DEVICES_MAX][16];
+	CUresult r;
+
+	if (!chosen)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	for (uint32_t i = 0; i < shim.ndevices; i++)
+		memcpy(uuids[i], shim.devices[i].props.uuid, sizeof(uuids[i]));
+	rq.count = visible_devices(getenv("CUDA_VISIBLE_DEVICES"), uuids, shim.ndevices, rq.device);
+	for (uint32_t i = 0; i < rq.count; i++)
+		chosen[i] = shim.devices[rq.device[i]];
+	r = rq.count ? call_reply(VGPU_MSG_visible, &rq, sizeof(rq), NULL, 0) : CUDA_ERROR_NO_DEVICE;
+	if (r != CUDA_SUCCESS) {
+		free(chosen);
+		return r;
+	}
+	free(shim.devices);
+	shim.devices = chosen;
+	shim.ndevices = rq.count;
+	return CUDA_SUCCESS;
+}
+
 static uint32_t ring_size(uint32_t fallback)
 {
 	const char *s = getenv("VGPU_RING_SIZE");
@@ -126,13 +153,14 @@ static CUresult open_locked(void)
 		.request_size = ring_size(256 * 1024),
 		.reply_size = ring_size(64 * 1024),
 	};
-	const char *sync = getenv("VGPU_SYNC");
+	const char *sync = getenv("VGPU_SYNC"), *blocking = getenv("CUDA_LAUNCH_BLOCKING");
 	static bool told;
 	struct idm_error e = { 0 };
 	CUresult r;
 	int err;
 
 	shim.sync = sync && sync[0] == '1';
+	shim.launch_blocking = blocking && blocking[0] == '1';
 	/* An eighth of the smaller ring, so that several messages fit side by side. */
 	shim.inline_max = params.reply_size / 8;
 	err = objects_init();
@@ -146,6 +174,8 @@ static CUresult open_locked(void)
 			CUDA_ERROR_NO_DEVICE : CUDA_ERROR_SYSTEM_NOT_READY;
 	}
 	r = load_devices();
+	if (r == CUDA_SUCCESS && getenv("CUDA_VISIBLE_DEVICES"))
+		r = choose_devices();
 	if (r == CUDA_SUCCESS)
 		r = context_init();
 	if (r != CUDA_SUCCESS) {

@@ -11,6 +11,7 @@
  *	array.c	texture.c tensor.c						arrays and what reads them
  *	module.c	modules, libraries, kernels; image.c their sizes	launch.c	launches
  *	board.c		what streams and events have reached
+ *	visible.c	CUDA_VISIBLE_DEVICES
  *	stream.c event.c capture.c pointer.c pool.c occupancy.c			one subject each
  *	export_tables.c, integrity.c						what NVIDIA's runtime asks in private
  *
@@ -69,6 +70,7 @@ struct shim {
 	uint32_t ndevices;
 	struct device *devices;
 	bool sync;		/* VGPU_SYNC=1: every message is answered */
+	bool launch_blocking;	/* CUDA_LAUNCH_BLOCKING=1: a launch returns when the kernel has ended */
 	uint64_t inline_max;	/* bulk bytes that travel inside a message */
 };
 enum shim_state { SHIM_NEW, SHIM_READY, SHIM_ENDED, SHIM_FORKED };

@@ -240,6 +240,19 @@ int worker_device(struct worker *w, uint64_t device)
 	return device < w->ndevices ? w->ordinals[device] : -1;
 }
 
+uint32_t device_number(struct worker *w, uint64_t device)
+{
+	return device < w->ndevices ? w->numbers[device] : UINT32_MAX;
+}
+
+uint32_t device_of_number(struct worker *w, uint32_t number)
+{
+	for (uint32_t i = 0; i < w->ndevices; i++)
+		if (w->numbers[i] == number)
+			return i;
+	return UINT32_MAX;
+}
+
 static bool in_context(struct handle *e, void *arg)
 {
 	const struct wctx *c = arg;

@@ -72,6 +72,35 @@ void worker_hand_get_props(struct worker *w, const struct idm_message *m)
 	worker_reply(w, &m->header, &q->call, 0, r, &rp, sizeof(rp));
 }
 
+/* What the zone calls them stays: others' memory is known by that. */
+void worker_hand_visible(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_visible *q = m->payload;
+	int ordinals[VGPU_DEVICES_MAX];
+	bool ok = !w->chosen && !w->handles.used;
+	uint32_t taken = 0;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	for (uint32_t i = 0; i < w->ndevices; i++)
+		ok = ok && !w->primary[i];
+	ok = ok && q->count && q->count <= w->ndevices;
+	for (uint32_t i = 0; ok && i < q->count; i++) {
+		ok = q->device[i] < w->ndevices && !(taken >> q->device[i] & 1);
+		if (ok) {
+			taken |= 1u << q->device[i];
+			ordinals[i] = w->ordinals[q->device[i]];
+		}
+	}
+	if (ok) {
+		memcpy(w->ordinals, ordinals, q->count * sizeof(ordinals[0]));
+		memcpy(w->numbers, q->device, q->count * sizeof(w->numbers[0]));
+		w->ndevices = q->count;
+		w->chosen = true;
+	}
+	worker_reply(w, &m->header, &q->call, 0, ok ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE, NULL, 0);
+}
+
 void worker_hand_get_zone(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_zone_request *q = m->payload;

@@ -144,7 +144,7 @@ CUresult give_out(struct worker *w, enum ipc_kind kind, const void *handle, int 
 	struct share *s = share_new(0, kind, at, true);
 	bool ok;
 
-	m.u.ipc.device = (uint32_t)device;
+	m.u.ipc.device = device_number(w, device);
 	if (handle)
 		memcpy(m.u.ipc.handle, handle, sizeof(m.u.ipc.handle));
 	ok = s && control_export(w, &m, fd, charge);
@@ -179,6 +179,7 @@ CUresult come_by(const void *token, enum ipc_kind kind, struct found *f)
 	f->id = m.a;
 	f->own = m.b & IPC_OWN;
 	f->what = m.u.ipc;
+	f->what.device = device_of_number(&worker, m.u.ipc.device);
 	return CUDA_SUCCESS;
 }
 

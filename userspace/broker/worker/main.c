@@ -251,6 +251,7 @@ static const char *find_gpus(struct worker *w)
 				 count, count - 1);
 			return why;
 		}
+		w->numbers[w->ndevices] = w->ndevices;
 		w->ordinals[w->ndevices++] = dev;
 	}
 	return w->ndevices ? NULL : "the device has no GPU configured";

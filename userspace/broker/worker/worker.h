@@ -121,6 +121,8 @@ struct worker {
 
 	unsigned int ndevices;
 	int ordinals[VGPU_DEVICES_MAX];		/* the driver's numbers of the session's devices */
+	uint32_t numbers[VGPU_DEVICES_MAX];	/* and the zone's, by which its sessions know them */
+	bool chosen;				/* the client has said which of them it wants */
 	struct wctx *primary[VGPU_DEVICES_MAX];
 	unsigned int retained[VGPU_DEVICES_MAX];	/* by the client, and by green contexts: the driver counts both */
 	unsigned int greens[VGPU_DEVICES_MAX];
@@ -198,6 +200,9 @@ void context_put(struct wctx *c);
 struct wctx *context_find(struct worker *w, uint64_t h);
 /** Before the driver's context goes: wait for the threads that are in the driver with it, or will be. */
 void context_settle(struct worker *w, struct wctx *c);
+/** What the zone's sessions call the session's @device, and back. @return UINT32_MAX if there is none */
+uint32_t device_number(struct worker *w, uint64_t device);
+uint32_t device_of_number(struct worker *w, uint32_t number);
 /** The context is gone for the client: everything that ends with it leaves the tables. */
 void context_forget(struct worker *w, struct wctx *c);
 /** A reference to the primary context of device @dev is about to go, and has gone: it may have been the last. */
