@@ -579,6 +579,45 @@ static void graph_memory(void)
 	CU(cuGraphDestroy(g));
 }
 
+/* Copies between memory that the CPU reaches, which are nodes like others. */
+static void host_to_host(void)
+{
+	static unsigned char ordinary[4096];
+	unsigned char *from, *to;
+	CUDA_MEMCPY3D box = { .srcMemoryType = CU_MEMORYTYPE_HOST, .srcPitch = 64, .srcHeight = 4,
+			      .dstMemoryType = CU_MEMORYTYPE_HOST, .dstPitch = 64, .dstHeight = 4, .dstXInBytes = 8,
+			      .WidthInBytes = 32, .Height = 4, .Depth = 1 };
+	CUgraphExec exec;
+	CUgraph graph;
+	size_t n = 0;
+
+	CU(cuMemHostAlloc((void **)&from, 4096, 0));
+	CU(cuMemHostAlloc((void **)&to, 4096, 0));
+	box.srcHost = from;
+	box.dstHost = to + 2048;
+	CU(cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	GIVES(cuMemcpyAsync((CUdeviceptr)to, (CUdeviceptr)from, 1024, s), CUDA_SUCCESS, "a copy from pinned to pinned memory");
+	GIVES(cuMemcpy3DAsync(&box, s), CUDA_SUCCESS, "a box");
+	GIVES(cuMemcpyAsync((CUdeviceptr)to + 1024, (CUdeviceptr)ordinary, 1024, s), CUDA_SUCCESS, "from ordinary memory");
+	GIVES(cuStreamEndCapture(s, &graph), CUDA_SUCCESS, "are captured");
+	CU(cuGraphGetNodes(graph, NULL, &n));
+	ok(n == 3, "as a node each: %zu", n);
+	CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
+	for (unsigned char round = 1; round < 3; round++) {
+		memset(from, round, 4096);
+		memset(ordinary, round + 10, sizeof(ordinary));
+		memset(to, 0, 4096);
+		CU(cuGraphLaunch(exec, s));
+		CU(cuStreamSynchronize(s));
+		ok(to[0] == round && to[1023] == round && to[1024] == round + 10 && to[2047] == round + 10 && !to[2048] &&
+		   to[2048 + 8] == round && to[2048 + 3 * 64 + 39] == round && !to[2048 + 40], "and made each time");
+	}
+	CU(cuGraphExecDestroy(exec));
+	CU(cuGraphDestroy(graph));
+	CU(cuMemFreeHost(from));
+	CU(cuMemFreeHost(to));
+}
+
 int main(void)
 {
 	CUmodule module;
@@ -602,6 +641,7 @@ int main(void)
 	freeing();
 	graph_memory();
 	given_out_again();
+	host_to_host();
 	CU(cuMemFree(d));
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

@@ -108,6 +108,49 @@ static void pointers(CUstream stream)
 	GIVES(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p), CUDA_ERROR_INVALID_VALUE, "freed memory");
 }
 
+struct held {
+	volatile bool go;
+	bool in_time;
+};
+
+/* Until the program has gone on, or for 5 s. */
+static void hold(void *data)
+{
+	struct held *h = data;
+
+	for (int i = 0; i < 5000 && !h->go; i++)
+		usleep(1000);
+	h->in_time = h->go;
+}
+
+/* A copy from managed to managed memory has its turn in the stream, and the program goes on. */
+static void copies(CUstream stream)
+{
+	CUDA_MEMCPY3D box = { .srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcPitch = 64, .srcHeight = 4,
+			      .dstMemoryType = CU_MEMORYTYPE_UNIFIED, .dstPitch = 64, .dstHeight = 4,
+			      .WidthInBytes = 32, .Height = 4, .Depth = 1 };
+	struct held h = { 0 };
+	unsigned char *got;
+	CUdeviceptr p, q;
+
+	CU(cuMemAllocManaged(&p, 8192, CU_MEM_ATTACH_GLOBAL));
+	CU(cuMemAllocManaged(&q, 8192, CU_MEM_ATTACH_GLOBAL));
+	got = (unsigned char *)q;
+	memset((void *)p, 3, 8192);
+	memset(got, 0, 8192);
+	box.srcDevice = p;
+	box.dstDevice = q + 4096;
+	CU(cuLaunchHostFunc(stream, hold, &h));
+	GIVES(cuMemcpyAsync(q, p, 4096, stream), CUDA_SUCCESS, "a copy from managed to managed memory");
+	GIVES(cuMemcpy3DAsync(&box, stream), CUDA_SUCCESS, "a box");
+	h.go = true;
+	CU(cuStreamSynchronize(stream));
+	ok(h.in_time, "the program goes on meanwhile");
+	ok(got[0] == 3 && got[4095] == 3 && got[4096] == 3 && got[4096 + 3 * 64 + 31] == 3 && !got[4096 + 32], "they are made");
+	CU(cuMemFree(p));
+	CU(cuMemFree(q));
+}
+
 int main(void)
 {
 	CUstream stream;
@@ -119,6 +162,7 @@ int main(void)
 	CU(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
 	advice(stream);
 	pointers(stream);
+	copies(stream);
 	CU(cuStreamDestroy(stream));
 	CU(cuDevicePrimaryCtxRelease(0));
 	return tap_done();

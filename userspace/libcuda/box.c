@@ -197,6 +197,39 @@ static bool in_turn(struct vgpu_copy_box *rq, const struct side *host, struct vg
 	return true;
 }
 
+/* How many bytes lie between the first and the last. */
+static uint64_t span_of(const struct side *s, const struct extent *e)
+{
+	return (e->depth - 1) * s->rows * s->pitch + (e->height - 1) * s->pitch + e->width;
+}
+
+static bool in_arena(const struct side *s, const struct extent *e, struct vgpu_box_side *place)
+{
+	uint64_t offset;
+
+	if (!memory_arena((void *)(uintptr_t)s->at, span_of(s, e), &offset))
+		return false;
+	*place = part(s, 0, 0, 0);
+	place->type = CU_MEMORYTYPE_UNIFIED;
+	place->at = (uintptr_t)idm_arena_base(shim.client) + offset;
+	return true;
+}
+
+/* In a stream that captures. */
+static CUresult captured(const struct side *dst, const struct side *src, const struct extent *e, uint64_t stream)
+{
+	CUDA_MEMCPY3D box = {
+		.srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcDevice = src->at, .srcPitch = src->pitch,
+		.srcHeight = src->rows ? src->rows : e->height, .dstMemoryType = CU_MEMORYTYPE_UNIFIED,
+		.dstDevice = dst->at, .dstPitch = dst->pitch, .dstHeight = dst->rows ? dst->rows : e->height,
+		.WidthInBytes = e->width, .Height = e->height, .Depth = e->depth,
+	};
+
+	if (src->kind == SIDE_ARRAY || dst->kind == SIDE_ARRAY)
+		return REFUSE("a copy between pageable memory and an array in a graph", "allocate it with cuMemHostAlloc");
+	return pageable_capture(&box, copy_stream(stream));
+}
+
 static CUresult transfer(struct vgpu_copy_box *rq, struct side *dst, struct side *src, const struct extent *e)
 {
 	struct vgpu_box_side *place;
@@ -204,35 +237,30 @@ static CUresult transfer(struct vgpu_copy_box *rq, struct side *dst, struct side
 	uint64_t span;
 	CUresult r;
 
-	if (dst->kind == SIDE_HOST && src->kind == SIDE_HOST)
-		return between_host(dst, src, e, rq->stream);
-	rq->src = part(src, 0, 0, 0);
-	rq->dst = part(dst, 0, 0, 0);
 	rq->width = e->width;
 	rq->height = e->height;
 	rq->depth = e->depth;
+	if (dst->kind == SIDE_HOST && src->kind == SIDE_HOST) {
+		if (!rq->async || !copy_in_turn(dst->at, src->at, rq->stream))
+			return between_host(dst, src, e, rq->stream);
+		if (in_arena(dst, e, &rq->dst) && in_arena(src, e, &rq->src))
+			return call_post(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq));
+		return capture_active(rq->stream) ? captured(dst, src, e, rq->stream) : between_host(dst, src, e, rq->stream);
+	}
+	rq->src = part(src, 0, 0, 0);
+	rq->dst = part(dst, 0, 0, 0);
 	if (dst->kind != SIDE_HOST && src->kind != SIDE_HOST)
 		return call_post(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq));
 	host = dst->kind == SIDE_HOST ? dst : src;
 	place = dst->kind == SIDE_HOST ? &rq->dst : &rq->src;
-	span = (e->depth - 1) * host->rows * host->pitch + (e->height - 1) * host->pitch + e->width;
+	span = span_of(host, e);
 	if (memory_arena((void *)(uintptr_t)host->at, span, &place->at)) {
 		place->type = CU_MEMORYTYPE_HOST;
 		return rq->async ? call_post(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq)) :
 			call_reply(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq), NULL, 0);
 	}
-	if (rq->async && capture_active(rq->stream)) {
-		CUDA_MEMCPY3D box = {
-			.srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcDevice = src->at, .srcPitch = src->pitch,
-			.srcHeight = src->rows ? src->rows : e->height, .dstMemoryType = CU_MEMORYTYPE_UNIFIED,
-			.dstDevice = dst->at, .dstPitch = dst->pitch, .dstHeight = dst->rows ? dst->rows : e->height,
-			.WidthInBytes = e->width, .Height = e->height, .Depth = e->depth,
-		};
-
-		if (src->kind == SIDE_ARRAY || dst->kind == SIDE_ARRAY)
-			return REFUSE("a copy between pageable memory and an array in a graph", "allocate it with cuMemHostAlloc");
-		return pageable_capture(&box, copy_stream(rq->stream));
-	}
+	if (rq->async && capture_active(rq->stream))
+		return captured(dst, src, e, rq->stream);
 	if (rq->async && registered_covers((void *)(uintptr_t)host->at, span) &&
 	    (host == dst || !registered_now(rq->stream))) {
 		if (in_turn(rq, host, place, e, &r))

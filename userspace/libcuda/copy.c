@@ -356,6 +356,39 @@ VGPU_EXPORT CUresult CUDAAPI cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdevic
 	return copy_on_device(dstDevice, srcDevice, ByteCount, hStream, true);
 }
 
+static bool is_managed(uint64_t p)
+{
+	struct range r;
+
+	return range_find(p, &r) && r.kind == RANGE_MANAGED;
+}
+
+bool copy_in_turn(uint64_t dst, uint64_t src, uint64_t stream)
+{
+	return is_managed(dst) || is_managed(src) || capture_active(stream);
+}
+
+/* Of what is host memory to the program: by the GPU, if it reaches both sides. */
+static CUresult copy_host(uint64_t dst, uint64_t src, size_t n, CUstream s, uint64_t stream, bool async)
+{
+	uint64_t base = (uintptr_t)idm_arena_base(shim.client), to, from;
+	CUresult r;
+
+	if (!dst || !src)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (async && copy_in_turn(dst, src, stream)) {
+		managed_before(stream);
+		if (memory_arena((void *)(uintptr_t)dst, n, &to) && memory_arena((void *)(uintptr_t)src, n, &from))
+			return call_cuMemcpyDtoDAsync_v2(base + to, base + from, n, s);
+		if (capture_active(stream))
+			return capture_linear(dst, src, n, stream);
+	}
+	r = copy_barrier(stream);
+	if (r == CUDA_SUCCESS)
+		memmove((void *)(uintptr_t)dst, (void *)(uintptr_t)src, n);
+	return r;
+}
+
 /* cuMemcpy says nothing about direction: the range map does. */
 static CUresult copy_any(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream s, bool async)
 {
@@ -373,12 +406,9 @@ static CUresult copy_any(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream s,
 		return copy_to_device(dst, (void *)(uintptr_t)src, n, stream, async);
 	if (from)
 		return copy_from_device((void *)(uintptr_t)dst, src, n, stream, async);
-	if (n && (!dst || !src))
-		return CUDA_ERROR_INVALID_VALUE;
-	r = copy_barrier(stream);
-	if (r == CUDA_SUCCESS && n)
-		memmove((void *)(uintptr_t)dst, (void *)(uintptr_t)src, n);
-	return r;
+	if (!n)
+		return async ? CUDA_SUCCESS : copy_barrier(stream);
+	return copy_host(dst, src, n, s, stream, async);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)

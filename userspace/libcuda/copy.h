@@ -25,4 +25,10 @@ CUresult copy_barrier(uint64_t stream);
 /** Is @p an address of device memory that the host can't reach? */
 bool copy_is_device(uint64_t p);
 
+/**
+ * Is an asynchronous copy in @stream, both sides of which the CPU reaches, done in its turn? Between pinned memory it has
+ * been made when the call returns, as CUDA documents it, but for captures.
+ */
+bool copy_in_turn(uint64_t dst, uint64_t src, uint64_t stream);
+
 #endif

@@ -227,6 +227,22 @@ static bool both_ok(struct worker *w, uint64_t dst, uint64_t src, uint64_t len)
 	return false;
 }
 
+/* Either side may be arena memory. */
+static CUresult between(struct worker *w, uint64_t dst, uint64_t src, uint64_t len, CUstream stream)
+{
+	CUresult r = CUDA_SUCCESS;
+
+	while (len && r == CUDA_SUCCESS) {
+		uint64_t n = arena_piece(w, (void *)(uintptr_t)src, arena_piece(w, (void *)(uintptr_t)dst, len));
+
+		r = D.cuMemcpyDtoDAsync_v2(dst, src, n, stream);
+		dst += n;
+		src += n;
+		len -= n;
+	}
+	return r;
+}
+
 static void copy_d2d(struct worker *w, const struct idm_message *m, uint64_t dst, uint64_t src, uint64_t len,
 		     uint64_t stream)
 {
@@ -239,7 +255,7 @@ static void copy_d2d(struct worker *w, const struct idm_message *m, uint64_t dst
 	if (!err)
 		err = worker_stream(w, call, stream, &real);
 	if (!err)
-		r = both_ok(w, dst, src, len) ? D.cuMemcpyDtoDAsync_v2(dst, src, len, real) : CUDA_ERROR_INVALID_VALUE;
+		r = both_ok(w, dst, src, len) ? between(w, dst, src, len, real) : CUDA_ERROR_INVALID_VALUE;
 	answer(w, m, err, r);
 }
 
