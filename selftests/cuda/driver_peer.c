@@ -84,6 +84,57 @@ static void pair(CUdevice one, CUdevice two, CUcontext here, CUcontext there)
 	CU(cuMemFree_v2(b));
 }
 
+/* Memory is where it was made, whatever context is current; each is asked in the context of the other. */
+static void ordinals(CUdevice one, CUdevice two, CUcontext here, CUcontext there)
+{
+	CUmemAllocationProp prop = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+				     .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = two } };
+	CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+				 .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = two } };
+	CUmemGenericAllocationHandle physical;
+	CUdeviceptr at, p;
+	CUmemoryPool pool;
+	CUdevice on = -1;
+	CUstream s;
+	size_t size;
+
+	CU(cuCtxSetCurrent(here));
+	CU(cuMemGetAllocationGranularity(&size, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+	CU(cuMemCreate(&physical, size, &prop, 0));
+	CU(cuMemAddressReserve(&at, size, 0, 0, 0));
+	CU(cuMemMap(at, size, 0, physical, 0));
+	/* The software GPU by itself does not say. */
+	if (!counts_apart()) {
+		CU(cuPointerGetAttribute(&on, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, at));
+		ok(on == two, "what is mapped is where it was made: %d", on);
+	}
+	CU(cuMemUnmap(at, size));
+	CU(cuMemRelease(physical));
+	CU(cuMemAddressFree(at, size));
+
+	CU(cuMemPoolCreate(&pool, &props));
+	CU(cuCtxSetCurrent(there));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuMemAllocFromPoolAsync(&p, 4096, pool, s));
+	CU(cuCtxSetCurrent(here));
+	CU(cuPointerGetAttribute(&on, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, p));
+	ok(on == two, "so is a pool's memory: %d", on);
+	CU(cuCtxSetCurrent(there));
+	CU(cuMemFreeAsync(p, s));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemPoolDestroy(pool));
+
+	props.location.id = one;
+	CU(cuMemPoolCreate(&pool, &props));
+	CU(cuMemAllocFromPoolAsync(&p, 4096, pool, s));
+	CU(cuPointerGetAttribute(&on, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, p));
+	ok(on == one, "also when it was taken in another device's context: %d", on);
+	CU(cuMemFreeAsync(p, s));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemPoolDestroy(pool));
+	CU(cuStreamDestroy(s));
+}
+
 int main(void)
 {
 	CUcontext here, there;
@@ -102,5 +153,6 @@ int main(void)
 	CU(cuDeviceGet(&two, 1));
 	CU(cuDevicePrimaryCtxRetain(&there, two));
 	pair(one, two, here, there);
+	ordinals(one, two, here, there);
 	return tap_done();
 }

@@ -34,8 +34,9 @@ static int insert(const struct range *r)
 static CUresult note(uint64_t addr, uint64_t size, enum range_kind kind, void *owner)
 {
 	struct object *ctx = context_current(thread_self());
+	const struct object *pool = object_get(owner, VGPU_H_MEMPOOL);
 	struct range r = { .base = addr, .size = size, .kind = kind, .ctx = ctx, .owner = owner,
-			   .device = ctx ? context_device(ctx) : 0 };
+			   .device = pool ? pool->pool.device : ctx ? context_device(ctx) : 0 };
 
 	return insert(&r) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }

@@ -19,8 +19,8 @@ static inline bool memory_on_device(uint64_t addr, uint64_t len)
 	return range_covers(addr, len, &r) && r.kind != RANGE_REGISTERED;
 }
 
-/** Is something mapped at that reserved address? (vmm.c) */
-bool vmm_mapped(uint64_t addr);
+/** Is something mapped at that reserved address? Memory of *@device. (vmm.c) */
+bool vmm_device(uint64_t addr, uint32_t *device);
 /** How can what is mapped there be exported? CUmemAllocationHandleType */
 unsigned int vmm_handle_types(uint64_t addr);
 

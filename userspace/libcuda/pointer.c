@@ -20,6 +20,7 @@ static CUmemoryPool pool_of(const struct range *r)
 static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const struct range *r)
 {
 	bool host = r->kind == RANGE_PINNED || r->kind == RANGE_REGISTERED || r->kind == RANGE_ALIAS;
+	uint32_t device;
 	uint64_t arena;
 
 	switch (a) {
@@ -49,7 +50,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(unsigned int *)data = r->kind == RANGE_MANAGED || (r->kind == RANGE_GLOBAL && r->flags);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-		*(int *)data = r->device;
+		*(int *)data = r->kind == RANGE_RESERVED && vmm_device(p, &device) ? device : r->device;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
 		*(CUdeviceptr *)data = r->base;
@@ -59,7 +60,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MAPPED:
 		if (r->kind == RANGE_RESERVED)
-			*(unsigned int *)data = vmm_mapped(p);
+			*(unsigned int *)data = vmm_device(p, &device);
 		else
 			*(unsigned int *)data = r->kind != RANGE_REGISTERED || mapped_arena(p, 0, &arena);
 		return CUDA_SUCCESS;

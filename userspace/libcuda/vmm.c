@@ -138,7 +138,7 @@ static struct mapping **at_or_behind(uint64_t addr)
 	return p;
 }
 
-bool vmm_mapped(uint64_t addr)
+bool vmm_device(uint64_t addr, uint32_t *device)
 {
 	struct mapping *m;
 	bool found;
@@ -146,6 +146,8 @@ bool vmm_mapped(uint64_t addr)
 	pthread_mutex_lock(&lock);
 	m = *at_or_behind(addr);
 	found = m && m->base <= addr;
+	if (found)
+		*device = m->physical->physical.device;
 	pthread_mutex_unlock(&lock);
 	return found;
 }

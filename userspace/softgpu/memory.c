@@ -278,7 +278,7 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(int *)data = p->device && (p->a.flags & SG_ALLOC_MANAGED || sg_managed_variable(ptr));
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-		*(int *)data = ctx ? ctx->device : 0;
+		*(int *)data = p->device && !p->a.reserved ? p->a.device : ctx ? ctx->device : 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
 		*(int *)data = p->device && p->a.ctx && !p->a.reserved &&
