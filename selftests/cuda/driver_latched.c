@@ -4,6 +4,8 @@
  * has made is the program's, and what it gives back is given back.
  */
 #define __CUDA_API_VERSION_INTERNAL
+#include <pthread.h>
+
 #include "driver.h"
 
 #define AGAIN	600	/* more than the places of handles that rest before they come again */
@@ -135,6 +137,41 @@ static void copies(void)
 	CU(cuMemFree_v2(d));
 }
 
+static void *leaves_it(void *arg)
+{
+	CUresult *r = arg;
+
+	*r = cuCtxSetCurrent(primary);
+	fails();
+	return NULL;
+}
+
+static void *asks(void *arg)
+{
+	CUresult *r = arg;
+
+	*r = cuCtxSetCurrent(primary);
+	if (*r == CUDA_SUCCESS)
+		*r = cuStreamQuery(NULL);
+	return NULL;
+}
+
+static void threads(void)
+{
+	CUresult r = CUDA_SUCCESS;
+	unsigned int bad = 0;
+	pthread_t t;
+
+	for (int i = 0; i < 8; i++) {
+		pthread_create(&t, NULL, leaves_it, &r);
+		pthread_join(t, NULL);
+		pthread_create(&t, NULL, asks, &r);
+		pthread_join(t, NULL);
+		bad += r != CUDA_SUCCESS;
+	}
+	ok(!bad, "a thread hears nothing of what failed in one that has ended: %u of 8 did", bad);
+}
+
 /* Objects whose places come again: each was given back, or is the program's. */
 static void again(void)
 {
@@ -165,6 +202,7 @@ int main(void)
 	captured();
 	memory();
 	copies();
+	threads();
 	again();
 	CU(cuDevicePrimaryCtxRelease_v2(dev));
 	return tap_done();

@@ -107,6 +107,8 @@ struct vgpu_visible {
 	uint32_t reserved;
 };
 
+/* @thread_new: struct vgpu_call alone. Its number was another thread's, which has ended. */
+
 /* IDM_GPU_GET_PROPS: one device's snapshot */
 struct vgpu_props_request {
 	struct vgpu_call call;

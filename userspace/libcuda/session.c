@@ -41,8 +41,19 @@ static void thread_key_make(void)
 	pthread_key_create(&thread_key, thread_release);
 }
 
+/* What failed for the thread that had the number before is not this one's to hear. */
+static void number_again(const struct thread *t)
+{
+	struct vgpu_call rq = { .thread = t->number };
+	struct iovec iov = { &rq, sizeof(rq) };
+
+	if (__atomic_load_n(&shim.state, __ATOMIC_ACQUIRE) == SHIM_READY)
+		idm_post(shim.client, VGPU_MSG_thread_new, &iov, 1);
+}
+
 struct thread *thread_new(void)
 {
+	bool posted = false;
 	struct thread *t;
 
 	pthread_once(&thread_once, thread_key_make);
@@ -52,6 +63,7 @@ struct thread *thread_new(void)
 		void *scratch = t->scratch;
 		uint32_t number = t->number;
 
+		posted = t->posted;
 		idle_threads = t->next;
 		memset(t, 0, sizeof(*t));
 		t->scratch = scratch;
@@ -65,6 +77,8 @@ struct thread *thread_new(void)
 	pthread_mutex_unlock(&thread_lock);
 	pthread_setspecific(thread_key, t);
 	thread_current = t;
+	if (posted)
+		number_again(t);
 	return t;
 }
 

@@ -101,6 +101,17 @@ void worker_hand_visible(struct worker *w, const struct idm_message *m)
 	worker_reply(w, &m->header, &q->call, 0, ok ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE, NULL, 0);
 }
 
+void worker_hand_thread_new(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_call *q = m->payload;
+	uint32_t type;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	latch_take(&w->latches, q->thread, &type);
+	worker_reply(w, &m->header, q, 0, CUDA_SUCCESS, NULL, 0);
+}
+
 void worker_hand_get_zone(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_zone_request *q = m->payload;
