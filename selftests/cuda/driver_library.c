@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* cuLibrary*, cuKernel*, cuGetProcAddress: how newer programs load code and find functions. */
+#include <pthread.h>
+
 #include "driver.h"
 
 static const char ptx[] =
@@ -48,6 +50,56 @@ static void without_context(CUcontext ctx)
 	CU(cuLibraryUnload(library));
 	if (ON_SOFTWARE())
 		ok(available() == before, "until it is unloaded");
+}
+
+/*
+ * One thread unloads libraries full of kernels while another one makes objects: what the kernels' handles were may be
+ * theirs only when the unloading is on its way.
+ */
+#define KERNELS	400
+
+static CUresult made_all;
+static volatile bool over;
+
+static void *make_events(void *ctx)
+{
+	CUresult r = cuCtxSetCurrent(ctx);
+	CUevent e[64];
+
+	while (r == CUDA_SUCCESS && !over) {
+		for (int i = 0; i < 64 && r == CUDA_SUCCESS; i++)
+			r = cuEventCreate(&e[i], CU_EVENT_DISABLE_TIMING);
+		for (int i = 0; i < 64 && r == CUDA_SUCCESS; i++)
+			r = cuEventDestroy(e[i]);
+	}
+	made_all = r;
+	return NULL;
+}
+
+static void unloading(CUcontext ctx)
+{
+	char *text = malloc(KERNELS * 64 + 64), name[16];
+	size_t at = sprintf(text, ".version 7.0\n.target sm_75\n.address_size 64\n");
+	CUlibrary library;
+	CUkernel kernel;
+	pthread_t t;
+
+	for (int i = 0; i < KERNELS; i++)
+		at += sprintf(text + at, ".visible .entry k%d()\n{\n\tret;\n}\n", i);
+	pthread_create(&t, NULL, make_events, ctx);
+	for (int round = 0; round < 4; round++) {
+		CU(cuLibraryLoadData(&library, text, NULL, NULL, 0, NULL, NULL, 0));
+		for (int i = 0; i < KERNELS; i++) {
+			sprintf(name, "k%d", i);
+			CU(cuLibraryGetKernel(&kernel, library, name));
+		}
+		CU(cuLibraryUnload(library));
+	}
+	over = true;
+	pthread_join(t, NULL);
+	GIVES(made_all, CUDA_SUCCESS, "objects are made while libraries are unloaded");
+	GIVES(cuCtxSynchronize(), CUDA_SUCCESS, "and all is well");
+	free(text);
 }
 
 int main(void)
@@ -112,6 +164,7 @@ int main(void)
 	   "cuGetProcAddress finds cuDriverGetVersion: %d", driver);
 	ok(cuGetProcAddress("cuNoSuchThing", (void **)&get_version, 13000, CU_GET_PROC_ADDRESS_DEFAULT, &found) !=
 		   CUDA_SUCCESS || found == CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND, "and does not find what is not there");
+	unloading(ctx);
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();
 }

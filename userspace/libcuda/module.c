@@ -216,7 +216,8 @@ void module_adopt(struct object *module, struct object *o)
 	pthread_mutex_unlock(&lock);
 }
 
-static void forget_children(struct object *parent)
+/* What is looked up in @parent from now on is not in it. Its variables' addresses may be others' as soon as the worker knows. */
+static struct object *take_children(struct object *parent)
 {
 	struct object *o;
 
@@ -224,6 +225,14 @@ static void forget_children(struct object *parent)
 	o = parent->children;
 	parent->children = NULL;
 	pthread_mutex_unlock(&lock);
+	managed_forget(parent);
+	range_remove_owned(parent);
+	return o;
+}
+
+/* When the worker has let go of them, or been told to: their places may come again. */
+static void delete_children(struct object *o)
+{
 	while (o) {
 		struct object *next = o->sibling;
 		struct kernel *k = object_function(o) ? o->kernel : NULL;
@@ -233,8 +242,6 @@ static void forget_children(struct object *parent)
 			kernel_free(k);
 		o = next;
 	}
-	managed_forget(parent);
-	range_remove_owned(parent);
 }
 
 /* The functions that a library's kernels had in @ctx. */
@@ -276,7 +283,7 @@ static void end_module(struct object *o, void *ctx)
 	if (o->ctx != ctx)
 		return;
 	module_ready(o);
-	forget_children(o);
+	delete_children(take_children(o));
 	object_delete(o);
 }
 
@@ -288,8 +295,9 @@ void module_forget(const struct object *ctx)
 
 VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
 {
-	struct object *o = object_get(hmod, VGPU_H_MODULE);
-	CUresult r = session_check();
+	struct object *o = object_get(hmod, VGPU_H_MODULE), *children;
+	struct vgpu_call call;
+	CUresult r = call_begin(&call, true);
 
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -300,17 +308,18 @@ VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
 	r = module_ready(o);
 	if (o->library.load)
 		return r;
-	forget_children(o);
-	if (r != CUDA_SUCCESS) {
+	children = take_children(o);
+	if (r == CUDA_SUCCESS)
+		r = call_cuModuleUnload(hmod);
+	else
 		object_delete(o);	/* the worker has none */
-		return r;
-	}
-	return call_cuModuleUnload(hmod);
+	delete_children(children);
+	return r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuLibraryUnload(CUlibrary library)
 {
-	struct object *o = object_get(library, VGPU_H_LIBRARY);
+	struct object *o = object_get(library, VGPU_H_LIBRARY), *modules, *m, *children;
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
@@ -320,19 +329,24 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryUnload(CUlibrary library)
 	r = module_ready(o);
 	if (o->library.load)
 		return r;
-	forget_children(o);
-	if (r != CUDA_SUCCESS) {
+	pthread_mutex_lock(&lock);
+	modules = o->library.module;
+	o->library.module = NULL;
+	pthread_mutex_unlock(&lock);
+	children = take_children(o);
+	for (m = modules; m; m = m->sibling)
+		m->children = take_children(m);
+	if (r == CUDA_SUCCESS)
+		r = call_cuLibraryUnload(library);
+	else
 		object_delete(o);
-		return r;
-	}
-	while (o->library.module) {
-		struct object *m = o->library.module;
-
-		o->library.module = m->sibling;
-		forget_children(m);
+	delete_children(children);
+	while ((m = modules)) {
+		modules = m->sibling;
+		delete_children(m->children);
 		object_delete(m);
 	}
-	return call_cuLibraryUnload(library);
+	return r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
