@@ -41,7 +41,8 @@ static bool may_become(const struct sg_node *n, const CUgraphNodeParams *p, CUgr
 				return false;
 		return true;
 	case CU_GRAPH_NODE_TYPE_CONDITIONAL:
-		return n->params.conditional.type == p->conditional.type && n->params.conditional.size == p->conditional.size;
+		return n->params.conditional.type == p->conditional.type &&
+		       n->params.conditional.size == p->conditional.size;
 	case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
 		return n->params.alloc.dptr == p->alloc.dptr;
 	case CU_GRAPH_NODE_TYPE_MEM_FREE:

@@ -7,7 +7,10 @@
 #include "ctl.h"
 #include "lane.h"
 
-/* True when lanes may go on, those with whom no one is missing. Waiting here they would not run until no one else can. */
+/*
+ * True when lanes may go on: those of whose members no one is missing, also of lanes that wait here, which would not run
+ * until no one else can.
+ */
 static bool gathered(struct warp *w, const struct insn *in)
 {
 	const u32 *members = OPD(in->e);

@@ -272,6 +272,7 @@ const struct ptx_op OPS(round)[] = {
 	G(add), G(sub), G(mul), G(div), G(fma), G(rcp), G(sqrt), X_FROM(f32), X_FROM(f64), X(f32, f32), X(f32, f64),
 	X(f32, f16), X(f32, bf16), X(f64, f64), X(f64, f32), X(f64, f16), X(f64, bf16), X(f16, f32), X(f16, f64),
 	X(f16, f16), X(bf16, f32), X(bf16, f64), X(bf16, bf16), X(bf16, f16), X(f16, bf16),
-	S_FROM(f16), S_FROM(bf16), R_TO(f32), R_TO(f64), R_TO(f16), R_TO(bf16), { "cvt.f16x2.f32", cvt_f16x2 }, { "cvt.bf16x2.f32", cvt_bf16x2 },
+	S_FROM(f16), S_FROM(bf16), R_TO(f32), R_TO(f64), R_TO(f16), R_TO(bf16),
+	{ "cvt.f16x2.f32", cvt_f16x2 }, { "cvt.bf16x2.f32", cvt_bf16x2 },
 	{ NULL },
 };

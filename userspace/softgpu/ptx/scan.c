@@ -132,7 +132,8 @@ static bool scan_item(struct cursor *c, struct piece *out)
 		} else if (ch == ';') {
 			out->end = ++c->p;
 			return true;
-		} else if (ch == '.' && !brackets && !keyword && !section && (starts(c, ".entry") || starts(c, ".func"))) {
+		} else if (ch == '.' && !brackets && !keyword && !section &&
+			   (starts(c, ".entry") || starts(c, ".func"))) {
 			keyword = c->p;
 			out->entry = c->p[1] == 'e';
 			c->p += out->entry ? 6 : 5;
