@@ -209,19 +209,19 @@ section_vgpuctl() {
 }
 # What one pod writes no other has.
 shared_disk() {
-	disk=format=raw,vdev=xvdz,target=/run/t/disk.img
+	disk=target=/run/t/disk.img
 	pod_config 2 none >/run/t/pod2.cfg
 	check "another pod" vgpuctl create -e -p /run/t/pod2.cfg
-	check "a disk that the first writes" vgpuctl disk-attach pod1 $disk,access=rw
-	check_fails "the other does not get to write" vgpuctl disk-attach pod2 $disk,access=rw
+	check "a disk that the first writes" vgpuctl disk-attach pod1 format=raw,vdev=xvdz,access=rw,$disk
+	check_fails "the other does not get to write" vgpuctl disk-attach pod2 format=raw,vdev=xvdz,access=rw,$disk
 	said "because a guest has it" "in a guest domain"
-	check_fails "nor to read" vgpuctl disk-attach pod2 $disk,access=ro
-	check "and its loop device is the only one of it" [ "$(grep -c disk.img /sys/block/loop*/loop/backing_file | grep -c ':1$')" = 1 ]
+	check_fails "nor to read" vgpuctl disk-attach pod2 format=raw,vdev=xvdz,access=ro,$disk
+	check "and its loop device is the only one of it" [ "$(cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -c disk.img)" = 1 ]
 	check "it is removed" vgpuctl disk-detach --force pod1 xvdz
 	check "with its loop device" wait_for 10 no_loop_for disk.img
-	check "then the other gets it" vgpuctl disk-attach pod2 $disk,access=ro
-	check "and both may read" vgpuctl disk-attach pod1 $disk,access=ro
-	check_fails "but neither write" vgpuctl disk-attach pod1 ${disk%%,*},vdev=xvdy,target=/run/t/disk.img,access=rw
+	check "then the other gets it" vgpuctl disk-attach pod2 format=raw,vdev=xvdz,access=ro,$disk
+	check "and both may read" vgpuctl disk-attach pod1 format=raw,vdev=xvdz,access=ro,$disk
+	check_fails "but neither write" vgpuctl disk-attach pod1 format=raw,vdev=xvdy,access=rw,$disk
 	check "the other ends" vgpuctl destroy pod2
 	check "and the first gives it back" vgpuctl disk-detach --force pod1 xvdz
 	check "nothing of it is left" wait_for 10 no_loop_for disk.img

@@ -34,6 +34,9 @@ int vgpuxl_disk_attach(uint32_t domid, const char *spec, struct vgpuxl_error *e)
 		rc = libxl_device_disk_add(l.ctx, domid, &disk, NULL);
 		if (rc)
 			ret = light_error(&l, e, rc, NULL, "cannot attach disk \"%s\" to domain %u", spec, domid);
+		/* libxenlight leaves what it wrote of it, and the next try would find that it exists. */
+		if (rc && light_script_failed(&l))
+			libxl_device_disk_destroy(l.ctx, domid, &disk, NULL);
 	}
 	libxl_device_disk_dispose(&disk);
 	light_close(&l);

@@ -112,6 +112,11 @@ int light_error(struct light *l, struct vgpuxl_error *e, int rc, const char *adv
 				l->text[0] ? l->text : "no reason was given", rc, advice ? ": " : "", advice ? advice : "");
 }
 
+bool light_script_failed(const struct light *l)
+{
+	return strstr(l->text, SCRIPT_SAYS);
+}
+
 int light_info(struct light *l, uint32_t domid, libxl_dominfo *info, struct vgpuxl_error *e)
 {
 	int rc;

@@ -23,6 +23,9 @@ void light_close(struct light *l);
 int light_error(struct light *l, struct vgpuxl_error *e, int rc, const char *advice, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 
+/** What went wrong was a hotplug script's, which libxenlight runs when it has written the device. */
+bool light_script_failed(const struct light *l);
+
 /** struct vgpuxl_plan - plan.c makes it, domain.c creates domains from it. */
 struct vgpuxl_plan {
 	libxl_domain_config d;
