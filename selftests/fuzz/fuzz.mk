@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 600
 # The worker's own entry makes room for libFuzzer's.
 $(B)/fuzz/obj/userspace/broker/worker/main.o: FUZZ_FLAGS += -Dmain=worker_main
 # What sessions share is asked of a broker that worker.c plays.
-$(B)/fuzz/obj/userspace/broker/worker/control.o: FUZZ_FLAGS += -Dcontrol_ipc=control_ipc_asked
+$(B)/fuzz/obj/userspace/broker/worker/control.o: FUZZ_FLAGS += -Dcontrol_ipc=control_ipc_asked -Dcontrol_export=control_export_asked
 $(B)/fuzz/obj/%.o: %.c | $(GENERATED)
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS_) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<

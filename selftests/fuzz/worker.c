@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../userspace/broker/worker/worker.h"
+#include "../../userspace/broker/worker/graph.h"
 #include "record.h"
 
 #define ARENA_AT	((char *)0x200000000000ull)
@@ -94,6 +94,15 @@ bool control_ipc(struct worker_msg *m, int fd, int *answer_fd)
 	return id;
 }
 
+bool control_export(struct worker *w, struct worker_msg *m, int fd, uint64_t charge)
+{
+	bool ok = control_ipc(m, fd, &fd);
+
+	if (ok)
+		lease_uncharge(w, charge);
+	return ok;
+}
+
 /* --- */
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -124,6 +133,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static bool all(struct handle *e, void *arg)
 {
 	object_release_aux(e);
+	hook_forget_holds(e->value, e->value);
 	return true;
 }
 
@@ -136,6 +146,7 @@ static void begin_again(void)
 			context_forget(&worker, worker.primary[i]);
 		worker.primary[i] = NULL;
 		worker.retained[i] = 0;
+		worker.greens[i] = 0;
 	}
 	handle_purge(&worker.handles, all, NULL);
 	handle_table_free(&worker.handles);

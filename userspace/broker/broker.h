@@ -128,7 +128,7 @@ struct broker {
 	const char *run_dir, *driver, *user;
 	char worker_path[4096], driver_path[4096];
 	unsigned int pool;
-	uint64_t worker_memory;		/* bytes of host memory for each, beside what its device has there; 0: no limit */
+	uint64_t worker_memory;		/* bytes of host memory for each, beside what its device has; 0: no limit */
 	unsigned int worker_threads;	/* for each; 0: no limit */
 	bool xen, draining, quit, root, soft;
 	uid_t uid;
@@ -239,7 +239,7 @@ void share_apply(const struct device *d);	/* its weight or its sessions have cha
 void cgroup_open(void);
 void cgroup_close(void);
 void cgroup_worker_new(struct worker *w);
-void cgroup_worker_limit(struct worker *w);	/* by its device: before it meets its client, and when the quota changes */
+void cgroup_worker_limit(struct worker *w);	/* by its device: before it has a client, and when the quota changes */
 void cgroup_worker_gone(void);
 
 /* control.c */

@@ -131,8 +131,8 @@ bool images_spare(void)
 
 static bool full(const struct device *d, uint64_t bytes)
 {
-	return d->images.count >= IMAGES_MOST || bytes > IMAGES_BYTES - d->images.bytes || bytes + total > total_max() ||
-	       d->files >= broker.files_max / 2;
+	return d->images.count >= IMAGES_MOST || bytes > IMAGES_BYTES - d->images.bytes ||
+	       bytes + total > total_max() || d->files >= broker.files_max / 2;
 }
 
 /* Room for @bytes more: what was not used for longest, and is in nobody's hands, goes. */

@@ -6,8 +6,8 @@
  * An image lies in a memfd that its worker filled and that is sealed since: nobody can change it any more, and what it
  * is called is a digest that the broker itself made after that. A worker is never believed.
  *
- * What a device's images take is bounded (IMAGES_BYTES, IMAGES_MOST, files_left()), and so is what all take together. An
- * image counts until it has left the cache and every session that was given it has ended, since a worker cannot be made
+ * What a device's images take is bounded (IMAGES_BYTES, IMAGES_MOST, files_left()), and so is what all take together.
+ * An image counts until it has left the cache and every session that was given it has ended, since a worker cannot be made
  * to let go of a mapping.
  */
 #ifndef BROKER_IMAGES_H

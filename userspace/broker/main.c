@@ -114,8 +114,8 @@ static void usage(FILE *f)
 		"  --worker PATH               the worker program (default: vgpu-worker beside this program)\n"
 		"  --user NAME|UID             whom workers run as (default nobody; only if the broker is root)\n"
 		"  --pool N                    workers kept ready (default 2)\n"
-		"  --worker-memory MIB         host memory that a worker may have (default 8192; 0: no limit); needs cgroup v2\n"
-		"  --worker-threads N          threads that a worker may have (default 1024; 0: no limit); needs cgroup v2\n"
+		"  --worker-memory MIB         host memory that a worker may have (default 8192; 0: no limit)\n"
+		"  --worker-threads N          threads that a worker may have (default 1024; 0: no limit)\n"
 		"  --run-dir DIR               sockets are here (default /run/vgpu)\n"
 		"  --foreground                accepted; the broker never detaches itself\n"
 		"  --debug                     more log lines\n"
@@ -384,7 +384,8 @@ int main(int argc, char **argv)
 			break;
 		case 'm':
 			if (!number(optarg, UINT64_MAX >> 21, &n) || (n && n < WORKER_MEMORY_LEAST)) {
-				log_line(LOG_ERROR, "--worker-memory %s: MiB, %u at least, or 0", optarg, WORKER_MEMORY_LEAST);
+				log_line(LOG_ERROR, "--worker-memory %s: MiB, %u at least, or 0", optarg,
+					 WORKER_MEMORY_LEAST);
 				return 2;
 			}
 			broker.worker_memory = n << 20;

@@ -30,7 +30,7 @@ enum worker_msg_type {
 	WORKER_RETURN,		/* a: bytes given back; b: 1 if it answers BROKER_RECLAIM */
 	WORKER_MEMINFO,		/* answered by BROKER_MEMINFO */
 	WORKER_ZONE,		/* a: sessions to leave out; answered by BROKER_ZONE */
-	WORKER_HOLDS,		/* answers a BROKER_QUOTA before which there was none: a: bytes in use that no lease covers */
+	WORKER_HOLDS,		/* answers a BROKER_QUOTA before which there was none: a: bytes in use, but not leased */
 	WORKER_REFUSED,		/* a: bytes that the client asked for and that the quota did not allow */
 
 	/* broker -> worker */

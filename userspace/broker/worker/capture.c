@@ -51,7 +51,8 @@ static void begun(const struct wstream *stream, bool into)
 	captures++;
 	if (!c)
 		return;
-	*c = (struct capturing){ .stream = s, .ctx = stream->ctx, .graph = capture_graph(s), .into = into, .next = list };
+	*c = (struct capturing){ .stream = s, .ctx = stream->ctx, .graph = capture_graph(s), .into = into,
+				 .next = list };
 	list = c;
 }
 

@@ -206,8 +206,8 @@ static void publish(struct worker *w)
 }
 
 /*
- * Have all that is used leased. Under the lock, which is let go of while the broker is asked: one thread asks at a time, for
- * all that are there by then.
+ * Have all that is used leased. Under the lock, which is let go of while the broker is asked: one thread asks at a time,
+ * for all that are there by then.
  */
 static bool cover(struct worker *w)
 {
@@ -388,7 +388,7 @@ bool control_export(struct worker *w, struct worker_msg *m, int fd, uint64_t cha
 
 	pthread_mutex_lock(&lease.lock);
 	if (!lease.gone) {
-		/* Without a quota nothing is leased; with one, all that is used is. It is said before that can change. */
+		/* Without a quota nothing is leased; with one, all that is used is. Said before that can change. */
 		leased = w->assign.quota ? charge : 0;
 		m->a = charge;
 		m->b = leased;

@@ -60,8 +60,8 @@ static int kernel(struct worker *w, const struct vgpu_node *v, const void *more,
 }
 
 /*
- * One side of a copy. An array is a handle; memory is checked from the first byte that is touched to the last. Pitch and
- * rows that mean nothing, because there is one row or slice, are told the driver so that it can only come to the same.
+ * One side of a copy. An array is a handle; memory is checked from the first byte that is touched to the last. Pitch
+ * and rows that mean nothing, because there is one row or slice, are told the driver so that it can only come to the same.
  */
 static CUresult side(struct worker *w, CUmemorytype type, uint64_t at, CUarray *array, struct box_place *b,
 		     const struct box_size *s)

@@ -112,7 +112,7 @@ out:
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 
-/* --- green contexts ------------------------------------------------------------------------------------------------- */
+/* --- green contexts ----------------------------------------------------------------------------------------------- */
 
 void worker_hand_cuGreenCtxCreate(struct worker *w, const struct idm_message *m)
 {

@@ -26,7 +26,7 @@ struct handle {
 	void *object, *aux;
 	uint64_t ctx, parent;
 	uint32_t failed;
-	uint32_t refs;		/* of a user object, the client's own; of a green context, the session's number of its device */
+	uint32_t refs;		/* of a user object, the client's own; of a green context, its device by number */
 };
 
 struct handle_table {

@@ -332,7 +332,7 @@ enum vgpu_hook hook_kind(const struct hook *h)
 
 /* --- the client's user objects -------------------------------------------------------------------------------------- */
 
-/* struct hold - references that the client has given a graph, by their handles: as long as there is one, the object lives. */
+/* struct hold - references that the client has given a graph, by their handles: while there is one, the object lives. */
 struct hold {
 	uint64_t graph, object;
 	uint32_t count;
@@ -521,8 +521,8 @@ void worker_hand_cuGraphReleaseUserObject(struct worker *w, const struct idm_mes
 	if (!err && !e)
 		err = IDM_ERROR_INVALID_HANDLE;
 	p = hold_find(q->graph, q->object);
-	if (!err && *p && q->count && q->count <= (*p)->count)
-		r = D.cuGraphReleaseUserObject ? D.cuGraphReleaseUserObject(graph, e->object, q->count) : CUDA_ERROR_NOT_SUPPORTED;
+	if (!err && *p && q->count && q->count <= (*p)->count && D.cuGraphReleaseUserObject)
+		r = D.cuGraphReleaseUserObject(graph, e->object, q->count);
 	if (!err && r == CUDA_SUCCESS)
 		hold_drop(p, q->count);
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);

@@ -218,7 +218,8 @@ void worker_hand_cuMemAllocAsync(struct worker *w, const struct idm_message *m)
 	if (!err && q->call.reserved && capture_active(stream))
 		r = capture_allocate(w, q, stream, &rp.dptr);
 	else if (!err)
-		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED : !pool_note_default(w) ? CUDA_ERROR_OUT_OF_MEMORY :
+		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED :
+		    !pool_note_default(w) ? CUDA_ERROR_OUT_OF_MEMORY :
 		    memory_allocate(w, q->bytesize, RANGE_ASYNC, alloc_async, stream, &rp.dptr);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }

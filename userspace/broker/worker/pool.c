@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Memory pools. What a pool keeps of freed memory is memory nobody else can have: it is charged, by what the driver says,
- * whenever the question comes up. The charge of what is freed goes to the pools first, so that none is given back of memory
- * that is still there.
+ * Memory pools. What a pool keeps of freed memory is memory nobody else can have: it is charged, by what the driver
+ * says, whenever the question comes up. The charge of what is freed goes to the pools first, so that none is given back
+ * of memory that is still there.
  */
 #include <pthread.h>
 #include <stdlib.h>

@@ -110,7 +110,7 @@ static int allow_soft(scmp_filter_ctx f)
 {
 	int rc;
 
-	/* No memory becomes code; and all that is not a file's counts against RLIMIT_DATA: what is shared, or grows, would not. */
+	/* No memory becomes code; and what is no file's counts against RLIMIT_DATA, which shared memory and stacks do not. */
 	ALLOW(mmap, 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
 	      SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS | MAP_GROWSDOWN, 0));
 	ALLOW(mmap, 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),

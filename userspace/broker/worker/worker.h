@@ -124,7 +124,7 @@ struct worker {
 	uint32_t numbers[VGPU_DEVICES_MAX];	/* and the zone's, by which its sessions know them */
 	bool chosen;				/* the client has said which of them it wants */
 	struct wctx *primary[VGPU_DEVICES_MAX];
-	unsigned int retained[VGPU_DEVICES_MAX];	/* by the client, and by green contexts: the driver counts both */
+	unsigned int retained[VGPU_DEVICES_MAX];	/* by the client, and by green contexts: drivers count both */
 	unsigned int greens[VGPU_DEVICES_MAX];
 
 	struct handle_table handles;
@@ -236,7 +236,7 @@ uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *dig
  * along in *@answer_fd. @return false if it refuses, or there is none
  */
 bool control_ipc(struct worker_msg *m, int fd, int *answer_fd);
-/** The same of WORKER_IPC_EXPORT: @charge bytes that were charged here are the broker's to account for, if it agrees. */
+/** The same of WORKER_IPC_EXPORT: @charge bytes charged here are the broker's to account for, if it agrees. */
 bool control_export(struct worker *w, struct worker_msg *m, int fd, uint64_t charge);
 
 /* stored.c */
