@@ -284,7 +284,7 @@ static void libraries(void)
 	CU(cuCtxDestroy_v2(b));
 }
 
-/* Both sides agree on what a reset leaves: what is made after it and ends with the context, its place can come again. */
+/* Both sides agree on what a reset leaves: what is made after it ends with the context. */
 static void reset_between(void)
 {
 	CUstream s[300];
@@ -369,7 +369,7 @@ static const char *late =
 	"	ret;\n"
 	"}\n";
 
-/* A context ends when the work in it has: what was its pinned memory is written to no more. @primary: or made for this */
+/* A context ends when the work in it has: what was its pinned memory is written to no more. */
 static void ends_with_its_work(bool primary)
 {
 	unsigned int rounds = 3000000, written = 0;

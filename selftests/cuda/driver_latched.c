@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A call that is not waited for has failed. What is asked or waited for next says so, and nothing else does: what a call
- * has made is the program's, and what it gives back is given back.
+ * A call that is not waited for has failed. What is asked or waited for next says so, and nothing else does: what a
+ * call has made is the program's, and what it gives back is given back.
  */
 #define __CUDA_API_VERSION_INTERNAL
 #include <pthread.h>

@@ -146,7 +146,8 @@ static void copies(CUstream stream)
 	h.go = true;
 	CU(cuStreamSynchronize(stream));
 	ok(h.in_time, "the program goes on meanwhile");
-	ok(got[0] == 3 && got[4095] == 3 && got[4096] == 3 && got[4096 + 3 * 64 + 31] == 3 && !got[4096 + 32], "they are made");
+	ok(got[0] == 3 && got[4095] == 3 && got[4096] == 3 && got[4096 + 3 * 64 + 31] == 3 && !got[4096 + 32],
+	   "they are made");
 	CU(cuMemFree(p));
 	CU(cuMemFree(q));
 }

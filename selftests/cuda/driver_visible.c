@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What CUDA's environment variables do: CUDA_VISIBLE_DEVICES, with as many devices as there are, in processes of their own,
- * and CUDA_LAUNCH_BLOCKING.
+ * What CUDA's environment variables do: CUDA_VISIBLE_DEVICES, with as many devices as there are, in processes of their
+ * own, and CUDA_LAUNCH_BLOCKING.
  */
 #define __CUDA_API_VERSION_INTERNAL
 #include <sys/wait.h>

@@ -359,11 +359,12 @@ def emit_shim(entries, names, prototypes):
 
 
 def emit_shim_header(entries, prototypes):
-    out = [HEAD, "#ifndef VGPU_SHIM_GEN_H\n#define VGPU_SHIM_GEN_H\n", '#include <stdbool.h>\n\n#include "cuda_wire.h"\n']
+    out = [HEAD, "#ifndef VGPU_SHIM_GEN_H\n#define VGPU_SHIM_GEN_H\n",
+           '#include <stdbool.h>\n\n#include "cuda_wire.h"\n']
     for e in entries:
         if e.generated and e.shim and not e.internal:
             out.append(f"CUresult call_{e.name}({c_params(prototypes[e.name])});")
-    out.append("\n/** Is the call there to be told what has happened? Then an asynchronous error is its answer, and not success. */\n"
+    out.append("\n/** Is an asynchronous error the call's answer, and not success? */\n"
                "static inline bool message_tells(uint16_t type)\n{\n\tswitch (type) {")
     out += [f"\tcase VGPU_MSG_{e.key}:" for e in entries if e.tells]
     out.append("\t\treturn true;\n\tdefault:\n\t\treturn false;\n\t}\n}")

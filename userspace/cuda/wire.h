@@ -97,8 +97,8 @@ struct vgpu_info_reply {
 };
 
 /*
- * @visible: from now on the session has these of its devices, in this order, and no others. Once, before anything is made in
- * any of them.
+ * @visible: from now on the session has these of its devices, in this order, and no others. Once, before anything is
+ * made in any of them.
  */
 struct vgpu_visible {
 	struct vgpu_call call;

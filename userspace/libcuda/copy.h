@@ -26,8 +26,8 @@ CUresult copy_barrier(uint64_t stream);
 bool copy_is_device(uint64_t p);
 
 /**
- * Is an asynchronous copy in @stream, both sides of which the CPU reaches, done in its turn? Between pinned memory it has
- * been made when the call returns, as CUDA documents it, but for captures.
+ * Is an asynchronous copy in @stream, both sides of which the CPU reaches, done in its turn? Between pinned memory it
+ * has been made when the call returns, as CUDA documents it, but for captures.
  */
 bool copy_in_turn(uint64_t dst, uint64_t src, uint64_t stream);
 

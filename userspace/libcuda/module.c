@@ -216,7 +216,7 @@ void module_adopt(struct object *module, struct object *o)
 	pthread_mutex_unlock(&lock);
 }
 
-/* What is looked up in @parent from now on is not in it. Its variables' addresses may be others' as soon as the worker knows. */
+/* Nothing is in @parent any more. Its variables' addresses may be others' as soon as the worker knows. */
 static struct object *take_children(struct object *parent)
 {
 	struct object *o;

@@ -95,7 +95,7 @@ static inline CUresult latched_take(struct thread *t)
 	return (CUresult)__atomic_exchange_n(&t->latched, 0, __ATOMIC_RELAXED);
 }
 
-/** What is asked and waited for in between is the shim's own business: asynchronous errors stay for the program's calls. */
+/** What is asked and waited for in between is the shim's own business: errors stay for the program's calls. */
 static inline void own_begin(void)
 {
 	thread_self()->own++;
@@ -140,8 +140,8 @@ CUresult call_reply(uint16_t type, const void *rq, size_t len, void *reply, size
 CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply, size_t cap, size_t *len);
 
 /**
- * What the response to a request means. @tells: an asynchronous error of earlier calls goes before success. Elsewhere it
- * must not: what has been made is there, and the program would never know its handle.
+ * What the response to a request means. @tells: an asynchronous error of earlier calls goes before success. Elsewhere
+ * it must not: what has been made is there, and the program would never know its handle.
  */
 CUresult call_result(struct thread *t, const struct idm_response *response, bool tells);
 

@@ -26,8 +26,8 @@ struct slot {
 void staging_init(void);
 
 /**
- * Take a chunk for a copy in @stream of @ctx. @must: wait until there is one; else only if there is one at hand. What is
- * waited for is of the same stream: another one may be held up by something that this copy is to bring about.
+ * Take a chunk for a copy in @stream of @ctx. @must: wait until there is one; else only if there is one at hand. What
+ * is waited for is of the same stream: another one may be held up by something that this copy is to bring about.
  * @return NULL if there is none, or (with @must) if the session is over or its quota used up: see *@r
  */
 struct slot *staging_get(bool must, uint64_t ctx, uint64_t stream, CUresult *r);
@@ -38,7 +38,7 @@ void staging_put(struct slot *s);
 /** Send a request that uses chunk @s, for @stream. */
 CUresult staging_submit(struct slot *s, uint64_t stream, uint16_t type, const void *rq, size_t len);
 
-/** Wait for the answer; the chunk stays the caller's. Of earlier calls it says nothing: there may be other chunks to come. */
+/** Wait for the answer; the chunk stays the caller's. Of earlier calls it says nothing: other chunks may follow. */
 CUresult staging_wait(struct slot *s);
 
 /** Leave a chunk to its request: it comes back by itself. A failure shows on the thread's next answer. */

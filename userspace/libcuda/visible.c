@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * CUDA_VISIBLE_DEVICES. Documented: indices, or UUIDs of which the beginning is enough; what follows an entry that names no
- * device counts no more. Known from NVIDIA's library, and what PyTorch relies on (torch/cuda/__init__.py): a number may be
- * followed by anything, all entries are of the kind of the first, and a list that names a device twice names none.
+ * CUDA_VISIBLE_DEVICES. Documented: indices, or UUIDs of which the beginning is enough; what follows an entry that
+ * names no device counts no more. Not documented, but what PyTorch has found NVIDIA's library to do
+ * (torch/cuda/__init__.py): a number may be followed by anything, all entries are of the kind of the first, and a list
+ * that names a device twice names none.
  */
 #include <ctype.h>
 #include <stdio.h>

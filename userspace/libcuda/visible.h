@@ -9,7 +9,7 @@
 
 /**
  * Which devices a program sees, and in what order: CUDA_VISIBLE_DEVICES, which NVIDIA's driver library reads itself.
- * @list: its value, NULL for all; @uuids: what the @n devices there are are called; @out: room for VGPU_DEVICES_MAX numbers
+ * @list: its value, NULL for all; @uuids: of the @n devices that there are; @out: room for VGPU_DEVICES_MAX numbers
  * @return how many it sees
  */
 uint32_t visible_devices(const char *list, const uint8_t (*uuids)[16], uint32_t n, uint32_t *out);

@@ -114,6 +114,9 @@ def main():
         ok(not unknown, "the table has every call that NVIDIA's own driver library exports", sorted(unknown))
     else:
         ok(True, "the table has every call that NVIDIA's own driver library exports # SKIP there is none to be had")
+    wrong = [e.name for e in entries if e.tells and (e.klass not in ("reply", "wait") or
+                                                     any(k.startswith(("new:", "del:")) for k in e.kinds))]
+    ok(not wrong and any(e.tells for e in entries), "no call that makes or ends something tells of earlier ones", wrong)
     plain = [e for e in exports if not e.base]
     ok(all(e.number is not None for e in plain) and len({e.number for e in plain}) == len(plain),
        "every plain entry has a number of its own")
