@@ -129,7 +129,7 @@ static void copies(CUstream stream)
 	CUDA_MEMCPY3D box = { .srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcPitch = 64, .srcHeight = 4,
 			      .dstMemoryType = CU_MEMORYTYPE_UNIFIED, .dstPitch = 64, .dstHeight = 4,
 			      .WidthInBytes = 32, .Height = 4, .Depth = 1 };
-	struct held h = { 0 };
+	struct held h = { .go = getenv("VGPU_SYNC") };	/* then every call waits for its answer */
 	unsigned char *got;
 	CUdeviceptr p, q;
 
