@@ -435,7 +435,8 @@ void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm
 	} else if (q->dev < w->ndevices) {
 		unsigned int dev = q->dev;
 
-		primary_settle(w, dev);
+		if (!w->greens[dev])
+			primary_settle(w, dev);
 		for (r = CUDA_SUCCESS; w->retained[dev]; w->retained[dev]--) {
 			CUresult one = D.cuDevicePrimaryCtxRelease_v2(w->ordinals[dev]);
 

@@ -162,7 +162,8 @@ void worker_hand_cuGreenCtxDestroy(struct worker *w, const struct idm_message *m
 		CUgreenCtx green = e->object;
 		unsigned int dev = e->refs;
 
-		primary_settle(w, dev);
+		if (!w->retained[dev] && w->greens[dev] == 1)
+			primary_settle(w, dev);
 		r = D.cuGreenCtxDestroy(green);
 		if (r == CUDA_SUCCESS) {
 			worker_handle_del(w, q->hCtx, VGPU_H_GREENCTX);

@@ -205,7 +205,7 @@ uint32_t device_number(struct worker *w, uint64_t device);
 uint32_t device_of_number(struct worker *w, uint32_t number);
 /** The context is gone for the client: everything that ends with it leaves the tables. */
 void context_forget(struct worker *w, struct wctx *c);
-/** A reference to the primary context of device @dev is about to go, and has gone: it may have been the last. */
+/** The last references to the primary context of device @dev are about to go; some have gone, perhaps the last. */
 void primary_settle(struct worker *w, unsigned int dev);
 void primary_released(struct worker *w, unsigned int dev);
 void context_set_none(struct worker *w);
