@@ -50,7 +50,7 @@ uint64_t context_id(const struct object *ctx)
 
 bool context_alive(const struct object *ctx)
 {
-	return ctx->type == VGPU_H_CTX && ctx->active;
+	return ctx->type == VGPU_H_CTX && context_active(ctx);
 }
 
 /* The context that @ctx means to a call: itself, or the current one for NULL. */
@@ -97,6 +97,11 @@ static void context_gone(struct object *ctx)
 
 /* --- primary contexts --- */
 
+static void set_active(struct object *ctx, bool active)
+{
+	__atomic_store_n(&ctx->active, active, __ATOMIC_RELAXED);
+}
+
 static CUresult primary_of(CUdevice dev, struct context **c)
 {
 	CUresult r = session_check();
@@ -121,14 +126,14 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice 
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
 	/* Retained it may be and not active: a reset leaves whoever has it to give it back. */
-	if (!shim.devices[dev].primary->active) {
+	if (!context_active(shim.devices[dev].primary)) {
 		rq = (struct vgpu_rq_cuDevicePrimaryCtxRetain){ .call = { .thread = thread_self()->number },
 								.dev = dev };
 		r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRetain, &rq, sizeof(rq), NULL, 0);
 	}
 	if (r == CUDA_SUCCESS) {
 		__atomic_store_n(&c->retained, c->retained + 1, __ATOMIC_RELAXED);
-		shim.devices[dev].primary->active = true;
+		set_active(shim.devices[dev].primary, true);
 		*pctx = (CUcontext)shim.devices[dev].primary;
 	}
 	pthread_mutex_unlock(&lock);
@@ -149,7 +154,7 @@ static CUresult release(CUdevice dev)
 	struct vgpu_rq_cuDevicePrimaryCtxRelease_v2 rq = { .call = { .thread = thread_self()->number }, .dev = dev };
 	CUresult r;
 
-	shim.devices[dev].primary->active = false;
+	set_active(shim.devices[dev].primary, false);
 	r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRelease_v2, &rq, sizeof(rq), NULL, 0);
 	context_gone(shim.devices[dev].primary);
 	return r;
@@ -199,7 +204,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	pthread_mutex_lock(&lock);
 	r = call_cuDevicePrimaryCtxReset_v2(dev);
 	if (r == CUDA_SUCCESS) {
-		shim.devices[dev].primary->active = false;
+		set_active(shim.devices[dev].primary, false);
 		context_gone(shim.devices[dev].primary);
 	}
 	pthread_mutex_unlock(&lock);
@@ -239,7 +244,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxGetState(CUdevice dev, unsigned i
 	if (!flags || !active)
 		return CUDA_ERROR_INVALID_VALUE;
 	*flags = c->flags;
-	*active = shim.devices[dev].primary->active;
+	*active = context_active(shim.devices[dev].primary);
 	return CUDA_SUCCESS;
 }
 

@@ -25,7 +25,7 @@ static const struct object *usable_context(void)
 	const struct thread *t = thread_self();
 	const struct object *ctx = context_current(t);
 
-	return ctx && !context_ended(t, ctx) && ctx->active && !t->in_callback ? ctx : NULL;
+	return ctx && !context_ended(t, ctx) && context_active(ctx) && !t->in_callback ? ctx : NULL;
 }
 
 static bool kernel_certain(const CUDA_KERNEL_NODE_PARAMS_v3 *k, const struct object *ctx)

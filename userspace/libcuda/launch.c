@@ -147,7 +147,7 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	o = object_function(l->function);
 	if (!o || !stream_handle(l->stream, &stream))
 		return CUDA_ERROR_INVALID_HANDLE;
-	k = o->kernel;
+	k = __atomic_load_n(&o->kernel, __ATOMIC_ACQUIRE);
 	r = launch_check(l, k, context_device(context_current(thread_current)));
 	if (r == CUDA_SUCCESS && l->nattrs)
 		r = check_attributes(l, &cooperative);

@@ -427,6 +427,7 @@ static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, 
 		char room[sizeof(struct vgpu_kernel_reply) + VGPU_PARAMS_MAX * 8];
 	} *u;
 	CUresult r = call_begin(&rq.call, false);
+	struct kernel *k;
 	struct object *o;
 	size_t len = 0;
 
@@ -445,8 +446,10 @@ static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, 
 	rq.handle = o->wire;
 	r = after_load(parent, call_replyv(VGPU_MSG_cuModuleGetFunction, iov, 2, u, sizeof(*u), &len));
 	if (r == CUDA_SUCCESS) {
-		o->kernel = kernel_make(name, &u->reply, len);
-		if (!o->kernel)
+		k = kernel_make(name, &u->reply, len);
+		/* The runtime tells its other threads of it. */
+		__atomic_store_n(&o->kernel, k, __ATOMIC_RELEASE);
+		if (!k)
 			r = session_failed(-EPROTO);
 	}
 	free(u);

@@ -50,7 +50,7 @@ struct object {
 		} event;
 		struct {
 			struct context *context;
-			bool active;	/* work can be done in it: a primary context while it is retained */
+			bool active;	/* work can be done in it: a primary context while it is retained; atomic */
 		};
 		struct link *link;
 		struct array *array;		/* array.c: array and mipmapped array */

@@ -264,7 +264,7 @@ CUresult call_begin(struct vgpu_call *call, bool need_context)
 	if (need_context && !ctx)
 		return t->in_callback ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_INVALID_CONTEXT;
 	/* It is current, but nothing can be done in it: it has ended, or is a primary one that nobody retains. */
-	if (ctx && __builtin_expect(context_ended(t, ctx) || !ctx->active, 0)) {
+	if (ctx && __builtin_expect(context_ended(t, ctx) || !context_active(ctx), 0)) {
 		if (need_context)
 			return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 		ctx = NULL;

@@ -117,6 +117,12 @@ static inline bool context_ended(const struct thread *t, const struct object *ct
 	return ctx->wire != t->stack_wire[t->depth - 1];
 }
 
+/** Can work be done in context @ctx? Threads ask while others retain and release it. */
+static inline bool context_active(const struct object *ctx)
+{
+	return __atomic_load_n(&ctx->active, __ATOMIC_RELAXED);
+}
+
 /** Open the session if there is none. @return CUDA_SUCCESS, or why there is no GPU; says so on stderr, once. */
 CUresult session_open(void);
 
