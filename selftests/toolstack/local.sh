@@ -17,7 +17,7 @@ order() {
 
 # shellcheck disable=SC2034 # read by ended_well
 watch_events() {
-	ctl watch --json >"$run_dir/events.log" 2>&1 &
+	"$VGPUCTL" watch --json >"$run_dir/events.log" 2>&1 &
 	watcher=$!
 	sleep 0.3
 }
