@@ -19,7 +19,9 @@ static int victim(void)
 	const uint64_t ctx = VGPU_PRIMARY_CTX(0);
 	char page[4096], got[4096], line[64], *arena;
 	uint64_t count = 0, wrong = 0;
+	bool has_all = true;
 	struct own own;
+	int ret;
 
 	session_open();
 	own_create(&own, VICTIM_GEN, VICTIM_BYTES);
@@ -35,9 +37,13 @@ static int victim(void)
 		if (launch(ctx, i % 2 ? own.handle[KERNEL] : own.handle[FUNCTION], own.handle[STREAM]))
 			bail("cannot launch");
 
-	for (int k = 0; k < KINDS; k++)
+	for (int k = 0; k < KINDS; k++) {
 		if (own.handle[k])
 			printf("handle %s %#" PRIx64 "\n", kinds[k].name, own.handle[k]);
+		has_all = has_all && own.handle[k];
+	}
+	if (has_all)
+		printf("# handles of all kinds\n");
 	tokens_tell(own.memory, VICTIM_GEN);
 	printf("address %#" PRIx64 "\naddress %#" PRIx64 "\narena %#" PRIx64 "\nready\n", own.memory, own.counter,
 	       (uint64_t)(uintptr_t)arena);
@@ -57,7 +63,8 @@ static int victim(void)
 	ok(!ask(VGPU_MSG_cuStreamSynchronize, ctx, NULL, 0, 1, &own.handle[STREAM]), "the stream works");
 	ok(!ask(VGPU_MSG_cuEventRecord, ctx, NULL, 0, 2, (uint64_t[]){ own.handle[EVENT], own.handle[STREAM] }) &&
 	   !ask(VGPU_MSG_cuEventSynchronize, ctx, NULL, 0, 1, &own.handle[EVENT]), "the event works");
-	ok(!copy_out(&count, own.counter, sizeof(count)) && count == (LAUNCHES + 1) / 2,
+	ret = copy_out(&count, own.counter, sizeof(count));
+	ok(!ret && count == (LAUNCHES + 1) / 2,
 	   "nobody else launched the function: %" PRIu64, count);
 	ok(!launch(ctx, own.handle[FUNCTION], own.handle[STREAM]) && !launch(ctx, own.handle[KERNEL], own.handle[STREAM]),
 	   "function and kernel can be launched");

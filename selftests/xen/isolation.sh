@@ -23,6 +23,7 @@ ended_well() {
 
 section_isolation() {
 	check "the victim in pod 1 has its objects" background 1 victim /lab/bin/isolation victim
+	check "of every kind" grep -q "^# handles of all kinds" /run/t/victim
 	check "from pod 2 none of them can be reached" attack 2
 	check "from another session of pod 1 neither, but what it shares" attack 1 neighbour
 	tell victim
