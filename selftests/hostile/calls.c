@@ -582,22 +582,23 @@ static uint64_t ask_later(uint16_t type, const void *q, size_t len)
 static void released_twice(void)
 {
 	const uint64_t graph = MINE(GRAPH, 44), clone = MINE(GRAPH, 45), object = MINE(USEROBJ, 46);
-	struct vgpu_user_object make = { .call = RAW_CALL, .handle = object, .id = 1, .count = 1,
+	struct vgpu_user_object make = { .call = RAW_CALL, .handle = object, .id = 1, .count = 2,
 					 .flags = CU_USER_OBJECT_NO_DESTRUCTOR_SYNC };
 	const int no = CUDA_ERROR_INVALID_VALUE;
 	struct idm_response end;
 	int wrong = ASK(cuGraphCreate, .phGraph = graph) || result(VGPU_MSG_cuUserObjectCreate, &make, sizeof(make));
 
 	wrong += NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object, .count = 1) +
-		 NO(0, cuGraphRetainUserObject, .graph = graph, .object = object, .count = 1,
+		 NO(0, cuGraphRetainUserObject, .graph = graph, .object = object, .count = 2,
 		    .flags = CU_GRAPH_USER_OBJECT_MOVE) +
-		 NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object, .count = 2) +
+		 NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object, .count = 3) +
 		 NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object) +
 		 NO(0, cuGraphClone, .phGraphClone = clone, .originalGraph = graph) +
+		 NO(no, cuGraphReleaseUserObject, .graph = clone, .object = object, .count = 2) +
 		 NO(0, cuGraphReleaseUserObject, .graph = clone, .object = object, .count = 1) +
 		 NO(no, cuGraphReleaseUserObject, .graph = clone, .object = object, .count = 1) + refusals();
-	/* The last one: all that comes is word of the object's end. */
-	POST(cuGraphReleaseUserObject, .call = RAW_CALL, .graph = graph, .object = object, .count = 1);
+	/* The last ones: all that comes is word of the object's end. */
+	POST(cuGraphReleaseUserObject, .call = RAW_CALL, .graph = graph, .object = object, .count = 2);
 	wrong += raw_receive(&r, &end, NULL, 0, 10000) != 1;
 	wrong += NO(no, cuGraphReleaseUserObject, .graph = graph, .object = object, .count = 1) +
 		 NO(0, cuGraphDestroy, .hGraph = graph) + NO(0, cuGraphDestroy, .hGraph = clone) + refusals();

@@ -392,10 +392,10 @@ void hook_forget_holds(uint64_t graph, uint64_t object)
 
 void hook_copy_holds(uint64_t from, uint64_t to)
 {
-	/* New ones are before the first. */
+	/* However often @from holds an object, a copy is only known to hold it. New ones are before the first. */
 	for (const struct hold *h = holds; h; h = h->next)
 		if (h->graph == from)
-			hold_add(to, h->object, h->count);
+			hold_add(to, h->object, 1);
 }
 
 void worker_hand_user_object(struct worker *w, const struct idm_message *m)
