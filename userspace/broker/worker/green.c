@@ -165,6 +165,9 @@ void worker_hand_cuGreenCtxDestroy(struct worker *w, const struct idm_message *m
 		if (!w->retained[dev] && w->greens[dev] == 1)
 			primary_settle(w, dev);
 		r = D.cuGreenCtxDestroy(green);
+		/* A reset of the primary context may have been its end: then it is gone, as was asked for. */
+		if (r == CUDA_ERROR_CONTEXT_IS_DESTROYED)
+			r = CUDA_SUCCESS;
 		if (r == CUDA_SUCCESS) {
 			worker_handle_del(w, q->hCtx, VGPU_H_GREENCTX);
 			w->greens[dev]--;
