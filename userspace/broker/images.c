@@ -132,23 +132,36 @@ bool images_spare(void)
 static bool full(const struct device *d, uint64_t bytes)
 {
 	return d->images.count >= IMAGES_MOST || bytes > IMAGES_BYTES - d->images.bytes ||
-	       bytes + total > total_max() || d->files >= broker.files_max / 2;
+	       bytes + total > total_max();
+}
+
+static bool drop_oldest(struct device *d)
+{
+	struct image_entry *oldest = oldest_unused(d);
+
+	if (oldest)
+		drop(d, oldest);
+	return oldest;
+}
+
+bool images_give_way(struct device *d)
+{
+	while (d->files >= broker.files_max / 2)
+		if (!drop_oldest(d))
+			return false;
+	while (!files_left(d))
+		if (!images_spare())
+			return false;
+	return true;
 }
 
 /* Room for @bytes more: what was not used for longest, and is in nobody's hands, goes. */
 static bool make_room(struct device *d, uint64_t bytes)
 {
-	while (full(d, bytes)) {
-		struct image_entry *oldest = oldest_unused(d);
-
-		if (!oldest)
+	while (full(d, bytes))
+		if (!drop_oldest(d))
 			return false;
-		drop(d, oldest);
-	}
-	while (!files_left(d))
-		if (!images_spare())
-			return false;
-	return true;
+	return images_give_way(d);
 }
 
 static void tell(struct session *s, struct worker_msg *m)

@@ -56,6 +56,12 @@ void images_filled(struct device *d, struct session *s);
 /** Drop the image that has not been used for longest of all devices' that nobody has. @return false if there is none */
 bool images_spare(void);
 
+/**
+ * @d is to keep one descriptor more, of an image or of anything else: images that nobody has make room, its own, and
+ * then those of whichever device. @return files_left()
+ */
+bool images_give_way(struct device *d);
+
 void images_session_gone(struct device *d, struct session *s);
 void images_device_gone(struct device *d);
 

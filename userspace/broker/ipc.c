@@ -195,7 +195,7 @@ int ipc_export(struct worker *w, const struct worker_msg *m, int fd)
 		goto refuse;
 	e->fd = -1;
 	if (fd >= 0) {
-		e->fd = files_left(d) ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+		e->fd = images_give_way(d) ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
 		if (e->fd < 0)
 			goto refuse;
 		files_count(d, 1);

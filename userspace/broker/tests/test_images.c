@@ -251,6 +251,15 @@ static void files(void)
 	for (n = 0; n < 32 && images_spare(); n++)
 		;
 	ok(n == 7 && !one.files && two.files == 7, "what is spared is only what nobody has");
+	ok(images_give_way(&two) && two.files == 7, "there is room for something else, and none goes");
+	files_count(&two, 1);
+	ok(!images_give_way(&two) && two.files == 8, "there is none while all are had");
+	images_session_gone(&two, &sessions[3]);
+	ok(images_give_way(&two) && two.files == 7, "then one goes, and no more");
+	files_count(&one, 7);
+	ok(images_give_way(&one) && two.files == 6, "of another device, too, if all have too many");
+	files_count(&one, -7);
+	files_count(&two, -1);
 	broker.files -= 2;
 	broker.files_max = before;
 	end();
