@@ -71,10 +71,15 @@ int control_wait_assign(struct worker *w, int *fd, int *life)
 	return 0;
 }
 
+static uint64_t unused(void)
+{
+	return lease.leased > lease.used ? lease.leased - lease.used : 0;
+}
+
 /* What is leased and not used goes back. @keep: bytes to hold on to */
 static void give_back(uint64_t keep, bool answer)
 {
-	uint64_t spare = lease.leased > lease.used ? lease.leased - lease.used : 0;
+	uint64_t spare = unused();
 
 	spare = spare > keep ? spare - keep : 0;
 	lease.leased -= spare;
@@ -277,13 +282,13 @@ uint64_t lease_free(struct worker *w)
 
 	pthread_mutex_lock(&lease.lock);
 	if (lease.gone) {
-		bytes = lease.leased - lease.used;
+		bytes = unused();
 	} else {
 		lease.meminfo_answer = false;
 		control_tell(WORKER_MEMINFO, 0, 0, NULL);
 		while (!lease.meminfo_answer && !lease.gone)
 			pthread_cond_wait(&lease.answer, &lease.lock);
-		bytes = lease.meminfo_answer ? lease.meminfo : lease.leased - lease.used;
+		bytes = lease.meminfo_answer ? lease.meminfo : unused();
 	}
 	pthread_mutex_unlock(&lease.lock);
 	return bytes;
@@ -387,8 +392,9 @@ bool control_export(struct worker *w, struct worker_msg *m, int fd, uint64_t cha
 	int none = -1;
 
 	pthread_mutex_lock(&lease.lock);
-	if (!lease.gone) {
-		/* Without a quota nothing is leased; with one, all that is used is. Said before that can change. */
+	/* What could not be covered below may be it. Nobody honest gives out what it has not leased. */
+	if (!lease.gone && (!w->assign.quota || charge <= lease.leased || cover(w))) {
+		/* Without a quota nothing is leased; with one, all of it is. Said before that can change. */
 		leased = w->assign.quota ? charge : 0;
 		m->a = charge;
 		m->b = leased;
