@@ -29,13 +29,15 @@ $(B)/low/bin/vgpu-broker: $(B)/bin/vgpu-broker
 watched: $(WATCHED)
 
 # Each test with the files it tests, all with sanitizers.
-BROKER_TESTS := test_handles test_ranges test_latch test_quota test_lease test_green test_holds test_ipc \
+BROKER_TESTS := test_handles test_ranges test_latch test_quota test_lease test_pool test_green test_holds test_ipc \
 	test_images test_sandbox
 $(B)/tests/broker-test_handles: $(B)/asan/$(BROKER_DIR)/worker/handles.o
 $(B)/tests/broker-test_ranges: $(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_latch: $(B)/asan/$(BROKER_DIR)/worker/latch.o
 $(B)/tests/broker-test_quota: $(B)/asan/$(BROKER_DIR)/quota.o
 $(B)/tests/broker-test_lease: $(B)/asan/$(BROKER_DIR)/worker/control.o
+$(B)/tests/broker-test_pool: $(B)/asan/$(BROKER_DIR)/worker/pool.o $(B)/asan/$(BROKER_DIR)/worker/memory.o \
+	$(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_green: $(B)/asan/$(BROKER_DIR)/worker/green.o
 $(B)/tests/broker-test_holds: $(B)/asan/$(BROKER_DIR)/worker/hook.o
 $(B)/tests/broker-test_ipc: $(B)/asan/$(BROKER_DIR)/ipc.o $(B)/asan/$(BROKER_DIR)/quota.o

@@ -105,6 +105,9 @@ int main(void)
 	b.agrees = true;
 	ok(export(8 * MIB) && !stats.memory, "it does once it can be covered");
 	ok(b.exports == 2 && !b.leased && !b.lies, "and what was leased has gone with it");
+	ok(!stats.quota_refusals, "nobody has been told of refusals that were no client's");
+	lease_refused(&worker_, MIB);
+	ok(stats.quota_refusals == 1, "but for one that was");
 	shutdown(broker, SHUT_RDWR);
 	pthread_join(t, NULL);
 	return tap_done();

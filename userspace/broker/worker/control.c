@@ -254,14 +254,17 @@ bool lease_charge(struct worker *w, uint64_t bytes)
 		ok = false;
 	ok = ok && cover(w);
 	lease.pending -= bytes;
-	if (!ok) {
+	if (!ok)
 		lease.used -= bytes;
-		stat_add(&w->stats->quota_refusals, 1);
-		control_tell(WORKER_REFUSED, bytes, 0, NULL);
-	}
 	publish(w);
 	pthread_mutex_unlock(&lease.lock);
 	return ok;
+}
+
+void lease_refused(struct worker *w, uint64_t bytes)
+{
+	stat_add(&w->stats->quota_refusals, 1);
+	control_tell(WORKER_REFUSED, bytes, 0, NULL);
 }
 
 void lease_uncharge(struct worker *w, uint64_t bytes)

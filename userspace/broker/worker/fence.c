@@ -192,8 +192,10 @@ static void finish(struct worker *w, struct wait *f, CUresult r)
 			f->uncharge = 0;
 		}
 	}
-	if (f->uncharge)
+	if (f->pooled)
 		pool_freed(w, f->uncharge);
+	else
+		lease_uncharge(w, f->uncharge);
 	ipc_drop(f->shared);
 	if (f->output)
 		output_forward(w);

@@ -24,6 +24,8 @@ static CUresult range_out(struct worker *w, struct range *r, enum ipc_kind kind,
 	CUresult e = give_out(w, kind, handle, file_of(handle), c ? (uint64_t)c->device : 0, r->size, r->charged, r->base,
 			      &r->shared, token);
 
+	if (e == CUDA_SUCCESS && r->kind == RANGE_ASYNC)
+		pool_exported(r->charged);
 	if (e == CUDA_SUCCESS)
 		r->charged = 0;
 	return e;

@@ -57,7 +57,31 @@ bool memory_charge(struct worker *w, uint64_t bytes)
 		if (lease_charge(w, bytes))
 			return true;
 	}
-	return pool_release(w) && lease_charge(w, bytes);
+	if (pool_release(w) && lease_charge(w, bytes))
+		return true;
+	lease_refused(w, bytes);
+	return false;
+}
+
+/* The same for @pool's memory. What it keeps, and what it gets back by waiting, serves first, and then must go. */
+static bool charge_pooled(struct worker *w, CUmemoryPool pool, uint64_t bytes, uint64_t *taken)
+{
+	bool ok;
+
+	*taken = pool_take(pool, bytes);
+	ok = *taken == bytes || lease_charge(w, bytes - *taken);
+	if (!ok && __atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
+		pool_untake(*taken, *taken);
+		fence_drain_frees(w);
+		*taken = pool_take(pool, bytes);
+		ok = *taken == bytes;
+	}
+	ok = ok || memory_charge(w, bytes - *taken);
+	if (ok)
+		pool_lend(bytes - *taken);
+	else
+		pool_untake(*taken, *taken);
+	return ok;
 }
 
 /*
@@ -78,30 +102,70 @@ int memory_range_add(struct worker *w, uint64_t base, uint64_t size, enum range_
 	return rc;
 }
 
-CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, alloc_fn fn, void *arg, CUdeviceptr *out)
+/* What is being freed may be what the driver lacks. */
+static CUresult had(struct worker *w, uint64_t size, alloc_fn fn, void *arg, CUdeviceptr *out)
+{
+	CUresult r = fn(out, size, arg);
+
+	if (r == CUDA_ERROR_OUT_OF_MEMORY && __atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
+		fence_drain_frees(w);
+		r = fn(out, size, arg);
+	}
+	return r;
+}
+
+static CUresult noted(struct worker *w, CUdeviceptr at, uint64_t size, enum range_kind kind, uint64_t owner,
+		      uint64_t charge)
+{
+	if (!memory_range_add(w, at, size, kind, owner, charge))
+		return CUDA_SUCCESS;
+	D.cuMemFree_v2(at);
+	return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult memory_allocate(struct worker *w, uint64_t size, alloc_fn fn, void *arg, CUdeviceptr *out)
 {
 	uint64_t charge;
 	CUresult r;
 
 	if (!size)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!charge_of(size, &charge))
+	if (!charge_of(size, &charge) || !memory_charge(w, charge))
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (!memory_charge(w, charge))
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	r = fn(out, size, arg);
-	if (r == CUDA_ERROR_OUT_OF_MEMORY && __atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
-		fence_drain_frees(w);
-		r = fn(out, size, arg);
-	}
-	if (r == CUDA_SUCCESS && memory_range_add(w, *out, size, kind, kind == RANGE_ASYNC ? 0 : w->current_handle, charge)) {
-		D.cuMemFree_v2(*out);
-		r = CUDA_ERROR_OUT_OF_MEMORY;
-	}
+	r = had(w, size, fn, arg, out);
+	if (r == CUDA_SUCCESS)
+		r = noted(w, *out, size, RANGE_ALLOC, w->current_handle, charge);
 	if (r != CUDA_SUCCESS)
 		lease_uncharge(w, charge);
-	if (kind == RANGE_ASYNC)
-		pool_settle(w);
+	return r;
+}
+
+CUresult memory_allocate_pooled(struct worker *w, uint64_t size, CUmemoryPool pool, alloc_fn fn, void *arg,
+				CUdeviceptr *out)
+{
+	uint64_t charge, taken;
+	CUresult r;
+
+	if (!size)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!charge_of(size, &charge) || !charge_pooled(w, pool, charge, &taken))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r = had(w, size, fn, arg, out);
+	if (r != CUDA_SUCCESS) {
+		pool_untake(charge, taken);
+		lease_uncharge(w, charge - taken);
+		pool_settle(w);	/* it may have let go of what pools kept */
+		return r;
+	}
+	if (!pool_taken(w, taken)) {
+		D.cuMemFree_v2(*out);
+		lease_refused(w, charge);
+		r = CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	if (r == CUDA_SUCCESS)
+		r = noted(w, *out, size, RANGE_ASYNC, 0, charge);
+	if (r != CUDA_SUCCESS)
+		pool_freed(w, charge);
 	return r;
 }
 
@@ -121,7 +185,7 @@ void worker_hand_cuMemAlloc_v2(struct worker *w, const struct idm_message *m)
 		return;
 	err = worker_enter(w, &q->call);
 	if (!err)
-		r = memory_allocate(w, q->bytesize, RANGE_ALLOC, alloc_plain, NULL, &rp.dptr);
+		r = memory_allocate(w, q->bytesize, alloc_plain, NULL, &rp.dptr);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
 
@@ -165,7 +229,7 @@ void worker_hand_cuMemAllocPitch_v2(struct worker *w, const struct idm_message *
 			 __builtin_mul_overflow(size & ~(PITCH_MOST - 1), p.height, &size))
 			r = CUDA_ERROR_OUT_OF_MEMORY;
 		else
-			r = memory_allocate(w, size, RANGE_ALLOC, alloc_pitch, &p, &rp.dptr);
+			r = memory_allocate(w, size, alloc_pitch, &p, &rp.dptr);
 		rp.pPitch = p.pitch;
 	}
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
@@ -220,7 +284,8 @@ void worker_hand_cuMemAllocAsync(struct worker *w, const struct idm_message *m)
 	else if (!err)
 		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED :
 		    !pool_note_default(w) ? CUDA_ERROR_OUT_OF_MEMORY :
-		    memory_allocate(w, q->bytesize, RANGE_ASYNC, alloc_async, stream, &rp.dptr);
+		    memory_allocate_pooled(w, q->bytesize, pool_default(w->current ? w->current->device : 0),
+					   alloc_async, stream, &rp.dptr);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
 
@@ -249,7 +314,10 @@ static bool take_range(struct worker *w, uint64_t addr, struct range *out)
 static void freed(struct worker *w, const struct range *t, CUresult r)
 {
 	if (r == CUDA_SUCCESS) {
-		pool_freed(w, t->charged);
+		if (t->kind == RANGE_ASYNC)
+			pool_freed(w, t->charged);
+		else
+			lease_uncharge(w, t->charged);
 		ipc_drop(t->shared);
 	} else if (!range_add(&w->ranges, t->base, t->size, t->kind, t->owner, t->charged)) {
 		range_find(&w->ranges, t->base)->shared = t->shared;
@@ -296,6 +364,7 @@ void worker_hand_cuMemFree_v2(struct worker *w, const struct idm_message *m)
 		if (f) {
 			f->free_addr = q->dptr;
 			f->uncharge = t.charged;
+			f->pooled = t.kind == RANGE_ASYNC;
 			f->shared = t.shared;
 			f->deferred_free = true;
 			fence_start(w, f);
@@ -342,6 +411,7 @@ void worker_hand_cuMemFreeAsync(struct worker *w, const struct idm_message *m)
 	f = r == CUDA_SUCCESS ? fence_stream(s, &r2) : NULL;
 	if (f) {
 		f->uncharge = t.charged;
+		f->pooled = t.kind == RANGE_ASYNC;
 		f->shared = t.shared;
 		f->deferred_free = true;
 		fence_start(w, f);

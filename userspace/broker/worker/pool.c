@@ -2,34 +2,60 @@
 /*
  * Memory pools. What a pool keeps of freed memory is memory nobody else can have: it is charged, by what the driver
  * says, whenever the question comes up. The charge of what is freed goes to the pools first, so that none is given back
- * of memory that is still there.
+ * of memory that is still there; and what they keep serves the next allocation, whose charge is theirs as far as it
+ * goes.
+ *
+ * Memory that a stream is to free is charged until that has happened, while the driver may count it as kept at once, or
+ * not before it has happened. So kept is what it says to be unused, and no more than what pools have beyond all that is
+ * charged as allocated: the two together are never less than what pools have.
  */
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "worker.h"
 
-/** struct keeper - a pool that may keep something. */
+/** struct keeper - a pool that may keep something. @known: the driver has answered for it */
 struct keeper {
 	CUmemoryPool pool;
+	bool known;
 	struct keeper *next;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* threads that wait for frees ask, too */
 static struct keeper *keepers;
+static CUmemoryPool defaults[VGPU_DEVICES_MAX];	/* the dispatching thread's */
 static uint64_t charged;		/* for what they keep, together */
+static uint64_t lent;			/* charged for what is allocated, or being freed */
+static uint64_t orphaned;		/* at most so much of it is in pools that have been destroyed */
 
-static uint64_t kept(void)
+static bool ask(const struct keeper *k, CUmemPool_attribute what, uint64_t *value)
 {
-	cuuint64_t reserved, used;
-	uint64_t sum = 0;
+	cuuint64_t v = 0;
+	bool ok = D.cuMemPoolGetAttribute && D.cuMemPoolGetAttribute(k->pool, what, &v) == CUDA_SUCCESS;
 
-	for (const struct keeper *k = keepers; k && D.cuMemPoolGetAttribute; k = k->next)
-		if (D.cuMemPoolGetAttribute(k->pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) == CUDA_SUCCESS &&
-		    D.cuMemPoolGetAttribute(k->pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) == CUDA_SUCCESS &&
-		    reserved > used)
-			sum += reserved - used;
-	return sum;
+	*value = v;
+	return ok;
+}
+
+/* @return false if one that has answered does so no more: after a fault, whose process has its memory until it ends */
+static bool kept(uint64_t *sum)
+{
+	uint64_t reserved, used, all = 0, unused = 0, allocated = lent - orphaned;
+	bool answered = true;
+
+	for (struct keeper *k = keepers; k; k = k->next) {
+		if (ask(k, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) &&
+		    ask(k, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used)) {
+			k->known = true;
+			all += reserved;
+			unused += reserved > used ? reserved - used : 0;
+		} else if (k->known) {
+			answered = false;
+		}
+	}
+	all = all > allocated ? all - allocated : 0;
+	*sum = unused < all ? unused : all;
+	return answered;
 }
 
 static void trim(void)
@@ -38,20 +64,26 @@ static void trim(void)
 		D.cuMemPoolTrimTo(k->pool, 0);
 }
 
-static void settle(struct worker *w)
+/* @return bytes that they keep and that cannot be charged: the quota is used up, and trimmed they have been */
+static uint64_t settle(struct worker *w)
 {
-	uint64_t now = kept();
+	uint64_t now;
+	bool answered = kept(&now);
 
 	if (now > charged && !lease_charge(w, now - charged)) {
 		/* They may not keep what the session may not have. */
 		trim();
-		now = kept();
+		answered = kept(&now);
 		if (now > charged)
-			return;
+			return now - charged;
 	}
-	if (now < charged)
+	if (now < charged) {
+		if (!answered)
+			return 0;
 		lease_uncharge(w, charged - now);
+	}
 	charged = now;
+	return 0;
 }
 
 void pool_settle(struct worker *w)
@@ -62,15 +94,83 @@ void pool_settle(struct worker *w)
 	pthread_mutex_unlock(&lock);
 }
 
+static struct keeper *keeper_of(CUmemoryPool pool)
+{
+	struct keeper *k;
+
+	for (k = keepers; k && k->pool != pool; k = k->next)
+		;
+	return k;
+}
+
+uint64_t pool_take(CUmemoryPool pool, uint64_t bytes)
+{
+	uint64_t reserved, used, taken = 0;
+	const struct keeper *k;
+
+	pthread_mutex_lock(&lock);
+	k = charged ? keeper_of(pool) : NULL;
+	if (k && ask(k, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) &&
+	    ask(k, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) && reserved > used)
+		taken = reserved - used < charged ? reserved - used : charged;
+	taken = bytes < taken ? bytes : taken;
+	charged -= taken;
+	lent += taken;
+	pthread_mutex_unlock(&lock);
+	return taken;
+}
+
+void pool_lend(uint64_t bytes)
+{
+	pthread_mutex_lock(&lock);
+	lent += bytes;
+	pthread_mutex_unlock(&lock);
+}
+
+/* Under the lock: of what is charged as allocated, @bytes are so no more. */
+static void take_back(uint64_t bytes)
+{
+	lent -= bytes;
+	orphaned = orphaned < lent ? orphaned : lent;
+}
+
+void pool_untake(uint64_t bytes, uint64_t taken)
+{
+	pthread_mutex_lock(&lock);
+	take_back(bytes);
+	charged += taken;
+	pthread_mutex_unlock(&lock);
+}
+
+bool pool_taken(struct worker *w, uint64_t taken)
+{
+	uint64_t more;
+	bool ok;
+
+	pthread_mutex_lock(&lock);
+	more = settle(w);
+	/* It came from elsewhere. More than its own size is the driver's unit, which may be too large for the quota. */
+	more = more < taken ? more : taken;
+	ok = !more || lease_charge(w, more);
+	if (ok)
+		charged += more;
+	pthread_mutex_unlock(&lock);
+	return ok;
+}
+
 void pool_freed(struct worker *w, uint64_t bytes)
 {
 	pthread_mutex_lock(&lock);
-	if (keepers) {
-		charged += bytes;
-		settle(w);
-	} else {
-		lease_uncharge(w, bytes);
-	}
+	take_back(bytes);
+	charged += bytes;
+	settle(w);
+	pthread_mutex_unlock(&lock);
+}
+
+void pool_exported(uint64_t bytes)
+{
+	pthread_mutex_lock(&lock);
+	take_back(bytes);
 	pthread_mutex_unlock(&lock);
 }
 
@@ -93,10 +193,9 @@ static bool note(CUmemoryPool pool)
 	struct keeper *k;
 
 	pthread_mutex_lock(&lock);
-	for (k = keepers; k && k->pool != pool; k = k->next)
-		;
+	k = keeper_of(pool);
 	if (!k && (k = calloc(1, sizeof(*k)))) {
-		*k = (struct keeper){ pool, keepers };
+		*k = (struct keeper){ .pool = pool, .next = keepers };
 		keepers = k;
 	}
 	pthread_mutex_unlock(&lock);
@@ -106,13 +205,17 @@ static bool note(CUmemoryPool pool)
 bool pool_note_default(struct worker *w)
 {
 	static bool noted;
-	CUmemoryPool pool;
 
 	for (unsigned int i = 0; !noted && i < w->ndevices && D.cuDeviceGetDefaultMemPool; i++)
-		if (D.cuDeviceGetDefaultMemPool(&pool, w->ordinals[i]) == CUDA_SUCCESS && !note(pool))
+		if (D.cuDeviceGetDefaultMemPool(&defaults[i], w->ordinals[i]) == CUDA_SUCCESS && !note(defaults[i]))
 			return false;
 	noted = true;
 	return true;
+}
+
+CUmemoryPool pool_default(unsigned int dev)
+{
+	return defaults[dev];
 }
 
 static void forget(CUmemoryPool pool)
@@ -135,6 +238,23 @@ void pool_forget(struct worker *w, CUmemoryPool pool)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Under the lock. What is allocated of it stays until it is freed, and stays charged. */
+static CUresult destroy(CUmemoryPool pool)
+{
+	const struct keeper *k = keeper_of(pool);
+	uint64_t left = 0;
+	CUresult r;
+
+	if (k && !ask(k, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &left))
+		left = lent;
+	r = D.cuMemPoolDestroy(pool);
+	if (r != CUDA_SUCCESS)
+		return r;
+	forget(pool);
+	orphaned = left < lent - orphaned ? orphaned + left : lent;
+	return r;
+}
+
 /* The driver first: what it refuses to destroy (the default pool) keeps its handle, and what it holds its charge. */
 void worker_hand_cuMemPoolDestroy(struct worker *w, const struct idm_message *m)
 {
@@ -154,9 +274,7 @@ void worker_hand_cuMemPoolDestroy(struct worker *w, const struct idm_message *m)
 		if (D.cuMemPoolTrimTo)
 			D.cuMemPoolTrimTo(pool, 0);
 		pthread_mutex_lock(&lock);
-		r = D.cuMemPoolDestroy(pool);
-		if (r == CUDA_SUCCESS)
-			forget(pool);
+		r = destroy(pool);
 		pthread_mutex_unlock(&lock);
 	}
 	if (!err && r == CUDA_SUCCESS)
@@ -273,6 +391,6 @@ void worker_hand_cuMemAllocFromPoolAsync(struct worker *w, const struct idm_mess
 	}
 	if (!err)
 		r = capture_active(stream) ? CUDA_ERROR_NOT_SUPPORTED : !note(a.pool) ? CUDA_ERROR_OUT_OF_MEMORY :
-		    memory_allocate(w, q->bytesize, RANGE_ASYNC, alloc_from_pool, &a, &rp.dptr);
+		    memory_allocate_pooled(w, q->bytesize, a.pool, alloc_from_pool, &a, &rp.dptr);
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }

@@ -181,7 +181,9 @@ int sandbox_limit_memory(uint64_t bytes);
 int control_wait_assign(struct worker *w, int *fd, int *life);
 int control_start(struct worker *w);
 void control_tell(uint32_t type, uint64_t a, uint64_t b, const char *text);
+/** Without a word to anybody if there is not enough: lease_refused() says so if nothing helps. */
 bool lease_charge(struct worker *w, uint64_t bytes);
+void lease_refused(struct worker *w, uint64_t bytes);
 void lease_uncharge(struct worker *w, uint64_t bytes);
 /** The device's quota, 0 for none. It may change at any time. */
 static inline uint64_t lease_quota(struct worker *w)
@@ -281,10 +283,22 @@ void watch_end(struct wstream *s);	/* the stream is about to be destroyed */
 /* pool.c */
 /** Charge what pools keep of freed memory. */
 void pool_settle(struct worker *w);
-/** The driver has freed what was charged @bytes: a pool may keep it. Any thread. */
+/**
+ * @bytes of @pool's memory are about to be allocated. @return how many of them are charged already, for what it keeps;
+ * when the others are charged, too, pool_lend() follows. pool_untake() if nothing comes of it, of @bytes by then.
+ */
+uint64_t pool_take(CUmemoryPool pool, uint64_t bytes);
+void pool_lend(uint64_t others);
+void pool_untake(uint64_t bytes, uint64_t taken);
+/** The driver has allocated them. @return false if it took them from elsewhere, which is more than may be charged */
+bool pool_taken(struct worker *w, uint64_t taken);
+/** The driver has freed a pool's memory, charged @bytes: the pool may keep it. Any thread. */
 void pool_freed(struct worker *w, uint64_t bytes);
+/** The broker accounts for @bytes of a pool's memory from now on. */
+void pool_exported(uint64_t bytes);
 /** The devices' own pools may keep something from now on. @return false without memory */
 bool pool_note_default(struct worker *w);
+CUmemoryPool pool_default(unsigned int dev);	/* then that of session's device @dev; NULL: the driver has none */
 /** Have them keep nothing. @return false if none did */
 bool pool_release(struct worker *w);
 void pool_forget(struct worker *w, CUmemoryPool pool);
@@ -344,7 +358,7 @@ CUresult link_release(struct handle *e, bool driver);
  * @user:	the event waited for is the client's own
  * @buffer:	@size bytes, freed afterwards; sent as the results if @send
  * @free_addr:	device memory to free then (@close: another session's); @uncharge: bytes of quota to return, @shared: for
- *		ipc_drop()
+ *		ipc_drop(); @pooled: it is a pool's
  */
 struct wait {
 	struct wait *next;
@@ -356,7 +370,7 @@ struct wait {
 	void *buffer;
 	size_t size;
 	uint64_t free_addr, uncharge, shared;
-	bool deferred_free, close;
+	bool deferred_free, close, pooled;
 	uint64_t since_ns;
 	unsigned int done, nevents;
 	CUevent events[];
@@ -394,7 +408,10 @@ void output_forward(struct worker *w);
 /* memory.c */
 typedef CUresult (*alloc_fn)(CUdeviceptr *out, uint64_t size, void *arg);
 /** Charge, let @fn allocate, note the range. */
-CUresult memory_allocate(struct worker *w, uint64_t size, enum range_kind kind, alloc_fn fn, void *arg, CUdeviceptr *out);
+CUresult memory_allocate(struct worker *w, uint64_t size, alloc_fn fn, void *arg, CUdeviceptr *out);
+/** The same from @pool, which is no context's. */
+CUresult memory_allocate_pooled(struct worker *w, uint64_t size, CUmemoryPool pool, alloc_fn fn, void *arg,
+				CUdeviceptr *out);
 /** lease_charge(), after waiting for what is being freed if it must be. */
 bool memory_charge(struct worker *w, uint64_t bytes);
 /** May the client's copies touch [addr, addr + len)? Its allocations and its part of the arena. */
