@@ -281,7 +281,7 @@ void vgpu_session_release(struct vgpu_session *s);
 void vgpu_session_put(struct vgpu_session *s);
 
 /* file.c: a session as the worker's file */
-int vgpu_session_file(struct vgpu_session *s);
+int vgpu_session_file(u32 number);
 
 /* broker.c: /dev/vgpu-back and its events; called with vgpu_lock held */
 int vgpu_broker_init(void);

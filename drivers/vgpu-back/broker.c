@@ -200,16 +200,12 @@ static __poll_t vgpu_back_poll(struct file *filp, poll_table *wait)
 static long ioctl_accept(void __user *arg)
 {
 	struct vgpu_back_accept accept;
-	struct vgpu_session *s;
 
 	if (copy_from_user(&accept, arg, sizeof(accept)))
 		return -EFAULT;
 	if (accept.reserved)
 		return -EINVAL;
-	s = vgpu_session_accept(accept.session);
-	if (IS_ERR(s))
-		return PTR_ERR(s);
-	return vgpu_session_file(s);
+	return vgpu_session_file(accept.session);
 }
 
 static long ioctl_reject(void __user *arg)

@@ -12,7 +12,9 @@
 
 static int file_release(struct inode *inode, struct file *filp)
 {
-	vgpu_session_release(filp->private_data);
+	/* None, if it could not be accepted. */
+	if (filp->private_data)
+		vgpu_session_release(filp->private_data);
 	return 0;
 }
 
@@ -143,16 +145,33 @@ static const struct file_operations session_fops = {
 };
 
 /**
- * vgpu_session_file() - make the worker's file
- * @s: accepted session, whose reference for the file passes to it, also on failure
+ * vgpu_session_file() - accept a session and make the worker's file
+ * @number: session
+ *
+ * Without room for the file the session is as it was, and may be accepted later: all that can fail comes before.
  *
  * Return: a file descriptor or -errno.
  */
-int vgpu_session_file(struct vgpu_session *s)
+int vgpu_session_file(u32 number)
 {
-	int fd = anon_inode_getfd("[vgpu-session]", &session_fops, s, O_RDWR | O_CLOEXEC);
+	int fd = get_unused_fd_flags(O_CLOEXEC);
+	struct vgpu_session *s;
+	struct file *filp;
 
 	if (fd < 0)
-		vgpu_session_release(s);
+		return fd;
+	filp = anon_inode_getfile("[vgpu-session]", &session_fops, NULL, O_RDWR);
+	if (IS_ERR(filp)) {
+		put_unused_fd(fd);
+		return PTR_ERR(filp);
+	}
+	s = vgpu_session_accept(number);
+	if (IS_ERR(s)) {
+		fput(filp);
+		put_unused_fd(fd);
+		return PTR_ERR(s);
+	}
+	filp->private_data = s;
+	fd_install(fd, filp);
 	return fd;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -243,11 +244,20 @@ static void accept_session(int fd, uint32_t number)
 {
 	struct vgpu_back_accept accept = { .session = number };
 	struct vgpu_back_end wrong = { .session = number, .reserved = 1 };
+	struct rlimit files, none;
 	int session;
 
 	/* If this were let through, the session would be over before it began, and with it every test. */
 	if (!ioctl(fd, VGPU_BACK_IOC_REJECT, &wrong) || errno != EINVAL)
 		warnx("REJECT %u was let through with a reserved field that is not 0", number);
+	/* The same if an ACCEPT were the session's end that finds no descriptor to spare. */
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		err(1, "RLIMIT_NOFILE");
+	none = (struct rlimit){ 0, files.rlim_max };
+	setrlimit(RLIMIT_NOFILE, &none);
+	if (ioctl(fd, VGPU_BACK_IOC_ACCEPT, &accept) >= 0 || errno != EMFILE)
+		warnx("ACCEPT %u: without a descriptor to spare", number);
+	setrlimit(RLIMIT_NOFILE, &files);
 	session = ioctl(fd, VGPU_BACK_IOC_ACCEPT, &accept);
 	if (session < 0) {
 		warn("ACCEPT %u", number);

@@ -58,6 +58,9 @@ struct vgpu_back_event {
  * struct vgpu_back_accept - VGPU_BACK_IOC_ACCEPT; the ioctl returns the new file descriptor (O_CLOEXEC).
  * @session:  the session
  * @reserved: 0
+ *
+ * Errors: EINVAL a field is not 0 that must be; ENOENT there is no such session, EBUSY a worker has it, EPIPE it has
+ * ended; EMFILE, ENFILE, ENOMEM no file can be made: the session may be accepted later.
  */
 struct vgpu_back_accept {
 	__u32 session;
