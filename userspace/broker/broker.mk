@@ -30,7 +30,7 @@ watched: $(WATCHED)
 
 # Each test with the files it tests, all with sanitizers.
 BROKER_TESTS := test_handles test_ranges test_latch test_quota test_lease test_pool test_green test_holds test_ipc \
-	test_images test_sandbox
+	test_images test_cgroup test_sandbox
 $(B)/tests/broker-test_handles: $(B)/asan/$(BROKER_DIR)/worker/handles.o
 $(B)/tests/broker-test_ranges: $(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_latch: $(B)/asan/$(BROKER_DIR)/worker/latch.o

@@ -21,7 +21,14 @@
 #define WORKER	"worker-"
 
 static int group = -1;			/* the cgroup that has all of them */
-static bool made, moved;		/* by us: the group; we are in OWN */
+static bool made, moved, divided;	/* by us: the group; we are in OWN; the group is to be whole again */
+
+/* struct limit - what workers may have of something. @there: wanted, and its controller can be had */
+struct limit {
+	const char *controller, *what;
+	bool there;
+};
+static struct limit memory = { "memory", "host memory", false }, threads = { "pids", "threads", false };
 
 static int write_text(int dir, const char *file, const char *text)
 {
@@ -61,25 +68,48 @@ static bool own_folder(char *out, size_t cap)
 	return (size_t)snprintf(out, cap, "%s%s", mount, strcmp(path, "/") ? path : "") < cap;
 }
 
-static int divide(int dir)
+static int control(int dir, char sign, const struct limit *l)
 {
-	int err = broker.worker_memory ? write_text(dir, "cgroup.subtree_control", "+memory") : 0;
+	char text[32];
 
-	return err || !broker.worker_threads ? err : write_text(dir, "cgroup.subtree_control", "+pids");
+	snprintf(text, sizeof(text), "%c%s", sign, l->controller);
+	return write_text(dir, "cgroup.subtree_control", text);
 }
 
-/* Of workers that have ended: what is still in use cannot be removed. */
-static void sweep(void)
+/* One of the two limits is better than none. @return -errno if neither can be had */
+static int divide(int dir)
+{
+	int err = 0, err2 = 0;
+
+	if (memory.there)
+		err = control(dir, '+', &memory);
+	if (threads.there)
+		err2 = control(dir, '+', &threads);
+	memory.there = memory.there && !err;
+	threads.there = threads.there && !err2;
+	return memory.there || threads.there ? 0 : err ? err : err2;
+}
+
+static void make_whole(int dir)
+{
+	control(dir, '-', &memory);
+	control(dir, '-', &threads);
+}
+
+/* Of workers that have ended: what is still in use cannot be removed. @return false if something is left */
+static bool sweep(void)
 {
 	int fd = group < 0 ? -1 : openat(group, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *all = fd < 0 ? NULL : fdopendir(fd);
+	bool clean = true;
 	struct dirent *e;
 
 	while (all && (e = readdir(all)))
-		if (!strncmp(e->d_name, WORKER, strlen(WORKER)))
-			unlinkat(group, e->d_name, AT_REMOVEDIR);
+		if (!strncmp(e->d_name, WORKER, strlen(WORKER)) && unlinkat(group, e->d_name, AT_REMOVEDIR))
+			clean = false;
 	if (all)
 		closedir(all);
+	return clean;
 }
 
 static int enter(const char *path)
@@ -92,6 +122,7 @@ static int enter(const char *path)
 	if (name && !strcmp(name + 1, OWN)) {
 		snprintf(parent, sizeof(parent), "%.*s", (int)(name - path), path);
 		group = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		divided = group >= 0;
 		return group < 0 ? -errno : divide(group);
 	}
 	group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -102,7 +133,7 @@ static int enter(const char *path)
 		if (mkdirat(group, OWN, 0755) && errno != EEXIST)
 			return -errno;
 		err = write_text(group, OWN "/cgroup.procs", "0");
-		moved = !err;
+		moved = divided = !err;
 		if (err)
 			unlinkat(group, OWN, AT_REMOVEDIR);
 		return err ? err : divide(group);
@@ -124,42 +155,53 @@ static int enter(const char *path)
 void cgroup_open(void)
 {
 	char path[PATH_MAX] = "";
+	bool m = broker.worker_memory, t = broker.worker_threads;
 	int err;
 
-	if (!broker.root || (!broker.worker_memory && !broker.worker_threads))
+	memory.there = m;
+	threads.there = t;
+	if (!broker.root || (!m && !t))
 		return;
 	err = own_folder(path, sizeof(path)) ? enter(path) : -ENOENT;
-	if (!err) {
+	if (err)
+		memory.there = threads.there = false;
+	m = m && !memory.there;
+	t = t && !threads.there;
+	if (m || t)
+		log_line(LOG_WARNING, "workers have no limit of %s%s%s: %s%s%s", m ? memory.what : "",
+			 m && t ? " and " : "", t ? threads.what : "",
+			 *path ? path : "there is no cgroup v2", *path ? ": " : "",
+			 !*path ? "" : !err || err == -ENOENT ? "no controller for that" :
+			 err == -EBUSY ? "other processes are in the broker's cgroup, too" : strerror(-err));
+	if (err)
+		cgroup_close();
+	else
 		sweep();
-		return;
-	}
-	log_line(LOG_WARNING, "workers' host memory and threads have no limit of their own: %s%s%s",
-		 *path ? path : "there is no cgroup v2", *path ? ": " : "",
-		 !*path ? "" : err == -ENOENT ? "no controllers for memory and pids" :
-		 err == -EBUSY ? "other processes are in the broker's cgroup, too" : strerror(-err));
-	cgroup_close();
 }
 
 void cgroup_close(void)
 {
 	if (group < 0)
 		return;
-	sweep();
-	if (moved) {
-		write_text(group, "cgroup.subtree_control", "-memory");
-		write_text(group, "cgroup.subtree_control", "-pids");
-		if (!write_text(group, "cgroup.procs", "0"))
-			unlinkat(group, OWN, AT_REMOVEDIR);
-	}
+	/*
+	 * A cgroup that is divided takes no process, not even the next broker, which systemd begins in the unit's own
+	 * before it goes where DelegateSubgroup= says. But a worker that lives on, of an earlier broker, would lose its
+	 * limits.
+	 */
+	if (divided && sweep())
+		make_whole(group);
+	if (moved && !write_text(group, "cgroup.procs", "0"))
+		unlinkat(group, OWN, AT_REMOVEDIR);
 	if (made) {
 		int above = openat(group, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+		sweep();
 		unlinkat(above, "vgpu-broker", AT_REMOVEDIR);
 		close(above);
 	}
 	close(group);
 	group = -1;
-	made = moved = false;
+	made = moved = divided = false;
 }
 
 void cgroup_worker_new(struct worker *w)
@@ -177,7 +219,7 @@ void cgroup_worker_new(struct worker *w)
 	else if ((dir = openat(group, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		err = -errno;
 	snprintf(text, sizeof(text), "%u", broker.worker_threads);
-	if (!err && broker.worker_threads)
+	if (!err && threads.there)
 		err = write_text(dir, "pids.max", text);
 	snprintf(text, sizeof(text), "%d", w->pid);
 	if (!err)
@@ -199,7 +241,7 @@ void cgroup_worker_limit(struct worker *w)
 	if (broker.soft)
 		max += d->memory && d->memory < w->private_max ? d->memory : w->private_max;
 	/* Never down: what it has already would be its end. */
-	if (group < 0 || !broker.worker_memory || max <= w->host_max)
+	if (group < 0 || !memory.there || max <= w->host_max)
 		return;
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)max);
 	snprintf(name, sizeof(name), WORKER "%d/memory.max", w->pid);
