@@ -22,6 +22,9 @@
 #define HELLO_VERSION	1
 #define HUGE_PAGE	(2ull << 20)
 #define NO_SOCKET_MS	1000	/* a socket file that is not there is not worth a long wait */
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS	83	/* Linux 6.16 */
+#endif
 
 struct local_request {
 	uint32_t magic, version;
@@ -190,6 +193,17 @@ fail:
 
 /* --- the broker's end --------------------------------------------------------------------------------------- */
 
+/*
+ * Descriptors that a client sends are closed by who lets go of the message, and that may take as long as the client
+ * likes: a TCP connection with SO_LINGER waits. Where the kernel can refuse them it does.
+ */
+static void take_no_descriptors(int fd)
+{
+	int no = 0;
+
+	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no));
+}
+
 int idm_local_listen(const char *path, struct idm_error *e)
 {
 	struct sockaddr_un a;
@@ -201,6 +215,7 @@ int idm_local_listen(const char *path, struct idm_error *e)
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return idm_error_set(e, errno, "cannot make a socket: %s", strerror(errno));
+	take_no_descriptors(fd);	/* nor will what it accepts */
 	unlink(path);
 	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) || chmod(path, 0666) || listen(fd, 128)) {
 		rc = errno;
@@ -271,6 +286,7 @@ int idm_local_create(const struct idm_local_request *rq, uint64_t arena_max, int
 		close(fd);
 		return rc;
 	}
+	take_no_descriptors(pair[0]);
 	*memfd = fd;
 	*life_worker = pair[0];
 	*life_client = pair[1];
