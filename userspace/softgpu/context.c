@@ -220,10 +220,13 @@ static CUresult primary_check(CUdevice dev)
 
 static CUresult start(struct sg_ctx *c)
 {
-	if (!c->legacy)
-		c->legacy = sg_stream_new(c, 0, 0, false);
-	if (!c->legacy)
+	struct sg_stream *s = sg_stream_new(c, 0, 0, false);
+
+	if (!s)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	pthread_mutex_lock(&c->lock);
+	c->legacy = s;
+	pthread_mutex_unlock(&c->lock);
 	activate(c);
 	return CUDA_SUCCESS;
 }

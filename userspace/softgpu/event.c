@@ -382,7 +382,7 @@ static struct sg_stream **streams_of(struct sg_ctx *c)
 	n = 0;
 	for (struct sg_stream *s = c->streams; list && s; s = s->next)
 		list[n++] = s;
-	if (list)
+	if (list && c->legacy)
 		list[n++] = c->legacy;
 	for (size_t i = 0; list && i < n; i++)
 		sg_object_get(list[i]);

@@ -84,7 +84,10 @@ void *sg_object_new(struct sg_table *t)
 	pthread_mutex_unlock(&t->lock);
 	if (!o)
 		return NULL;
-	memset(o, 0, t->size);
+	/* sg_queue_sync_all() looks at slots whether or not they are taken. */
+	atomic_store_explicit(&o->live, 0, memory_order_relaxed);
+	memset((char *)o + sizeof(*o), 0, t->size - sizeof(*o));
+	o->next_free = NULL;
 	atomic_store_explicit(&o->refs, 1, memory_order_relaxed);
 	return o;
 }

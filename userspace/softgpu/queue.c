@@ -454,10 +454,29 @@ void sg_queue_sync(struct sg_stream *s)
 	sg_queue_wait(s, atomic_load_explicit(&s->enqueued, memory_order_acquire));
 }
 
+/* With a reference: another thread may be ending @c. NULL: it has. */
+static struct sg_stream *legacy_of(struct sg_ctx *c)
+{
+	struct sg_stream *s;
+
+	pthread_mutex_lock(&c->lock);
+	s = c->legacy;
+	if (s)
+		sg_object_get(s);
+	pthread_mutex_unlock(&c->lock);
+	return s;
+}
+
 void sg_queue_sync_ctx(struct sg_ctx *c)
 {
+	struct sg_stream *legacy;
+
 	sync_streams(c, true);
-	sg_queue_wait(c->legacy, atomic_load_explicit(&c->legacy->enqueued, memory_order_acquire));
+	legacy = legacy_of(c);
+	if (!legacy)
+		return;
+	sg_queue_wait(legacy, atomic_load_explicit(&legacy->enqueued, memory_order_acquire));
+	stream_put(legacy);
 }
 
 void sg_queue_sync_all(void)
@@ -523,6 +542,8 @@ void sg_stream_drop(struct sg_stream *s)
 
 void sg_queue_end_ctx(struct sg_ctx *c)
 {
+	struct sg_stream *legacy;
+
 	for (;;) {
 		struct sg_stream *s;
 
@@ -537,8 +558,10 @@ void sg_queue_end_ctx(struct sg_ctx *c)
 		sg_stream_drop(s);
 		stream_put(s);
 	}
-	if (c->legacy) {
-		sg_stream_drop(c->legacy);
-		c->legacy = NULL;
-	}
+	pthread_mutex_lock(&c->lock);
+	legacy = c->legacy;
+	c->legacy = NULL;
+	pthread_mutex_unlock(&c->lock);
+	if (legacy)
+		sg_stream_drop(legacy);
 }

@@ -272,6 +272,47 @@ static void values(void)
 	must(cuStreamDestroy_v2(b));
 }
 
+/* Contexts come and go while another thread waits for all of them. */
+static void *frees(void *stop)
+{
+	CUcontext c;
+	void *p;
+
+	must(cuDevicePrimaryCtxRetain(&c, 0));
+	must(cuCtxSetCurrent(c));
+	while (!atomic_load((_Atomic int *)stop)) {
+		must(cuMemHostAlloc(&p, 4096, 0));
+		must(cuMemFreeHost(p));
+	}
+	must(cuDevicePrimaryCtxRelease_v2(0));
+	return NULL;
+}
+
+static void contexts_come_and_go(void)
+{
+	_Atomic int stop = 0;
+	CUdeviceptr d;
+	pthread_t t[2];
+
+	for (int i = 0; i < 2; i++)
+		must(pthread_create(&t[i], NULL, frees, &stop));
+	for (int i = 0; i < 300; i++) {
+		CUcontext c;
+		CUstream s;
+
+		must(cuCtxCreate_v2(&c, 0, 0));
+		must(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+		must(cuMemAlloc_v2(&d, 2 << 20));
+		must(cuMemsetD8Async(d, 1, 1 << 20, s));
+		must(cuMemsetD8Async(d + (1 << 20), 2, 1 << 20, NULL));
+		must(cuCtxDestroy_v2(c));
+	}
+	atomic_store(&stop, 1);
+	for (int i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	ok(true, "300 contexts end while other threads wait for all there are");
+}
+
 static CUresult inside[3];
 
 static void forbidden(void *data)
@@ -401,6 +442,7 @@ int main(void)
 	free_waits();
 	pageable();
 	values();
+	contexts_come_and_go();
 	host_functions();
 	per_thread();
 	crossings();
