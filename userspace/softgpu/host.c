@@ -33,7 +33,8 @@ static size_t lower(uint64_t addr)
 	return lo;
 }
 
-bool sg_host_info(uint64_t addr, struct sg_host_range *out)
+/* Also one whose context has ended. */
+static bool find(uint64_t addr, struct sg_host_range *out)
 {
 	bool found = false;
 	size_t i;
@@ -46,6 +47,11 @@ bool sg_host_info(uint64_t addr, struct sg_host_range *out)
 	}
 	pthread_mutex_unlock(&lock);
 	return found;
+}
+
+bool sg_host_info(uint64_t addr, struct sg_host_range *out)
+{
+	return find(addr, out) && !out->ended;
 }
 
 bool sg_host_range(uint64_t addr, size_t len)
@@ -71,7 +77,7 @@ bool sg_host_ok(uint64_t addr, size_t len)
 
 	if (likely(last.generation == gen && addr >= last.base && addr < last.end))
 		return len <= last.end - addr;
-	if (!sg_host_info(addr, &r))
+	if (!find(addr, &r))
 		return false;
 	last.generation = gen;
 	last.base = r.base;
@@ -79,18 +85,21 @@ bool sg_host_ok(uint64_t addr, size_t len)
 	return len <= last.end - addr;
 }
 
+/* What a context that has ended had registered may be registered anew: kernels that use it notice nothing of that. */
 static CUresult add(struct sg_host_range r)
 {
 	CUresult e = CUDA_SUCCESS;
-	size_t i;
+	size_t i, next;
 
 	pthread_mutex_lock(&lock);
 	i = lower(r.base);
-	if (i < nranges && ranges[i].base < r.base + r.size) {
-		e = CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
-		goto out;
+	for (next = i; next < nranges && ranges[next].base < r.base + r.size; next++) {
+		if (!ranges[next].ended || ranges[next].allocated) {
+			e = CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+			goto out;
+		}
 	}
-	if (nranges == cap) {
+	if (next == i && nranges == cap) {
 		size_t n = cap ? cap * 2 : 64;
 		void *p = realloc(ranges, n * sizeof(*ranges));
 
@@ -101,10 +110,10 @@ static CUresult add(struct sg_host_range r)
 		ranges = p;
 		cap = n;
 	}
-	memmove(&ranges[i + 1], &ranges[i], (nranges - i) * sizeof(*ranges));
+	memmove(&ranges[i + 1], &ranges[next], (nranges - next) * sizeof(*ranges));
 	r.id = next_id++;
 	ranges[i] = r;
-	nranges++;
+	nranges += 1 - (next - i);
 	atomic_fetch_add(&generation, 1);
 out:
 	pthread_mutex_unlock(&lock);
@@ -119,7 +128,7 @@ static bool take(uint64_t addr, bool allocated, struct sg_host_range *out)
 
 	pthread_mutex_lock(&lock);
 	i = lower(addr);
-	if (i < nranges && ranges[i].base == addr && ranges[i].allocated == allocated) {
+	if (i < nranges && ranges[i].base == addr && ranges[i].allocated == allocated && !ranges[i].ended) {
 		*out = ranges[i];
 		memmove(&ranges[i], &ranges[i + 1], (nranges - i - 1) * sizeof(*ranges));
 		nranges--;
@@ -130,24 +139,12 @@ static bool take(uint64_t addr, bool allocated, struct sg_host_range *out)
 	return found;
 }
 
-static bool has_host(const struct sg_ctx *ctx)
+/* Everything is done that was queued when the contexts numbered up to @number ended. */
+static void drop(uint64_t number)
 {
-	bool found = false;
-
-	pthread_mutex_lock(&lock);
-	for (size_t i = 0; i < nranges && !found; i++)
-		found = ranges[i].ctx == ctx;
-	pthread_mutex_unlock(&lock);
-	return found;
-}
-
-void sg_host_free_ctx(struct sg_ctx *ctx)
-{
-	if (has_host(ctx))
-		sg_queue_sync_all();	/* others may use it */
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < nranges;) {
-		if (ranges[i].ctx != ctx) {
+		if (!ranges[i].ended || ranges[i].ended > number) {
 			i++;
 			continue;
 		}
@@ -158,6 +155,38 @@ void sg_host_free_ctx(struct sg_ctx *ctx)
 	}
 	atomic_fetch_add(&generation, 1);
 	pthread_mutex_unlock(&lock);
+}
+
+static void *wait_and_drop(void *number)
+{
+	sg_queue_sync_all();
+	drop((uint64_t)(uintptr_t)number);
+	return NULL;
+}
+
+/*
+ * No call finds what the context had pinned any more. What is queued in others may use it still, and that is waited for
+ * by another thread: the caller may be the one who brings about what they wait for.
+ */
+void sg_host_free_ctx(struct sg_ctx *ctx)
+{
+	static uint64_t ended;
+	uint64_t number = 0;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < nranges; i++) {
+		if (ranges[i].ctx != ctx || ranges[i].ended)
+			continue;
+		if (!number)
+			number = ++ended;
+		ranges[i].ended = number;
+	}
+	pthread_mutex_unlock(&lock);
+	if (!number)
+		return;
+	/* Without a thread to be had it is waited for here. */
+	if (sg_queue_all_idle() || !sg_thread_start(wait_and_drop, (void *)(uintptr_t)number))
+		wait_and_drop((void *)(uintptr_t)number);
 }
 
 CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int flags)

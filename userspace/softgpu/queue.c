@@ -178,30 +178,34 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-static bool start_thread(struct sg_stream *s)
+bool sg_thread_start(void *(*thread)(void *arg), void *arg)
 {
 	sigset_t all, old;
 	pthread_attr_t attr;
 	pthread_t t;
 	int err;
 
-	pthread_mutex_lock(&s->wake_lock);
-	if (s->has_thread) {
-		pthread_mutex_unlock(&s->wake_lock);
-		return true;
-	}
 	sigfillset(&all);
 	sigdelset(&all, SIGSEGV);	/* move.c */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, 4u << 20);
-	err = pthread_create(&t, &attr, thread_main, s);
+	err = pthread_create(&t, &attr, thread, arg);
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	s->has_thread = !err;
-	pthread_mutex_unlock(&s->wake_lock);
 	return !err;
+}
+
+static bool start_thread(struct sg_stream *s)
+{
+	bool has;
+
+	pthread_mutex_lock(&s->wake_lock);
+	has = s->has_thread || sg_thread_start(thread_main, s);
+	s->has_thread = has;
+	pthread_mutex_unlock(&s->wake_lock);
+	return has;
 }
 
 static void nudge(struct sg_stream *s, bool now)
@@ -489,6 +493,25 @@ void sg_queue_sync_all(void)
 		if (c && atomic_load(&c->fault) != CUDA_ERROR_CONTEXT_IS_DESTROYED)
 			sg_queue_sync_ctx(c);
 	}
+}
+
+bool sg_queue_all_idle(void)
+{
+	uint32_t n = atomic_load(&sg_ctx_table.used);
+	bool idle = true;
+
+	for (uint32_t i = 0; i < n && idle; i++) {
+		struct sg_ctx *c = sg_object_check(&sg_ctx_table, sg_ctx_table.base + (size_t)i * sg_ctx_table.size);
+
+		if (!c || atomic_load(&c->fault) == CUDA_ERROR_CONTEXT_IS_DESTROYED)
+			continue;
+		pthread_mutex_lock(&c->lock);
+		idle = !c->legacy || sg_stream_idle(c->legacy);
+		for (struct sg_stream *o = c->streams; o && idle; o = o->next)
+			idle = sg_stream_idle(o);
+		pthread_mutex_unlock(&c->lock);
+	}
+	return idle;
 }
 
 struct sg_stream *sg_stream_new(struct sg_ctx *c, unsigned int flags, int priority, bool per_thread)

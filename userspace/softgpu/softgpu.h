@@ -192,6 +192,7 @@ struct sg_host_range {
 	bool allocated;		/* by cuMemHostAlloc; else registered */
 	struct sg_ctx *ctx;
 	uint64_t id;
+	uint64_t ended;		/* 0, or its context has: no call finds it, what was queued may use it */
 };
 
 bool sg_host_info(uint64_t addr, struct sg_host_range *out);
@@ -467,6 +468,12 @@ void sg_queue_sync_ctx(struct sg_ctx *c);
 
 /** And in all contexts. */
 void sg_queue_sync_all(void);
+
+/** Would sg_queue_sync_all() wait for nothing? */
+bool sg_queue_all_idle(void);
+
+/** A thread of the driver's, which takes none of the program's signals and ends by itself. */
+bool sg_thread_start(void *(*thread)(void *arg), void *arg);
 
 /** After sg_queue_sync_ctx(): end the streams of a context that goes away. */
 void sg_queue_end_ctx(struct sg_ctx *c);

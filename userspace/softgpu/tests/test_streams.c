@@ -5,6 +5,7 @@
  * stream until the test opens it.
  */
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "../both.h"
@@ -272,6 +273,58 @@ static void values(void)
 	must(cuStreamDestroy_v2(b));
 }
 
+static bool is_mapped(const void *p)
+{
+	unsigned char there;
+
+	return !mincore((void *)p, 4096, &there);
+}
+
+/* What waits elsewhere may wait for who ends the context; what is queued there still finds its pinned memory. */
+static void context_ends(void)
+{
+	static char registered[8192] __attribute__((aligned(4096)));
+	_Atomic uint32_t *word = (_Atomic uint32_t *)pinned;
+	uint64_t low = (uint64_t)registered;
+	CUcontext other;
+	char *allocated;
+	unsigned int flags;
+	CUstream s;
+
+	must(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	must(cuCtxCreate_v2(&other, 0, 0));
+	must(cuMemHostAlloc((void **)&allocated, 4096, CU_MEMHOSTALLOC_PORTABLE));
+	must(cuMemHostRegister_v2(registered, sizeof(registered), CU_MEMHOSTREGISTER_PORTABLE));
+	must(cuCtxPopCurrent_v2(NULL));
+	atomic_store(word, 0);
+	must(cuStreamWaitValue32_v2(s, (CUdeviceptr)pinned, 1, CU_STREAM_WAIT_VALUE_EQ));
+	must(cuMemsetD8Async((CUdeviceptr)allocated, 3, 4096, s));
+	must(cuCtxDestroy_v2(other));
+	ok(cuStreamQuery(s) == CUDA_ERROR_NOT_READY, "a context ends while another one's stream waits");
+	ok(cuMemHostGetFlags(&flags, allocated) == CUDA_ERROR_INVALID_VALUE &&
+	   cuMemFreeHost(allocated) == CUDA_ERROR_INVALID_VALUE &&
+	   cuMemsetD8Async((CUdeviceptr)allocated, 4, 4096, s) == CUDA_ERROR_INVALID_VALUE,
+	   "with its pinned memory, for all calls");
+	ok(is_mapped(allocated) && sg_mem_ok((uint64_t)allocated, 4) && sg_mem_ok(low, 4), "not for what is queued");
+	must(cuMemHostRegister_v2(registered, 4096, 0));
+	ok(cuMemHostRegister_v2(registered, 4096, 0) == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED,
+	   "what it had registered can be anew");
+	atomic_store(word, 1);
+	must(cuStreamSynchronize(s));
+	for (int i = 0; i < 5000 && is_mapped(allocated); i++)
+		usleep(1000);
+	ok(!is_mapped(allocated) && !sg_mem_ok((uint64_t)allocated, 4), "and then it is gone");
+	ok(sg_mem_ok(low, 4) && !sg_mem_ok(low + 4096, 4), "all but what is registered anew");
+	must(cuMemHostUnregister(registered));
+
+	/* Nothing waits. */
+	must(cuCtxCreate_v2(&other, 0, 0));
+	must(cuMemHostAlloc((void **)&allocated, 4096, 0));
+	must(cuCtxDestroy_v2(other));
+	ok(!is_mapped(allocated), "at once, if nothing is queued");
+	must(cuStreamDestroy_v2(s));
+}
+
 /* Contexts come and go while another thread waits for all of them. */
 static void *frees(void *stop)
 {
@@ -442,6 +495,7 @@ int main(void)
 	free_waits();
 	pageable();
 	values();
+	context_ends();
 	contexts_come_and_go();
 	host_functions();
 	per_thread();
