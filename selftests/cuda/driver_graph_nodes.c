@@ -607,6 +607,50 @@ static void condition_updates(void)
 	CU(cuGraphDestroy(same));
 }
 
+/* A change in a body waits for no launch, and no launch before it notices. */
+static void changes_under_way(void)
+{
+	unsigned int ten = 10, wanted = 11;
+	void *tens[] = { &d, &ten };
+	CUDA_KERNEL_NODE_PARAMS kt = one(add, tens);
+	CUgraphNode first;
+	CUgraph g = conditional(1, 1, &first);
+	CUdeviceptr gate;
+	CUgraphExec x;
+
+	if (getenv("VGPU_SYNC"))	/* every call waits then, so that nobody could open the gate */
+		return;
+	CU(cuMemAlloc(&gate, 4));
+	CU(cuMemsetD32(gate, 0, 1));
+	CU(cuMemsetD32(d, 0, 1));
+	CU(cuGraphInstantiate(&x, g, 0));
+	CU(cuStreamWaitValue32(stream, gate, 1, CU_STREAM_WAIT_VALUE_EQ));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuGraphExecKernelNodeSetParams(x, first, &kt));
+	CU(cuGraphLaunch(x, stream));
+	if (ON_SOFTWARE()) {
+		unsigned int enabled = 2;
+
+		CU(cuGraphNodeSetEnabled(x, first, 0));
+		CU(cuGraphLaunch(x, stream));
+		CU(cuGraphNodeGetEnabled(x, first, &enabled));
+		ok(!enabled, "a body's kernel is disabled");
+		CU(cuGraphNodeSetEnabled(x, first, 1));
+		CU(cuGraphLaunch(x, stream));
+		wanted += 10;
+	}
+	GIVES(cuStreamQuery(stream), CUDA_ERROR_NOT_READY, "while bodies change no launch is over");
+	CU(cuMemsetD32(gate, 1, 1));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d) == wanted, "and each does what it was launched with: %u", value_at(d));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d) == wanted + 10, "as the next one does: %u", value_at(d));
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphDestroy(g));
+	CU(cuMemFree(gate));
+}
+
 static int ended;
 
 static void end_of_object(void *data)
@@ -756,6 +800,7 @@ int main(int argc, char **argv)
 	dependencies();
 	conditions();
 	condition_updates();
+	changes_under_way();
 	user_objects();
 	picture();
 	many();

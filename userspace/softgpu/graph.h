@@ -43,7 +43,7 @@ struct sg_node {
 	uint64_t id, origin;
 	CUgraphNodeType type;
 	bool disabled;
-	uint32_t mark;			/* scratch of whoever walks the graph */
+	_Atomic uint32_t mark;		/* scratch of who walks the graph; launches and copies note its place there */
 	struct sg_edge *in;
 	size_t nedges, edges_cap;
 	struct sg_op *op;

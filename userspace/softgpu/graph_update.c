@@ -5,6 +5,8 @@
 
 #include "graph.h"
 
+static void keep_state(struct sg_graph *to, const struct sg_graph *from);
+
 static CUresult find(CUgraphExec exec, CUgraphNode node, struct sg_exec **x, struct sg_node **n)
 {
 	struct sg_node *original = sg_node_check(node);
@@ -70,6 +72,41 @@ static bool is_read(const struct sg_node *n)
 	return n;
 }
 
+/* What is launched from now on is @fresh. Launches under way hold what they were launched with. */
+static CUresult replace(struct sg_exec *x, struct sg_graph *fresh)
+{
+	struct sg_node *bad, **order = fresh ? sg_graph_order(fresh, &bad) : NULL;
+
+	if (!order) {
+		if (fresh)
+			sg_graph_free(fresh);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	keep_state(fresh, x->graph);
+	sg_graph_free(x->graph);
+	free(x->order);
+	x->graph = fresh;
+	x->order = order;
+	return CUDA_SUCCESS;
+}
+
+/*
+ * Before *@n, a copy of @node, changes: if a launch that is not over reads it, @x gets a copy of the graph, and *@n is
+ * the node there. Waiting for the launch would not do: the caller may be the one who brings about what it waits for.
+ */
+static CUresult detach(struct sg_exec *x, CUgraphNode node, struct sg_node **n)
+{
+	CUresult e;
+
+	/* Each launch that is not over has a reference. */
+	if (!is_read(*n) || atomic_load_explicit(&x->graph->object.refs, memory_order_acquire) == 1)
+		return CUDA_SUCCESS;
+	e = replace(x, sg_graph_copy(x->graph, true));
+	if (!e)
+		*n = sg_graph_find(x->graph, sg_node_check(node));
+	return e;
+}
+
 static CUresult compare(struct sg_graph *mine, struct sg_graph *new, CUgraphExecUpdateResultInfo *info);
 
 CUresult cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *p)
@@ -108,14 +145,14 @@ CUresult cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node, CUgraphNod
 	if (!fresh)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	e = sg_node_set(fresh, p, NULL);
+	if (!e)
+		e = detach(x, node, &n);
 	if (!e) {
 		/* Nodes inside are still found by what the graph has. */
 		struct sg_node *a = n->child ? n->child->first : NULL, *b = fresh->child ? fresh->child->first : NULL;
 
 		for (; a && b; a = a->next, b = b->next)
 			b->origin = a->origin;
-		if (x->last && is_read(n))
-			sg_queue_wait(x->last, x->last_seq);
 		sg_node_swap(n, fresh);
 	}
 	sg_node_free(fresh);
@@ -136,8 +173,10 @@ CUresult cuGraphNodeSetEnabled(CUgraphExec exec, CUgraphNode node, unsigned int 
 
 	if (e || !can_be_disabled(n))
 		return e ? e : CUDA_ERROR_INVALID_VALUE;
-	n->disabled = !enabled;
-	return CUDA_SUCCESS;
+	e = detach(x, node, &n);
+	if (!e)
+		n->disabled = !enabled;
+	return e;
 }
 
 CUresult cuGraphNodeGetEnabled(CUgraphExec exec, CUgraphNode node, unsigned int *enabled)
@@ -218,8 +257,7 @@ static void keep_state(struct sg_graph *to, const struct sg_graph *from)
 
 CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo *info)
 {
-	struct sg_graph *g = sg_graph_check(graph), *fresh;
-	struct sg_node *bad, **order;
+	struct sg_graph *g = sg_graph_check(graph);
 	struct sg_exec *x;
 	CUresult e = sg_exec_check(exec, &x);
 
@@ -229,20 +267,10 @@ CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdate
 	e = compare(x->graph, g, info);
 	if (e)
 		return e;
-	fresh = sg_graph_copy(g, true);
-	order = fresh ? sg_graph_order(fresh, &bad) : NULL;
-	if (!order) {
-		if (fresh)
-			sg_graph_free(fresh);
+	e = replace(x, sg_graph_copy(g, true));
+	if (e)
 		info->result = CU_GRAPH_EXEC_UPDATE_ERROR;
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	keep_state(fresh, x->graph);
-	sg_graph_free(x->graph);
-	free(x->order);
-	x->graph = fresh;
-	x->order = order;
-	return CUDA_SUCCESS;
+	return e;
 }
 
 CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode *error, CUgraphExecUpdateResult *result)
