@@ -407,6 +407,58 @@ static void ends_with_its_work(bool primary)
 	CU(cuCtxSetCurrent(NULL));
 }
 
+/* Pinned memory is for all contexts: the end of one does nothing to what another one pins, uses or is about to use. */
+static void pinned_for_all(bool under_way, bool primary)
+{
+	unsigned int *p, *last, rounds = 1;
+	size_t size = 8 << 20;
+	CUcontext a, b;
+	CUdeviceptr gate;
+	CUmodule module;
+	CUfunction f;
+	CUstream s;
+	void *args[] = { &p, &rounds };
+
+	if (under_way && getenv("VGPU_SYNC"))	/* every call waits then, so that nobody could open the gate */
+		return;
+	if (primary)
+		CU(cuDevicePrimaryCtxRetain(&a, dev));
+	else
+		CU(cuCtxCreate_v2(&a, 0, dev));
+	CU(cuCtxCreate_v2(&b, 0, dev));
+	CU(cuModuleLoadData(&module, late));
+	CU(cuModuleGetFunction(&f, module, "late"));
+	CU(cuMemHostAlloc((void **)&p, 4096, 0));
+	*p = 0;
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuMemAlloc_v2(&gate, 4));
+	CU(cuMemsetD32_v2(gate, 0, 1));
+	if (under_way) {
+		CU(cuStreamWaitValue32_v2(s, gate, 1, CU_STREAM_WAIT_VALUE_EQ));
+		CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, s, args, NULL));
+	}
+	CU(primary ? cuDevicePrimaryCtxRelease_v2(dev) : cuCtxDestroy_v2(a));
+	if (under_way)
+		CU(cuMemsetD32_v2(gate, 1, 1));
+	else
+		CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, s, args, NULL));
+	printf("# a %s context ends %s a kernel of another\n", primary ? "primary" : "created", under_way ? "during" : "before");
+	GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "pinned memory is for kernels when another context has ended");
+	ok(*p & 1, "which write to it");
+	/* The one that ends is the one that was used last. */
+	CU(cuCtxCreate_v2(&a, 0, dev));
+	CU(cuCtxSynchronize());
+	CU(cuCtxDestroy_v2(a));
+	CU(cuMemHostAlloc((void **)&last, size, 0));
+	p = last + size / sizeof(*last) - 1;
+	*p = 0;
+	CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, s, args, NULL));
+	GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "what is pinned after that is for kernels as well");
+	ok(*p & 1, "which write to its end");
+	CU(cuMemFreeHost(last));
+	CU(cuCtxDestroy_v2(b));
+}
+
 /* One thread gives the last back while another takes it: the one that has it has all of it. */
 static void *retain_release(void *arg)
 {
@@ -471,6 +523,8 @@ int main(void)
 	libraries();
 	ends_with_its_work(false);
 	ends_with_its_work(true);
+	for (int i = 0; i < 4; i++)
+		pinned_for_all(i & 1, i & 2);
 	races();
 	reset();
 	resolving();

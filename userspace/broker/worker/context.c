@@ -280,6 +280,8 @@ void context_settle(struct worker *w, struct wctx *c)
 	handle_purge(&w->handles, is_link_of, c);
 }
 
+static void arena_unpinned(struct worker *w, const struct wctx *ended);
+
 void context_forget(struct worker *w, struct wctx *c)
 {
 	c->dead = true;
@@ -292,14 +294,7 @@ void context_forget(struct worker *w, struct wctx *c)
 	c->limits[0] = c->limits[1] = 0;
 	if (w->current == c)
 		context_set_none(w);
-	if (w->pin_ctx == c) {
-		unsigned int i;
-
-		/* What it had pinned is not any more; the next context does it again. */
-		w->pin_ctx = NULL;
-		for (i = 0; i < w->narena; i++)
-			w->arena[i].pinned = false;
-	}
+	arena_unpinned(w, c);
 	context_put(c);
 }
 
@@ -324,9 +319,55 @@ void arena_pin(struct worker *w)
 		if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED)
 			worker_complain(w, "%llu MiB of arena cannot be pinned: CUresult %d",
 					(unsigned long long)(w->arena[i].size >> 20), r);
-		w->arena[i].pinned = true;
-		w->pin_ctx = w->current;
+		w->arena[i].pinned = w->current;
 	}
+}
+
+static bool any_context(struct handle *e, void *arg)
+{
+	struct wctx **found = arg;
+
+	if (VGPU_HANDLE_TYPE(e->value) == VGPU_H_CTX)
+		*found = e->aux;
+	return false;
+}
+
+/* Also when no context is current: in any but @ended. If there is none the next one does it. */
+static void arena_pin_anywhere(struct worker *w, const struct wctx *ended)
+{
+	struct wctx *c = NULL;
+
+	if (w->current) {
+		arena_pin(w);
+		return;
+	}
+	for (unsigned int i = 0; !c && i < w->ndevices; i++)
+		if (w->primary[i] != ended)
+			c = w->primary[i];
+	if (!c)
+		handle_purge(&w->handles, any_context, &c);
+	if (!c)
+		return;
+	if (D.cuCtxSetCurrent(c->real) == CUDA_SUCCESS) {
+		w->current = c;
+		arena_pin(w);
+	}
+	context_set_none(w);
+}
+
+/* What was pinned in @ended is not any more, but other contexts may be using it, or do so with the next call. */
+static void arena_unpinned(struct worker *w, const struct wctx *ended)
+{
+	bool any = false;
+
+	for (unsigned int i = 0; i < w->narena; i++) {
+		if (w->arena[i].pinned != ended)
+			continue;
+		w->arena[i].pinned = NULL;
+		any = true;
+	}
+	if (any)
+		arena_pin_anywhere(w, ended);
 }
 
 uint64_t arena_piece(struct worker *w, const void *at, uint64_t len)
@@ -353,10 +394,10 @@ int arena_mapped(void *opaque, void *addr, uint64_t size)
 	if (n < sizeof(w->arena) / sizeof(w->arena[0])) {
 		w->arena[n].addr = addr;
 		w->arena[n].size = size;
-		w->arena[n].pinned = false;
+		w->arena[n].pinned = NULL;
 		__atomic_store_n(&w->narena, n + 1, __ATOMIC_RELEASE);
 	}
-	arena_pin(w);
+	arena_pin_anywhere(w, NULL);
 	return 0;
 }
 

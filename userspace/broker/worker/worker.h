@@ -134,8 +134,11 @@ struct worker {
 	/* The dispatching thread's current context. */
 	uint64_t current_handle;
 	struct wctx *current;
-	struct wctx *pin_ctx;			/* the context in which the arena was registered */
-	struct { void *addr; uint64_t size; bool pinned; } arena[64];
+	struct {
+		void *addr;
+		uint64_t size;
+		struct wctx *pinned;		/* in this context, with which that ends; NULL: not */
+	} arena[64];
 	unsigned int narena;
 
 	char violation[256];			/* set: the session must end for this reason */
