@@ -139,6 +139,19 @@ void process_wait(struct call *c, const char *name)
 
 /* ---- The end of a process */
 
+/* Whoever has its streams does not get the rest. */
+static void end_attached(struct process *p)
+{
+	struct call *c = p->attached;
+
+	if (!c)
+		return;
+	stdio_detach(p);
+	if (p->creator == c)
+		p->creator = NULL;
+	call_failf(c, ESTALE, "process %s is deleted", p->name);
+}
+
 /*
  * Everybody who waits is told at once. Whoever holds the streams is when all output was sent, and that may be never: only
  * the process's place in the table waits for it.
@@ -154,8 +167,7 @@ static void report_exit(struct process *p)
 			reply_exit(c, p);
 		}
 	if (attached && deleted) {
-		stdio_detach(p);
-		call_failf(attached, ESTALE, "process %s is deleted", p->name);
+		end_attached(p);
 	} else if (attached) {
 		if (!stdio_drain(p))
 			return;
@@ -577,7 +589,11 @@ void process_delete(struct call *c, const char *name, uint32_t flags)
 
 	if (!p) {
 		call_failf(c, ENOENT, "there is no process %s", name);
+	} else if (p->state == VGPU_AGENT_EXITED && p->attached && !(flags & VGPU_AGENT_F_KILL)) {
+		/* Who waits for it heard of its end before who has its streams has read all. How long that takes is that one's. */
+		call_failf(c, EBUSY, "process %s has ended, and what it wrote is still being read", name);
 	} else if (p->state == VGPU_AGENT_EXITED) {
+		end_attached(p);
 		forget(p);
 		call_reply(c);
 	} else if (!(flags & VGPU_AGENT_F_KILL)) {
@@ -585,14 +601,7 @@ void process_delete(struct call *c, const char *name, uint32_t flags)
 	} else if (process_signal(p, SIGKILL, true, &f)) {
 		call_fail(c, &f);
 	} else {
-		if (p->attached) {
-			struct call *other = p->attached;
-
-			stdio_detach(p);
-			if (p->creator == other)
-				p->creator = NULL;
-			call_failf(other, ESTALE, "process %s is deleted", name);
-		}
+		end_attached(p);
 		p->delete_after = true;
 		call_keep(c, &wait_ops, p);
 	}

@@ -80,7 +80,8 @@ enum vgpu_agent_frame_type {
 	 * WAIT		NAME → EXIT, when the process has ended.
 	 * SIGNAL	NAME SIGNAL FLAGS. ALL: to every process of its cgroup or, without one, its process group.
 	 * LIST		→ PROCESS*
-	 * DELETE	NAME. Forget a process that has ended, and what was made for it; KILL ends it first.
+	 * DELETE	NAME. Forget a process that has ended, and what was made for it. EBUSY: it has not, or a call has its streams
+	 *		and not yet all that it wrote. KILL ends it first, and such a call with it.
 	 * UPDATE	NAME CGROUP*. Change limits while it runs.
 	 * STATS	[NAME] → STAT*. Without a name: the whole pod.
 	 * EVENTS	Stays open; EVENT for every process that ended (NAME EXIT) or met its memory limit (NAME OOM).

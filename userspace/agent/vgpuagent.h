@@ -150,7 +150,10 @@ struct vgpu_agent_call *vgpu_agent_attach(struct vgpu_agent *a, const char *name
 int vgpu_agent_wait(struct vgpu_agent *a, const char *name, struct vgpu_agent_exit *exit, int timeout_ms, struct vgpu_agent_error *e);
 /* flags: VGPU_AGENT_F_ALL */
 int vgpu_agent_signal(struct vgpu_agent *a, const char *name, int signal, uint32_t flags, struct vgpu_agent_error *e);
-/* flags: VGPU_AGENT_F_KILL */
+/*
+ * flags: VGPU_AGENT_F_KILL. Without it EBUSY while the process runs, and after vgpu_agent_wait() has told of its end as long
+ * as whoever attached has not read all that it wrote: try again, or finish that call first. With it nothing is waited for.
+ */
 int vgpu_agent_delete(struct vgpu_agent *a, const char *name, uint32_t flags, struct vgpu_agent_error *e);
 int vgpu_agent_update(struct vgpu_agent *a, const char *name, const char *const *cgroup, struct vgpu_agent_error *e);
 /* *list is the caller's to free(). */

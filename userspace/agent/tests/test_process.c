@@ -232,11 +232,19 @@ static void not_reading(void)
 
 	c = vgpu_agent_run(pod, &s, &e);
 	ok(c && !vgpu_agent_wait(pod, "unread", &ended, 5000, &e) && ended.code == 5, "who waits for a process is told of its end, though whoever has its streams does not read");
+	ok(vgpu_agent_delete(pod, "unread", 0, &e) == -1 && e.code == EBUSY && strstr(e.text, "read") && is_listed("unread"), "it is not deleted before that one has all (%s)", e.text);
 	while (c && (n = vgpu_agent_read(c, &stream, buf, sizeof(buf), 5000, &e)) > 0)
 		total += n;
 	ok(total == 100000 && !vgpu_agent_finish(c, &ended, 5000, &e) && ended.code == 5, "who is told after everything that it wrote");
 	vgpu_agent_call_free(c);
-	vgpu_agent_delete(pod, "unread", 0, NULL);
+	ok(!vgpu_agent_delete(pod, "unread", 0, &e) && !is_listed("unread"), "then it is");
+
+	s.name = "stuck";
+	c = vgpu_agent_run(pod, &s, &e);
+	ok(c && !vgpu_agent_wait(pod, "stuck", &ended, 5000, &e) && !vgpu_agent_delete(pod, "stuck", VGPU_AGENT_F_KILL, &e) && !is_listed("stuck"),
+	   "one who never reads does not keep it from whoever insists");
+	ok(vgpu_agent_finish(c, &ended, 5000, &e) == -1 && e.code == ESTALE, "and is told (%s)", e.text);
+	vgpu_agent_call_free(c);
 
 	s.name = "left";
 	s.flags = VGPU_AGENT_F_DELETE;
