@@ -21,7 +21,7 @@ $(B)/bin/vgpu-agentctl: $(AGENTCTL_SRC:%.c=$(B)/%.o) $(B)/libvgpuagent.a
 PRODUCTS += $(B)/libvgpuagent.a $(B)/bin/vgpu-agentctl
 
 # ---- Tests: all with sanitizers, the library's threads also under ThreadSanitizer, all on this machine; in a pod: selftests/agent
-AGENT_TESTS := test_codec test_agent test_process test_rootfs test_cgroup test_vchan test_host fuzz_host
+AGENT_TESTS := test_codec test_agent test_process test_rootfs test_ctl test_cgroup test_vchan test_host fuzz_host
 AGENT_ASAN := $(AGENT_SRC:%.c=$(B)/asan/%.o)
 UNIT_TESTS += $(AGENT_TESTS:%=$(B)/tests/agent-%) $(B)/tests/agent-tsan-test_agent
 
@@ -32,5 +32,5 @@ $(B)/tests/agent-tsan-test_agent: $(B)/tsan/$(AGENT_DIR)/tests/test_agent.o $(AG
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) $(TSAN) -o $@ $^ $(AGENT_LIBS)
 # They start the daemon that was built with sanitizers.
-$(B)/tests/agent-test_agent $(B)/tests/agent-tsan-test_agent $(B)/tests/agent-test_process $(B)/tests/agent-test_rootfs $(B)/tests/agent-test_cgroup: | $(B)/tests/vgpu-init-asan
-$(B)/tests/agent-test_process $(B)/tests/agent-test_rootfs: | $(B)/bin/vgpu-agentctl
+$(B)/tests/agent-test_agent $(B)/tests/agent-tsan-test_agent $(B)/tests/agent-test_process $(B)/tests/agent-test_rootfs $(B)/tests/agent-test_ctl $(B)/tests/agent-test_cgroup: | $(B)/tests/vgpu-init-asan
+$(B)/tests/agent-test_process $(B)/tests/agent-test_rootfs $(B)/tests/agent-test_ctl: | $(B)/bin/vgpu-agentctl

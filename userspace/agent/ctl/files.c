@@ -2,6 +2,7 @@
 /* cp: a file into a pod or out of one. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,11 +54,11 @@ static int local_error(const char *path)
 	return EXIT_FAILED;
 }
 
-static int receive(const char *process, const char *path, int fd, struct vgpu_agent_error *e)
+static int receive(struct vgpu_agent *pod, const char *process, const char *path, int fd, struct vgpu_agent_error *e)
 {
 	struct vgpu_agent_file file;
 
-	if (vgpu_agent_get(open_pod(), process, path, &file, fd, e))
+	if (vgpu_agent_get(pod, process, path, &file, fd, e))
 		return -1;
 	if (file.type != VGPU_AGENT_DIRECTORY)
 		return file.mode & 0777;
@@ -66,28 +67,64 @@ static int receive(const char *process, const char *path, int fd, struct vgpu_ag
 	return -1;
 }
 
+/* What a signal that ends this program has to take away first. */
+static const char *volatile unfinished;
+
+static void end_unfinished(int signal)
+{
+	if (unfinished)
+		unlink(unfinished);
+	raise(signal);	/* by its default (SA_RESETHAND), when this returns */
+}
+
+/* A name that only this file has, beside the one it is to get; no signal comes between the two lines that matter. */
+static int open_temporary(char *template)
+{
+	static const int ends[] = { SIGHUP, SIGINT, SIGTERM };
+	struct sigaction action = { .sa_handler = end_unfinished, .sa_flags = SA_RESETHAND }, old;
+	sigset_t set, before;
+	int fd;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		sigaddset(&set, ends[i]);
+		/* Who started this may want them ignored. */
+		if (!sigaction(ends[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaction(ends[i], &action, NULL);
+	}
+	sigprocmask(SIG_BLOCK, &set, &before);
+	fd = mkostemp(template, O_CLOEXEC);
+	if (fd >= 0)
+		unfinished = template;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return fd;
+}
+
 /* Whole or not at all: what is there stays until all has come. */
 static int replace(const char *process, const char *path, const char *to)
 {
+	struct vgpu_agent *pod = open_pod();	/* ends this program if it cannot */
 	struct vgpu_agent_error e;
 	char *temporary = NULL;
 	int fd, mode, result;
 
 	if (asprintf(&temporary, "%s.XXXXXX", to) < 0)
 		return local_error(to);
-	fd = mkostemp(temporary, O_CLOEXEC);
+	fd = open_temporary(temporary);
 	if (fd < 0) {
 		result = local_error(to);
 		goto out;
 	}
-	mode = receive(process, path, fd, &e);
+	mode = receive(pod, process, path, fd, &e);
 	/* Permissions, but no powers: what a pod calls set-user-ID is not that here. */
 	if (mode >= 0 && !fchmod(fd, mode) && !close(fd) && !rename(temporary, to)) {
+		unfinished = NULL;
 		result = 0;
 		goto out;
 	}
 	result = mode < 0 ? 0 : local_error(to);
 	unlink(temporary);
+	unfinished = NULL;
 	if (mode < 0)
 		result = failed("cp", &e);
 out:
@@ -103,7 +140,7 @@ static int copy_out(const char *process, const char *path, const char *to)
 	int fd, result;
 
 	if (!strcmp(to, "-"))
-		return receive(process, path, 1, &e) < 0 ? failed("cp", &e) : 0;
+		return receive(open_pod(), process, path, 1, &e) < 0 ? failed("cp", &e) : 0;
 	if (real && !stat(real, &st) && S_ISDIR(st.st_mode)) {
 		fprintf(stderr, "vgpu-agentctl: %s is a directory: name the file that is to be made in it\n", to);
 		return EXIT_FAILED;
@@ -115,7 +152,7 @@ static int copy_out(const char *process, const char *path, const char *to)
 		fd = open(to, O_WRONLY | O_CLOEXEC);
 		if (fd < 0)
 			return local_error(to);
-		result = receive(process, path, fd, &e) < 0 ? failed("cp", &e) : 0;
+		result = receive(open_pod(), process, path, fd, &e) < 0 ? failed("cp", &e) : 0;
 	}
 	free(real);
 	return result;

@@ -90,7 +90,7 @@ static int run_spec(struct vgpu_agent_spec *s, const char *input)
 	return ended.code;
 }
 
-static int sh_with(struct vgpu_agent_spec s, const char *script)
+static int __attribute__((unused)) sh_with(struct vgpu_agent_spec s, const char *script)
 {
 	const char *args[] = { "sh", "-c", script, NULL };
 
@@ -100,7 +100,7 @@ static int sh_with(struct vgpu_agent_spec s, const char *script)
 
 #define sh(script, ...) sh_with((struct vgpu_agent_spec){ __VA_ARGS__ }, script)
 
-static bool said(const char *words)
+static bool __attribute__((unused)) said(const char *words)
 {
 	if (strstr(output, words))
 		return true;
