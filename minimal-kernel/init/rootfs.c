@@ -26,6 +26,9 @@
 
 #define LINKS_MAX 40	/* on the way to what a link leads to, as the kernel has it */
 
+/* While anything is renamed or mounted the kernel cannot tell that ".." stays in the root, and wants to be asked again. */
+#define TRIES_MAX 1000
+
 int open_in_root(int root, const char *path, int flags, int mode)
 {
 	struct open_how how = {
@@ -33,11 +36,13 @@ int open_in_root(int root, const char *path, int flags, int mode)
 		.mode = flags & O_CREAT ? mode : 0,
 		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
 	};
-	int base = root < 0 ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : root, fd, error;
+	int base = root < 0 ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : root, fd, error, tries = 0;
 
 	if (base < 0)
 		return -1;
-	fd = syscall(SYS_openat2, base, path, &how, sizeof(how));
+	do
+		fd = syscall(SYS_openat2, base, path, &how, sizeof(how));
+	while (fd < 0 && errno == EAGAIN && ++tries < TRIES_MAX);
 	error = errno;
 	if (root < 0)
 		close(base);

@@ -170,6 +170,37 @@ static void working_directory(void)
 	ok(sh("true", CONTAINER, .cwd = "/proc/no/such", .readonly_root = true) == -1 && strstr(e.text, "/proc/no/such"), "one that cannot be made is named");
 }
 
+/* While anything is renamed the kernel wants to be asked again about a path with "..". In memory renaming is fastest. */
+static void renamed_meanwhile(void)
+{
+	char busy[] = "/dev/shm/agent-test.XXXXXX", a[64], b[64];
+	struct vgpu_agent_file file;
+	int refused = 0, fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	pid_t pid;
+
+	ok(mkdtemp(busy), "a directory in memory");
+	snprintf(a, sizeof(a), "%s/a", busy);
+	snprintf(b, sizeof(b), "%s/b", busy);
+	mkdir(a, 0700);
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (!rename(a, b) && !rename(b, a))
+			;
+		_exit(1);
+	}
+	for (int i = 0; i < 3000; i++)
+		refused += vgpu_agent_get(pod, NULL, "/usr/lib/../../usr/bin/../../etc/hostname", &file, fd, &e) != 0;
+	ok(!refused && waitpid(pid, NULL, WNOHANG) == 0, "a path that goes up is followed while other files are renamed (%d of 3000 are not%s%s)",
+	   refused, refused ? ": " : "", refused ? e.text : "");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(fd);
+	rmdir(a);
+	rmdir(b);
+	rmdir(busy);
+}
+
 int main(int argc, char **argv)
 {
 	if (!begin(argc > 1 ? argv[1] : NULL))
@@ -180,6 +211,7 @@ int main(int argc, char **argv)
 	mount_on_links();
 	devices();
 	working_directory();
+	renamed_meanwhile();
 	ok(!vgpu_agent_shutdown(pod, 20000, false, &e), "the pod ends");
 	vgpu_agent_close(pod);
 	waitpid(daemon_pid, NULL, 0);
