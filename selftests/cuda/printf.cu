@@ -45,6 +45,15 @@ int main(void)
 
 	checked<<<1, 8>>>(dx);
 	GIVES(cudaDeviceSynchronize(), cudaSuccess, "an assertion that holds");
+
+	capture_begin();
+	hello<<<1, 2>>>(256);
+	err = cudaDeviceReset();
+	n = capture_end(text, sizeof(text));
+	ok(err == cudaSuccess && n == want / 4 && !strncmp(text, "block 0 thread 0", 16),
+	   "what was printed last arrives when the device is reset: %zu bytes", n);
+
+	CUDA(cudaMalloc(&dx, sizeof(x)));
 	x[5] = 3;
 	CUDA(cudaMemcpy(dx, x, sizeof(x), cudaMemcpyHostToDevice));
 	capture_begin();

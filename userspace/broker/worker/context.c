@@ -485,6 +485,7 @@ void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm
 		}
 		primary_released(w, dev);
 	}
+	output_forward(w);
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
 }
 
@@ -506,6 +507,7 @@ void worker_hand_cuDevicePrimaryCtxReset_v2(struct worker *w, const struct idm_m
 		if (r == CUDA_SUCCESS)
 			primary_gone(w, device);
 	}
+	output_forward(w);
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
 }
 
@@ -567,6 +569,7 @@ void worker_hand_cuCtxDestroy_v2(struct worker *w, const struct idm_message *m)
 		context_settle(w, c);
 		r = D.cuCtxDestroy_v2(real);
 		context_forget(w, c);
+		output_forward(w);
 	} else {
 		err = IDM_ERROR_INVALID_HANDLE;
 	}
