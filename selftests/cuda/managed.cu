@@ -20,6 +20,41 @@ __global__ void step(int n)
 	}
 }
 
+/* What the program wrote does not become part of a graph, which sees what it has written when it is launched. */
+static void captured(cudaStream_t stream)
+{
+	int before = counter;
+	cudaGraphExec_t exec;
+	cudaGraph_t graph;
+	size_t nodes = 0;
+
+	linked = NULL;
+	counter = 1;
+	CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+	step<<<1, 1, 0, stream>>>(0);
+	CUDA(cudaStreamEndCapture(stream, &graph));
+	CUDA(cudaGraphGetNodes(graph, NULL, &nodes));
+	ok(nodes == 1, "a kernel captured after variables were written is alone in its graph: %zu nodes", nodes);
+	counter = 7;
+	CUDA(cudaGraphInstantiate(&exec, graph, 0));
+	CUDA(cudaGraphLaunch(exec, stream));
+	CUDA(cudaStreamSynchronize(stream));
+	ok(counter == 8, "the graph sees what they are when it is launched: %d", counter);
+	CUDA(cudaGraphExecDestroy(exec));
+	CUDA(cudaGraphDestroy(graph));
+
+	CUDA(cudaStreamBeginCapture(cudaStreamPerThread, cudaStreamCaptureModeRelaxed));
+	step<<<1, 1, 0, cudaStreamPerThread>>>(0);
+	step<<<1, 1, 0, stream>>>(0);
+	CUDA(cudaStreamSynchronize(stream));
+	GIVES(cudaStreamEndCapture(cudaStreamPerThread, &graph), cudaSuccess,
+	      "waiting for another stream does a capture no harm");
+	CUDA(cudaGraphDestroy(graph));
+	CUDA(cudaStreamSynchronize(stream));
+	ok(counter == 9, "and after it the values are there: %d", counter);
+	counter = before;
+}
+
 int main(void)
 {
 	cudaPointerAttributes attributes;
@@ -48,6 +83,8 @@ int main(void)
 	for (int i = 0; i < n; i++)
 		wrong += table[i] != ((i * 2.0 + 1) * 2 + 1) * 2 + 1;
 	ok(!wrong, "after three steps: %d wrong", wrong);
+
+	captured(stream);
 
 	CUDA(cudaPointerGetAttributes(&attributes, table));
 	ok(attributes.type == cudaMemoryTypeManaged, "a managed variable is called managed memory");

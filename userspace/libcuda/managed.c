@@ -11,10 +11,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "capture.h"
 #include "copy.h"
 #include "managed.h"
 #include "memory.h"
 #include "reserve.h"
+
+#define PULL_STREAM	2	/* the thread's own, which waits for no other one but the legacy stream */
 
 struct variable {
 	uint64_t base, size;
@@ -141,6 +144,9 @@ void managed_push(uint64_t stream)
 {
 	struct variable *v;
 
+	/* What is captured runs when its graph is launched, which comes here again. Its nodes are the program's. */
+	if (capture_active(stream))
+		return;
 	pthread_mutex_lock(&lock);
 	for (v = variables; v; v = v->next) {
 		if (!memcmp((void *)v->base, v->known, v->size))
@@ -156,13 +162,15 @@ void managed_pull(void)
 {
 	struct variable *v;
 
+	/* While this stream captures nothing can be had in it: a later wait brings what the device wrote. */
+	if (thread_self()->in_callback || capture_active(PULL_STREAM))
+		return;
 	pthread_mutex_lock(&lock);
 	own_begin();
-	/* In the thread's own stream, which waits for no other one but the legacy stream. */
-	for (v = used && !thread_self()->in_callback ? variables : NULL; v; v = v->next) {
+	for (v = used ? variables : NULL; v; v = v->next) {
 		unsigned char *mine = (unsigned char *)v->base;
 
-		if (copy_from_plain(v->fetched, v->base, v->size, 2) != CUDA_SUCCESS)
+		if (copy_from_plain(v->fetched, v->base, v->size, PULL_STREAM) != CUDA_SUCCESS)
 			continue;
 		/* What the program has changed and the device not seen yet stays. */
 		for (uint64_t i = 0; i < v->size; i++) {
