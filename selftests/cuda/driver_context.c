@@ -311,6 +311,33 @@ static void reset_between(void)
 	CU(cuCtxSetCurrent(NULL));
 }
 
+/* A capture ends with its context, also that of a stream that never does, and forbids nothing any more. */
+static void captures_end(void)
+{
+	CUcontext ctx;
+	CUdeviceptr p;
+
+	for (int own = 0; own < 2; own++) {
+		CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+		CU(cuCtxSetCurrent(ctx));
+		if (own)
+			CU(cuCtxCreate_v2(&ctx, 0, dev));
+		CU(cuStreamBeginCapture_v2(CU_STREAM_PER_THREAD, CU_STREAM_CAPTURE_MODE_GLOBAL));
+		CU(own ? cuCtxDestroy_v2(ctx) : cuDevicePrimaryCtxReset_v2(dev));
+		CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+		CU(cuCtxSetCurrent(ctx));
+		GIVES(cuMemAlloc_v2(&p, 4096), CUDA_SUCCESS,
+		      own ? "and when it is destroyed" : "a capture ends when its context is reset");
+		CU(cuStreamBeginCapture_v2(CU_STREAM_PER_THREAD, CU_STREAM_CAPTURE_MODE_GLOBAL));
+		GIVES(cuMemAlloc_v2(&p, 4096), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+		      "another capture forbids what it did");
+		CU(cuDevicePrimaryCtxReset_v2(dev));
+		CU(cuCtxSetCurrent(NULL));
+		CU(cuDevicePrimaryCtxRelease_v2(dev));
+		CU(cuDevicePrimaryCtxRelease_v2(dev));
+	}
+}
+
 /* cuDevicePrimaryCtxReset, as cudaDeviceReset has it. */
 static void reset(void)
 {
@@ -527,6 +554,7 @@ int main(void)
 		pinned_for_all(i & 1, i & 2);
 	races();
 	reset();
+	captures_end();
 	resolving();
 	return tap_done();
 }

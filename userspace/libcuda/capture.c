@@ -129,6 +129,16 @@ static void begun(uint64_t stream, CUstreamCaptureMode mode)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Under the lock: there is one less. */
+static void one_less(void)
+{
+	if (__atomic_load_n(&captures, __ATOMIC_RELAXED) && !__atomic_sub_fetch(&captures, 1, __ATOMIC_RELAXED)) {
+		__atomic_add_fetch(&now, 1, __ATOMIC_RELAXED);
+		__atomic_store_n(&doubt, false, __ATOMIC_RELAXED);
+		answers_forget(0, 0, true);
+	}
+}
+
 static void ended(uint64_t stream)
 {
 	struct capture **p, *c;
@@ -140,11 +150,7 @@ static void ended(uint64_t stream)
 		*p = c->next;
 	if (stream > 2)
 		__atomic_store_n(&objects[VGPU_HANDLE_INDEX(stream)].stream.origin, false, __ATOMIC_RELAXED);
-	if (__atomic_load_n(&captures, __ATOMIC_RELAXED) && !__atomic_sub_fetch(&captures, 1, __ATOMIC_RELAXED)) {
-		__atomic_add_fetch(&now, 1, __ATOMIC_RELAXED);
-		__atomic_store_n(&doubt, false, __ATOMIC_RELAXED);
-		answers_forget(0, 0, true);
-	}
+	one_less();
 	pthread_mutex_unlock(&lock);
 	free(c);
 }
@@ -159,6 +165,23 @@ void capture_stream_ends(uint64_t stream)
 	pthread_mutex_unlock(&lock);
 	if (there)
 		ended(stream);
+}
+
+void capture_context_ends(const struct object *ctx)
+{
+	struct capture **p = &list, *c;
+
+	pthread_mutex_lock(&lock);
+	while ((c = *p)) {
+		if (c->ctx != ctx) {
+			p = &c->next;
+			continue;
+		}
+		*p = c->next;
+		free(c);
+		one_less();
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 /* --- what captures forbid ------------------------------------------------------------------------------------------- */

@@ -54,4 +54,7 @@ static inline bool capture_in(const struct object *ctx)
 /** @stream's handle is about to go. */
 void capture_stream_ends(uint64_t stream);
 
+/** @ctx has ended, and its streams: the default ones, which have no handle, capture no more either. */
+void capture_context_ends(const struct object *ctx);
+
 #endif

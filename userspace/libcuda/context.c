@@ -91,6 +91,7 @@ static void context_gone(struct object *ctx)
 	module_forget(ctx);
 	link_forget(ctx);
 	objects_each(VGPU_H_STREAM, end_stream, ctx);
+	capture_context_ends(ctx);
 	objects_each(VGPU_H_EVENT, end_object, ctx);
 	objects_each(VGPU_H_TEXREF, end_object, ctx);
 }

@@ -578,6 +578,8 @@ void sg_queue_end_ctx(struct sg_ctx *c)
 		pthread_mutex_unlock(&c->lock);
 		if (!s)
 			break;
+		if (sg_capturing(s))
+			sg_capture_stream_ends(s);
 		sg_stream_drop(s);
 		stream_put(s);
 	}
