@@ -9,6 +9,8 @@
 #include "driver.h"
 
 #define BYTES	(8u << 20)
+#define TRACED	(1u << 20)
+#define BETWEEN	(12u << 10)	/* more than what travels in a message */
 #define EVENTS	2000	/* more than the shim has room to watch */
 
 static CUcontext ctx;
@@ -136,6 +138,46 @@ static void pageable(void)
 	free(from);
 }
 
+/* run-local looks for them in the trace: what was sent and not waited for, and what was. */
+static void traced(CUstream s)
+{
+	char *host = calloc(1, TRACED);
+	CUdeviceptr p;
+
+	if (!host)
+		bail("out of memory");
+	CU(cuMemAlloc(&p, TRACED));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemcpyHtoDAsync(p, host, TRACED, s));
+	CU(cuStreamSynchronize(s));
+	CU(cuMemcpyHtoD(p, host, TRACED));
+	CU(cuMemcpyDtoH(host, p, TRACED));
+	CU(cuMemFree(p));
+	free(host);
+}
+
+/* A blocking copy waits for what other streams had before it: then the program knows, and so must who is asked. */
+static void copies_between(CUstream blocking)
+{
+	static char host[BETWEEN];
+	unsigned int late = 0;
+	CUdeviceptr p;
+	CUevent e;
+
+	CU(cuMemAlloc(&p, BYTES));
+	CU(cuEventCreate(&e, CU_EVENT_DISABLE_TIMING));
+	for (int i = 0; i < 1000; i++) {
+		CU(cuMemsetD8Async(p, i, (i % 16 + 1) * (128 << 10), blocking));
+		CU(cuEventRecord(e, blocking));
+		cuEventQuery(e);
+		CU(cuMemcpyHtoD(p, host, sizeof(host)));
+		late += cuEventQuery(e) != CUDA_SUCCESS;
+	}
+	ok(!late, "after a blocking copy nobody hears that what it waited for is not ready: %u of 1000", late);
+	CU(cuEventDestroy(e));
+	CU(cuMemFree(p));
+}
+
 int main(int argc, char **argv)
 {
 	static CUevent events[EVENTS];
@@ -207,6 +249,8 @@ int main(int argc, char **argv)
 	/* Through the shim alone: the driver itself may wait for such a copy. */
 	if (!on_driver() && !counts_apart())
 		pageable();
+	copies_between(s);
+	traced(t);
 
 	/* The part that run-local counts: everything is done, and each question is asked a hundred times. */
 	CU(cuEventRecord(e, s));

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "capture.h"
 #include "staging.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -109,7 +110,10 @@ void staging_init(void)
 	}
 }
 
-/* The answer to a request nobody waited for (VGPU_CALL_UNREAD). The worker keeps a failure for the thread that sent it. */
+/*
+ * The answer to a request nobody waited for (VGPU_CALL_UNREAD). The worker keeps a failure for the thread that sent it.
+ * Who has to wait waits for room, as in the ring: that is no round trip of the call's, and not the same each time.
+ */
 static int reap(struct slot *s)
 {
 	return idm_wait(shim.client, &s->pending);
@@ -196,12 +200,19 @@ CUresult staging_submit(struct slot *s, uint64_t stream, uint16_t type, const vo
 CUresult staging_wait(struct slot *s)
 {
 	int err = idm_wait(shim.client, &s->pending);
+	CUresult r = err ? session_failed(err) : call_result(s->thread, &s->pending.response, false);
 
-	return err ? session_failed(err) : call_result(s->thread, &s->pending.response, false);
+	capture_told(r);
+	thread_self()->waited++;
+	board_heard();
+	return r;
 }
 
 void staging_leave(struct slot *s)
 {
+	/* A load counts once: how many parts of its image are sent depends on what others of the zone have sent. */
+	if (s->stream != STAGING_NO_STREAM)
+		s->thread->posted++;
 	pthread_mutex_lock(&lock);
 	s->next = NULL;
 	*flying_end = s;
