@@ -164,7 +164,9 @@ static CUresult staged(struct vgpu_copy_box *rq, const struct side *dst, const s
 	if (slot)
 		staging_put(slot);
 	thread_self()->touched = NULL;
-	return r == CUDA_SUCCESS && !rq->async ? latched_take(thread_self()) : r;
+	if (rq->async)
+		return staging_left(r);
+	return r == CUDA_SUCCESS ? latched_take(thread_self()) : r;
 }
 
 static CUresult between_host(const struct side *dst, const struct side *src, const struct extent *e, uint64_t stream)

@@ -118,7 +118,9 @@ static CUresult staged_to_device(struct vgpu_copy_h2d *rq, const char *src, size
 	while (w.count)
 		staging_put(window_finish(&w, &r));
 	thread_self()->touched = NULL;
-	return r == CUDA_SUCCESS && !rq->async ? latched_take(thread_self()) : r;
+	if (rq->async)
+		return staging_left(r);
+	return r == CUDA_SUCCESS ? latched_take(thread_self()) : r;
 }
 
 static CUresult staged_from_device(struct vgpu_copy_d2h *rq, char *dst, size_t n)

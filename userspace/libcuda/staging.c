@@ -208,6 +208,17 @@ CUresult staging_wait(struct slot *s)
 	return r;
 }
 
+CUresult staging_left(CUresult r)
+{
+	struct vgpu_call rq = { .thread = thread_self()->number };
+	struct vgpu_info_reply info;
+
+	if (r != CUDA_SUCCESS || !shim.sync || thread_self()->in_callback)
+		return r;
+	r = call_reply(IDM_GPU_GET_INFO, &rq, sizeof(rq), &info, sizeof(info));
+	return r == CUDA_SUCCESS ? latched_take(thread_self()) : r;
+}
+
 void staging_leave(struct slot *s)
 {
 	/* A load counts once: how many parts of its image are sent depends on what others of the zone have sent. */

@@ -44,4 +44,10 @@ CUresult staging_wait(struct slot *s);
 /** Leave a chunk to its request: it comes back by itself. A failure shows on the thread's next answer. */
 void staging_leave(struct slot *s);
 
+/**
+ * After the last chunk of a copy that was left. With VGPU_SYNC=1 it asks for a failure, which the worker tells with any
+ * answer: of the chunks themselves that comes when the copy has been made, and the stream may be held up until then.
+ */
+CUresult staging_left(CUresult r);
+
 #endif
