@@ -9,6 +9,7 @@
 #include "driver.h"
 
 #define AGAIN	600	/* more than the places of handles that rest before they come again */
+#define BROKEN_BYTES	(1u << 20)	/* more than what travels in a message */
 
 static CUstream stream;
 static CUcontext primary;
@@ -189,6 +190,110 @@ static void again(void)
 	GIVES(cuCtxSynchronize(), CUDA_SUCCESS, "the session goes on");
 }
 
+static const char ptx[] = ".version 7.0\n.target sm_75\n.address_size 64\n" PTX_ADD;
+
+/* A context of its own, current, that a kernel breaks; in it memory and a stream. */
+static CUcontext broken(CUdevice dev, CUdeviceptr *d, CUstream *s)
+{
+	CUdeviceptr nowhere = 64;
+	unsigned int one = 1;
+	void *args[] = { &nowhere, &one };
+	CUmodule module;
+	CUfunction add;
+	CUcontext ctx;
+
+	CU(cuCtxCreate_v2(&ctx, 0, dev));
+	CU(cuMemAlloc_v2(d, BROKEN_BYTES));
+	CU(cuStreamCreate(s, CU_STREAM_NON_BLOCKING));
+	CU(cuModuleLoadData(&module, ptx));
+	CU(cuModuleGetFunction(&add, module, "add"));
+	cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, *s, args, NULL);
+	GIVES(cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS, "a kernel breaks its context");
+	return ctx;
+}
+
+static void well(CUdevice dev, const char *what)
+{
+	unsigned int in = 5, out = 0;
+	CUdeviceptr d;
+	CUcontext ctx;
+
+	CU(cuCtxCreate_v2(&ctx, 0, dev));
+	CU(cuMemAlloc_v2(&d, 4));
+	GIVES(cuMemcpyHtoD_v2(d, &in, 4), CUDA_SUCCESS, what);
+	CU(cuMemcpyDtoH_v2(&out, d, 4));
+	ok(out == in, "and works");
+	CU(cuMemFree_v2(d));
+	CU(cuCtxDestroy_v2(ctx));
+}
+
+struct left {
+	CUcontext ctx;
+	CUdeviceptr d;
+	CUstream s;
+	CUresult r, copy;
+};
+
+static void *leaves_copy(void *arg)
+{
+	static char big[BROKEN_BYTES];
+	struct left *l = arg;
+
+	l->r = cuCtxSetCurrent(l->ctx);
+	l->copy = cuMemcpyHtoDAsync_v2(l->d, big, sizeof(big), l->s);
+	return NULL;
+}
+
+/* A thread's one call is a copy that nobody waits for. */
+static void threads_copy(CUdevice dev)
+{
+	struct left l;
+	pthread_t t;
+
+	l.ctx = broken(dev, &l.d, &l.s);
+	pthread_create(&t, NULL, leaves_copy, &l);
+	pthread_join(t, NULL);
+	ok(!getenv("VGPU_SYNC") || l.copy == CUDA_ERROR_ILLEGAL_ADDRESS,
+	   "a large copy in it, which says so itself if every call waits: %s", cu_name(l.copy));
+	pthread_create(&t, NULL, asks, &l.r);
+	pthread_join(t, NULL);
+	GIVES(l.r, CUDA_SUCCESS, "nor of a copy that was left to itself there");
+	cuCtxDestroy_v2(l.ctx);
+}
+
+/* What failed in a context ends with it. What failed before, in another, is told there. */
+static void with_its_context(CUdevice dev)
+{
+	CUdeviceptr d;
+	CUstream s;
+	CUcontext ctx;
+	CUresult r;
+	bool late;
+
+	ctx = broken(dev, &d, &s);
+	cuMemFree_v2(d);
+	cuCtxDestroy_v2(ctx);
+	well(dev, "a context after one that was broken hears nothing of it");
+	ctx = broken(dev, &d, &s);
+	cuMemFree_v2(d);
+	CU(cuCtxSetCurrent(primary));
+	cuCtxDestroy_v2(ctx);
+	well(dev, "nor when another was current at its end");
+
+	CU(cuCtxSetCurrent(primary));
+	late = fails();
+	ctx = broken(dev, &d, &s);
+	cuMemFree_v2(d);
+	cuMemAlloc_v2(&d, 4);	/* answered, with the context's error and the one that was left */
+	CU(cuCtxSetCurrent(primary));
+	cuCtxDestroy_v2(ctx);
+	CU(cuCtxSetCurrent(primary));
+	r = cuStreamQuery(NULL);
+	ok((r != CUDA_SUCCESS && r != CUDA_ERROR_ILLEGAL_ADDRESS) == late,
+	   "the first of two errors is told, that of the context which is there: %s", cu_name(r));
+	GIVES(cuStreamQuery(NULL), CUDA_SUCCESS, "once");
+}
+
 int main(void)
 {
 	CUdevice dev;
@@ -203,6 +308,8 @@ int main(void)
 	memory();
 	copies();
 	threads();
+	threads_copy(dev);
+	with_its_context(dev);
 	again();
 	CU(cuDevicePrimaryCtxRelease_v2(dev));
 	return tap_done();

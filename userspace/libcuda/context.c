@@ -158,6 +158,7 @@ static CUresult release(CUdevice dev)
 	set_active(shim.devices[dev].primary, false);
 	r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRelease_v2, &rq, sizeof(rq), NULL, 0);
 	context_gone(shim.devices[dev].primary);
+	latched_end(thread_self(), context_current(thread_self()) == shim.devices[dev].primary);
 	return r;
 }
 
@@ -207,6 +208,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	if (r == CUDA_SUCCESS) {
 		set_active(shim.devices[dev].primary, false);
 		context_gone(shim.devices[dev].primary);
+		latched_end(thread_self(), context_current(thread_self()) == shim.devices[dev].primary);
 	}
 	pthread_mutex_unlock(&lock);
 	return r;
@@ -395,6 +397,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	struct object *o;
 	struct context *c;
 	struct thread *t;
+	bool current;
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
@@ -408,13 +411,15 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	callback_drain(ctx);
 	values_drop(o);
 	c = o->context;
-	if (context_current(t) == o)
+	current = context_current(t) == o;
+	if (current)
 		t->depth--;
 	rq.call.thread = t->number;
 	rq.ctx = o->wire;
 	/* Whatever the driver says of the work that was in it, the worker has let go of it then. */
 	r = call_reply(VGPU_MSG_cuCtxDestroy_v2, &rq, sizeof(rq), NULL, 0);
 	context_gone(o);
+	latched_end(t, current);
 	object_delete(o);
 	free(c);
 	return r;

@@ -275,13 +275,45 @@ CUresult call_begin(struct vgpu_call *call, bool need_context)
 	return CUDA_SUCCESS;
 }
 
+/* Errors of kernels, after which a context gives no other answer. */
+static bool breaks_context(int r)
+{
+	switch (r) {
+	case CUDA_ERROR_ECC_UNCORRECTABLE:
+	case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+	case CUDA_ERROR_ILLEGAL_ADDRESS:
+	case CUDA_ERROR_LAUNCH_TIMEOUT:
+	case CUDA_ERROR_ASSERT:
+	case CUDA_ERROR_HARDWARE_STACK_ERROR:
+	case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+	case CUDA_ERROR_MISALIGNED_ADDRESS:
+	case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+	case CUDA_ERROR_INVALID_PC:
+	case CUDA_ERROR_LAUNCH_FAILED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void latched_end(struct thread *t, bool current)
+{
+	int latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
+
+	if (latched && (current || breaks_context(latched)))
+		__atomic_compare_exchange_n(&t->latched, &latched, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 CUresult call_result(struct thread *t, const struct idm_response *response, bool tells)
 {
 	CUresult r = CUDA_SUCCESS;
-	int latched;
+	int latched = 0;
 
+	capture_told(response->latched);
+	/* Of several that nobody has heard of yet the first counts, as in the worker. */
 	if (response->latched)
-		__atomic_store_n(&t->latched, response->latched, __ATOMIC_RELAXED);
+		__atomic_compare_exchange_n(&t->latched, &latched, response->latched, false, __ATOMIC_RELAXED,
+					    __ATOMIC_RELAXED);
 	switch (response->error) {
 	case IDM_ERROR_NONE:
 		break;

@@ -151,6 +151,12 @@ CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply,
  */
 CUresult call_result(struct thread *t, const struct idm_response *response, bool tells);
 
+/**
+ * A context has ended, and with it what failed in it and @t was not told of yet. @current: it was @t's current one. If
+ * it was not, the error may be another context's: then only one that a broken context would tell again is forgotten.
+ */
+void latched_end(struct thread *t, bool current);
+
 /* fork.c */
 void fork_init(void);
 
