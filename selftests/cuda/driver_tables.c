@@ -112,9 +112,15 @@ static void drop(CUcontext c, const void *key, void *value)
 	dropped += c == ctx && (key == &key_a || key == &key_b) && (value == &dropped || !value);
 }
 
+static void resets(void *data)
+{
+	*(CUresult *)data = cuDevicePrimaryCtxReset(dev);
+}
+
 static void storage(void)
 {
 	const slot_fn put = table[STORAGE][0], del = table[STORAGE][1], get = table[STORAGE][2];
+	CUresult refused = CUDA_SUCCESS;
 	void *value = NULL;
 
 	GIVES(get((uintptr_t)&value, (uintptr_t)ctx, (uintptr_t)&key_a, 0), CUDA_ERROR_INVALID_HANDLE, "nothing is stored yet");
@@ -126,6 +132,11 @@ static void storage(void)
 	GIVES(get((uintptr_t)&value, 0, (uintptr_t)&key_b, 0), CUDA_ERROR_INVALID_HANDLE, "what is deleted is gone");
 	GIVES(del((uintptr_t)ctx, (uintptr_t)&key_b, 0, 0), CUDA_ERROR_INVALID_HANDLE, "once");
 	ok(!dropped, "deleting calls nobody");
+	CU(cuLaunchHostFunc(NULL, resets, &refused));
+	CU(cuCtxSynchronize());
+	CU(get((uintptr_t)&value, (uintptr_t)ctx, (uintptr_t)&key_a, 0));
+	ok(refused == CUDA_ERROR_NOT_PERMITTED && !dropped && value == &dropped,
+	   "nor does a reset that is refused: %s", cu_name(refused));
 	CU(cuDevicePrimaryCtxReset(dev));
 	ok(dropped == 1, "but the end of the context does: %d", dropped);
 	CU(cuDevicePrimaryCtxRetain(&ctx, dev));

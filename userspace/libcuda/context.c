@@ -141,11 +141,6 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice 
 	return r;
 }
 
-static void values_drop(struct object *ctx)
-{
-	values_end((CUcontext)ctx, values_take(&ctx->context->values));
-}
-
 /*
  * The last one. It is answered, as a context's end always is, when the work in it has ended: its pinned memory may be
  * somebody else's next. Under the lock, so that who retains it meanwhile finds nothing of before.
@@ -196,21 +191,23 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice dev)
 
 VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 {
+	struct context_value *values = NULL;
 	struct context *c;
 	CUresult r = primary_of(dev, &c);
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	callback_drain((CUcontext)shim.devices[dev].primary);
-	values_drop(shim.devices[dev].primary);
 	pthread_mutex_lock(&lock);
 	r = call_cuDevicePrimaryCtxReset_v2(dev);
 	if (r == CUDA_SUCCESS) {
 		set_active(shim.devices[dev].primary, false);
 		context_gone(shim.devices[dev].primary);
 		latched_end(thread_self(), context_current(thread_self()) == shim.devices[dev].primary);
+		values = values_take(&c->values);
 	}
 	pthread_mutex_unlock(&lock);
+	values_end((CUcontext)shim.devices[dev].primary, values);
 	return r;
 }
 
@@ -409,8 +406,8 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	if (t->in_callback)
 		return CUDA_ERROR_NOT_PERMITTED;
 	callback_drain(ctx);
-	values_drop(o);
 	c = o->context;
+	values_end(ctx, values_take(&c->values));
 	current = context_current(t) == o;
 	if (current)
 		t->depth--;
