@@ -486,6 +486,93 @@ static void pinned_for_all(bool under_way, bool primary)
 	CU(cuCtxDestroy_v2(b));
 }
 
+/* A kernel that waits for the word to become other than 0, and not for ever. */
+static const char *gate =
+	".version 6.0\n.target sm_50\n.address_size 64\n"
+	".visible .entry gate(.param .u64 where, .param .u32 rounds)\n"
+	"{\n"
+	"	.reg .b64 %rd<2>;\n"
+	"	.reg .b32 %r<3>;\n"
+	"	.reg .pred %p<3>;\n"
+	"	ld.param.u64 %rd1, [where];\n"
+	"	ld.param.u32 %r1, [rounds];\n"
+	"again:\n"
+	"	ld.volatile.global.u32 %r2, [%rd1];\n"
+	"	setp.ne.u32 %p1, %r2, 0;\n"
+	"	@%p1 bra out;\n"
+	"	add.u32 %r1, %r1, -1;\n"
+	"	setp.ne.u32 %p2, %r1, 0;\n"
+	"	@%p2 bra again;\n"
+	"out:\n"
+	"	ret;\n"
+	"}\n";
+
+struct opener {
+	CUcontext ctx;			/* another one */
+	volatile unsigned int *word;	/* of the one that ends, and goes with it */
+	volatile bool ended;
+	bool in_time;
+};
+
+static void *opener(void *arg)
+{
+	struct opener *o = arg;
+	CUdeviceptr p;
+
+	usleep(50000);
+	if (cuCtxSetCurrent(o->ctx) != CUDA_SUCCESS || cuMemAlloc_v2(&p, 4096) != CUDA_SUCCESS ||
+	    cuMemFree_v2(p) != CUDA_SUCCESS)
+		return NULL;
+	o->in_time = !o->ended;
+	if (o->in_time)
+		*o->word = 1;
+	return NULL;
+}
+
+enum end { DESTROY, RELEASE, RESET };
+
+/* Until the work in a context that ends has ended, other threads' calls are served: it may need what they do. */
+static void ends_beside_others(enum end how)
+{
+	static const char *const what[] = { "destroyed", "given back", "reset" };
+	struct opener o = { .ended = false };
+	unsigned int rounds = 20000000;
+	unsigned int *p;
+	void *args[] = { &p, &rounds };
+	CUmodule module;
+	CUfunction f;
+	CUcontext ctx;
+	pthread_t t;
+
+	CU(cuCtxCreate_v2(&o.ctx, 0, dev));
+	if (how == DESTROY)
+		CU(cuCtxCreate_v2(&ctx, 0, dev));
+	else
+		CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuModuleLoadData(&module, gate));
+	CU(cuModuleGetFunction(&f, module, "gate"));
+	CU(cuMemHostAlloc((void **)&p, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+	*p = 0;
+	o.word = p;
+	CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, args, NULL));
+	pthread_create(&t, NULL, opener, &o);
+	if (how == DESTROY)
+		CU(cuCtxDestroy_v2(ctx));
+	else if (how == RELEASE)
+		CU(cuDevicePrimaryCtxRelease_v2(dev));
+	else
+		CU(cuDevicePrimaryCtxReset_v2(dev));
+	o.ended = true;
+	pthread_join(t, NULL);
+	ok(o.in_time, "while a context is %s another thread's calls are served", what[how]);
+	if (how == RESET)
+		CU(cuDevicePrimaryCtxRelease_v2(dev));
+	CU(cuCtxSetCurrent(o.ctx));
+	CU(cuCtxDestroy_v2(o.ctx));
+	CU(cuCtxSetCurrent(NULL));
+}
+
 /* One thread gives the last back while another takes it: the one that has it has all of it. */
 static void *retain_release(void *arg)
 {
@@ -552,6 +639,8 @@ int main(void)
 	ends_with_its_work(true);
 	for (int i = 0; i < 4; i++)
 		pinned_for_all(i & 1, i & 2);
+	for (enum end how = DESTROY; how <= RESET; how++)
+		ends_beside_others(how);
 	races();
 	reset();
 	captures_end();

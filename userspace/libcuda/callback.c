@@ -334,12 +334,6 @@ bool callback_pending(void)
 	return __atomic_load_n(&pending, __ATOMIC_RELAXED) || __atomic_load_n(&listeners, __ATOMIC_RELAXED);
 }
 
-void callback_drain(CUcontext ctx)
-{
-	if (callback_pending())
-		context_settle((struct object *)ctx);
-}
-
 VGPU_EXPORT CUresult CUDAAPI cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData)
 {
 	uint64_t stream;

@@ -18,7 +18,4 @@ CUresult callback_capture(uint64_t stream, const struct hook *h, enum vgpu_hook 
 /** May there be functions, of streams or of graphs, whose turn has not come, or that run? */
 bool callback_pending(void);
 
-/** Before context @ctx ends: let the functions in it have their turn. */
-void callback_drain(CUcontext ctx);
-
 #endif

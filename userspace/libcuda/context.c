@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "capture.h"
-#include "callback.h"
 #include "managed.h"
 #include "link.h"
 #include "memory.h"
@@ -96,6 +95,17 @@ static void context_gone(struct object *ctx)
 	objects_each(VGPU_H_TEXREF, end_object, ctx);
 }
 
+/*
+ * A context is about to end, which takes until the work in it has. That is waited for here as the program itself would,
+ * so that other threads' calls, which this work may need, are served meanwhile: when the worker lets the driver end it,
+ * nothing is left to wait for. What this says of the work is said to nobody.
+ */
+static void settle(struct object *ctx)
+{
+	if (!thread_self()->in_callback)
+		context_settle(ctx);
+}
+
 /* --- primary contexts --- */
 
 static void set_active(struct object *ctx, bool active)
@@ -166,7 +176,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (__atomic_load_n(&c->retained, __ATOMIC_RELAXED) == 1)
-		callback_drain((CUcontext)shim.devices[dev].primary);
+		settle(shim.devices[dev].primary);
 	pthread_mutex_lock(&lock);
 	if (!c->retained) {
 		r = CUDA_ERROR_INVALID_CONTEXT;
@@ -197,7 +207,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	callback_drain((CUcontext)shim.devices[dev].primary);
+	settle(shim.devices[dev].primary);
 	pthread_mutex_lock(&lock);
 	r = call_cuDevicePrimaryCtxReset_v2(dev);
 	if (r == CUDA_SUCCESS) {
@@ -405,7 +415,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	t = thread_self();
 	if (t->in_callback)
 		return CUDA_ERROR_NOT_PERMITTED;
-	callback_drain(ctx);
+	settle(o);
 	c = o->context;
 	values_end(ctx, values_take(&c->values));
 	current = context_current(t) == o;
