@@ -89,6 +89,15 @@ int main(void)
 	CU(cuGreenCtxDestroy(green));
 	OURS(cuGreenCtxGetId(green, &id), CUDA_ERROR_INVALID_CONTEXT, "a green context that is gone");
 	OURS(cuGreenCtxDestroy(green), CUDA_ERROR_INVALID_CONTEXT, "destroying it twice");
+
+	/* A green context holds its device's primary context, whatever is current. */
+	CU(cuCtxSetCurrent(NULL));
+	GIVES(cuGreenCtxCreate(&green, desc, dev, CU_GREEN_CTX_DEFAULT_STREAM), CUDA_SUCCESS, "without a current one");
+	GIVES(cuGreenCtxGetId(green, &id), CUDA_SUCCESS, "its number");
+	GIVES(cuGreenCtxRecordEvent(green, ev), CUDA_SUCCESS, "an event of it");
+	GIVES(cuGreenCtxWaitEvent(green, ev), CUDA_SUCCESS, "which it waits for");
+	GIVES(cuGreenCtxDestroy(green), CUDA_SUCCESS, "and its end");
+	CU(cuCtxSetCurrent(ctx));
 	CU(cuMemFree(d));
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

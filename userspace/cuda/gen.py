@@ -251,12 +251,16 @@ def emit_wire(entries, prototypes, agreed):
 
 # --- the shim ---------------------------------------------------------------------------------------------
 
+# Calls that need no current context: they name a device, or what belongs to one or to the process.
+NO_CONTEXT = ("cuDevice", "cuMemPool", "cuGreenCtx", "cuLibraryUnload", "cuLibraryGetKernelCount")
+
+
 def emit_marshaller(e, prototypes):
     """call_<name>() for entries whose export is by hand, else the export itself."""
     plist = pairs(e, prototypes)
     params = [p for _, p in plist]
     body = []
-    ctx = "false" if e.name.startswith(("cuDevice", "cuMemPool", "cuLibraryUnload", "cuLibraryGetKernelCount")) or any(k.endswith(":ctx") for k in e.kinds) else "true"
+    ctx = "false" if e.name.startswith(NO_CONTEXT) or any(k.endswith(":ctx") for k in e.kinds) else "true"
     has_reply = any(is_out(k) for k in e.kinds)
     body.append(f"\tstruct vgpu_rq_{e.key} rq;")
     if has_reply:
