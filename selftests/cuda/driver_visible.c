@@ -14,10 +14,17 @@ static const char *self;
 
 static int show(void)
 {
+	static const unsigned char integrity_id[16] =
+		"\xd4\x08\x20\x55\xbd\xe6\x70\x4b\x8d\x34\xba\x12\x3c\x66\xe1\xf2";
+	CUresult (**integrity)(uint32_t version, uint64_t seconds, uint8_t *result);
+	uint8_t answer[16];
 	int n = 0;
 	CUresult r = cuInit(0);
 
 	if (r != CUDA_SUCCESS) {
+		/* The runtime asks whether this is a driver whether there is a device or not. */
+		CU(cuGetExportTable((const void **)&integrity, (const CUuuid *)integrity_id));
+		CU(integrity[1](13002, 0, answer));
 		printf("%s", cu_name(r));
 		return 0;
 	}

@@ -197,6 +197,7 @@ static CUresult open_locked(void)
 		shim.client = NULL;
 		free(shim.devices);
 		shim.devices = NULL;
+		shim.ndevices = 0;
 		return r;
 	}
 	staging_init();
