@@ -38,6 +38,7 @@ static void *unsafe(void *arg)
 static void spoiled(CUstream s, CUstream other)
 {
 	CUresult theirs = CUDA_SUCCESS;
+	CUstreamCaptureStatus status;
 	CUevent e;
 	pthread_t t;
 	CUgraph g;
@@ -47,7 +48,9 @@ static void spoiled(CUstream s, CUstream other)
 	pthread_create(&t, NULL, unsafe, &theirs);
 	pthread_join(t, NULL);
 	ok(theirs == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "another thread's call is forbidden: %s", cu_name(theirs));
-	GIVES(launch(s, d), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "and the capture is over");
+	CU(cuStreamIsCapturing(s, &status));
+	ok(status == CU_STREAM_CAPTURE_STATUS_INVALIDATED, "the capture is over");
+	GIVES(launch(s, d), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "and takes no more");
 	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "which its end says too");
 
 	/* A stream that joins a capture is no stream that has no part in it. */
@@ -59,6 +62,8 @@ static void spoiled(CUstream s, CUstream other)
 	CU(launch(other, d));
 	GIVES(cuStreamSynchronize(other), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a stream that joined cannot be waited for");
 	GIVES(launch(other, d), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "after which its work is refused at once");
+	CU(cuStreamIsCapturing(s, &status));
+	ok(status == CU_STREAM_CAPTURE_STATUS_INVALIDATED, "where the capture began says it, too");
 	GIVES(launch(s, d), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "that of the first as well");
 	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "until it ends");
 	CU(launch(s, d));
@@ -69,15 +74,16 @@ static void spoiled(CUstream s, CUstream other)
 
 int main(void)
 {
-	unsigned int got[2] = { 0 };
+	unsigned int got[2] = { 0 }, asked = 0;
 	CUstreamCaptureStatus status;
+	cuuint64_t id = 0, first = 0;
 	CUstream s, apart;
 	CUgraphExec x;
 	CUmodule module;
 	size_t n = 0;
 	CUevent e;
 	CUdevice dev;
-	CUgraph g;
+	CUgraph g, none;
 
 	CU(cuInit(0));
 	CU(cuDeviceGet(&dev, 0));
@@ -101,10 +107,19 @@ int main(void)
 		CU(cuMemsetD32Async(d + 64, i, 1, s));
 		CU(cuMemcpyDtoDAsync(d + 128, d, 4, s));
 		CU(cuEventRecord(e, s));
+		CU(cuStreamIsCapturing(s, &status));
+		asked += status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+		CU(cuStreamGetCaptureInfo(s, &status, &id, NULL, NULL, NULL, NULL));
+		asked += status == CU_STREAM_CAPTURE_STATUS_ACTIVE && id && (!i || id == first);
+		first = id;
 		CU(cuStreamIsCapturing(apart, &status));
+		asked += status == CU_STREAM_CAPTURE_STATUS_NONE;
+		CU(cuStreamGetCaptureInfo(apart, &status, NULL, &none, NULL, NULL, NULL));
+		asked += status == CU_STREAM_CAPTURE_STATUS_NONE;
 		CU(launch(apart, d + 4));
 	}
 	CU(cuStreamEndCapture(s, &g));
+	ok(asked == 4 * ROUNDS, "%u of %d answers meanwhile were right", asked, 4 * ROUNDS);
 
 	CU(cuStreamSynchronize(apart));
 	CU(cuMemcpyDtoH(got, d, 8));

@@ -19,6 +19,7 @@ struct capture {
 	uint32_t thread;		/* which thread began it */
 	CUstreamCaptureMode mode;
 	const struct object *ctx;
+	cuuint64_t id;			/* once asked for; 0: not known */
 	struct capture *next;
 };
 
@@ -405,6 +406,44 @@ static bool has_no_part(uint64_t stream)
 	       __atomic_load_n(&o->stream.joined, __ATOMIC_RELAXED) != __atomic_load_n(&now, __ATOMIC_RELAXED);
 }
 
+static bool surely_none(CUstream s)
+{
+	return !__atomic_load_n(&captures, __ATOMIC_RELAXED) || has_no_part(object_handle(s, VGPU_H_STREAM));
+}
+
+/* Where a capture began it goes on until it ends, or something is wrong. */
+static bool surely_active(CUstream s)
+{
+	const struct object *o = object_get(s, VGPU_H_STREAM);
+
+	return o && session_check() == CUDA_SUCCESS && __atomic_load_n(&o->stream.origin, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&doubt, __ATOMIC_RELAXED);
+}
+
+static bool known_id(CUstream s, cuuint64_t *id)
+{
+	uint64_t stream = object_handle(s, VGPU_H_STREAM);
+	const struct capture *c;
+
+	pthread_mutex_lock(&lock);
+	c = stream ? *at(stream, 0) : NULL;
+	*id = c ? c->id : 0;
+	pthread_mutex_unlock(&lock);
+	return *id;
+}
+
+static void learn_id(CUstream s, cuuint64_t id)
+{
+	uint64_t stream = object_handle(s, VGPU_H_STREAM);
+	struct capture *c;
+
+	pthread_mutex_lock(&lock);
+	c = stream ? *at(stream, 0) : NULL;
+	if (c)
+		c->id = id;
+	pthread_mutex_unlock(&lock);
+}
+
 bool capture_asks(uint64_t stream)
 {
 	CUstream s = stream <= 2 ? (CUstream)(uintptr_t)stream : (CUstream)&objects[VGPU_HANDLE_INDEX(stream)];
@@ -417,17 +456,34 @@ bool capture_asks(uint64_t stream)
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *captureStatus)
 {
-	if (!__atomic_load_n(&captures, __ATOMIC_RELAXED) || has_no_part(object_handle(hStream, VGPU_H_STREAM)))
+	if (surely_none(hStream))
 		return none(hStream, captureStatus);
-	return call_cuStreamIsCapturing(hStream, captureStatus);
+	if (!captureStatus || !surely_active(hStream))
+		return call_cuStreamIsCapturing(hStream, captureStatus);
+	*captureStatus = CU_STREAM_CAPTURE_STATUS_ACTIVE;
+	return CUDA_SUCCESS;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamGetCaptureInfo(CUstream hStream, CUstreamCaptureStatus *captureStatus_out,
 						    cuuint64_t *id_out)
 {
-	if (!__atomic_load_n(&captures, __ATOMIC_RELAXED))
+	cuuint64_t id;
+	CUresult r;
+
+	if (surely_none(hStream))
 		return none(hStream, captureStatus_out);
-	return call_cuStreamGetCaptureInfo(hStream, captureStatus_out, id_out);
+	if (!captureStatus_out || !surely_active(hStream) || !known_id(hStream, &id)) {
+		id = 0;
+		r = call_cuStreamGetCaptureInfo(hStream, captureStatus_out, &id);
+		if (r != CUDA_SUCCESS || *captureStatus_out == CU_STREAM_CAPTURE_STATUS_NONE)
+			return r;
+		learn_id(hStream, id);
+	} else {
+		*captureStatus_out = CU_STREAM_CAPTURE_STATUS_ACTIVE;
+	}
+	if (id_out)
+		*id_out = id;
+	return CUDA_SUCCESS;
 }
 
 static CUresult keep(uint64_t stream, CUgraphNode *nodes, CUgraphEdgeData *edges)
@@ -463,10 +519,10 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetCaptureInfo_v3(CUstream hStream, CUstrea
 	CUresult r;
 	size_t len;
 
-	if (!__atomic_load_n(&captures, __ATOMIC_RELAXED))
+	if (surely_none(hStream))
 		return none(hStream, captureStatus_out);
 	if (!graph_out && !dependencies_out && !edgeData_out && !numDependencies_out)
-		return call_cuStreamGetCaptureInfo(hStream, captureStatus_out, id_out);
+		return cuStreamGetCaptureInfo(hStream, captureStatus_out, id_out);
 	if (!captureStatus_out)
 		return CUDA_ERROR_INVALID_VALUE;
 	rp = malloc(sizeof(*rp) + VGPU_GRAPH_ROOM_MAX * sizeof(rp->entries[0]));
