@@ -135,6 +135,45 @@ static void ordinals(CUdevice one, CUdevice two, CUcontext here, CUcontext there
 	CU(cuStreamDestroy(s));
 }
 
+/* What a kernel is on each device: what is set for one is set for that one, and what it can do is asked of each. */
+static void kernels(CUdevice one, CUdevice two, CUcontext here, CUcontext there)
+{
+	static const char ptx[] = ".version 7.0\n.target sm_75\n.address_size 64\n" PTX_ADD;
+	const CUfunction_attribute shared = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+	unsigned int by = 5, got[2] = { 0 };
+	int before = 0, value = 0, blocks = 0;
+	CUdeviceptr d[2];
+	CUlibrary library;
+	CUkernel kernel;
+
+	CU(cuCtxSetCurrent(here));
+	CU(cuLibraryLoadData(&library, ptx, NULL, NULL, 0, NULL, NULL, 0));
+	CU(cuLibraryGetKernel(&kernel, library, "add"));
+	CU(cuKernelGetAttribute(&before, shared, kernel, two));
+	CU(cuKernelSetAttribute(shared, before / 2, kernel, one));
+	CU(cuKernelGetAttribute(&value, shared, kernel, one));
+	ok(value == before / 2, "an attribute that is set for one device: %d", value);
+	/* The software GPU by itself keeps one for all. */
+	if (!counts_apart()) {
+		CU(cuKernelGetAttribute(&value, shared, kernel, two));
+		ok(value == before, "is what it was on the other: %d", value);
+	}
+	for (int i = 0; i < 2; i++) {
+		void *params[] = { &d[i], &by };
+
+		CU(cuCtxSetCurrent(i ? there : here));
+		CU(cuMemAlloc_v2(&d[i], 4));
+		CU(cuMemsetD32_v2(d[i], i, 1));
+		CU(cuLaunchKernel((CUfunction)kernel, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
+		CU(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, (CUfunction)kernel, 64, 0));
+		ok(blocks > 0, "blocks of it at a time: %d", blocks);
+		CU(cuMemcpyDtoH_v2(&got[i], d[i], 4));
+		CU(cuMemFree_v2(d[i]));
+	}
+	ok(got[0] == 5 && got[1] == 6, "it runs on both: %u, %u", got[0], got[1]);
+	CU(cuLibraryUnload(library));
+}
+
 int main(void)
 {
 	CUcontext here, there;
@@ -154,5 +193,6 @@ int main(void)
 	CU(cuDevicePrimaryCtxRetain(&there, two));
 	pair(one, two, here, there);
 	ordinals(one, two, here, there);
+	kernels(one, two, here, there);
 	return tap_done();
 }

@@ -30,12 +30,12 @@ static const struct object *usable_context(void)
 
 static bool kernel_certain(const CUDA_KERNEL_NODE_PARAMS_v3 *k, const struct object *ctx)
 {
-	const struct object *f = object_function(k->func ? (void *)k->func : (void *)k->kern);
+	struct object *f = object_function(k->func ? (void *)k->func : (void *)k->kern);
 	const struct launch l = { .grid = { k->gridDimX, k->gridDimY, k->gridDimZ },
 				  .block = { k->blockDimX, k->blockDimY, k->blockDimZ }, .shared = k->sharedMemBytes };
 
 	return f && !k->extra && (f->type == VGPU_H_KERNEL || (f->parent && f->parent->ctx == ctx)) &&
-	       launch_check(&l, f->kernel, context_device(ctx)) == CUDA_SUCCESS;
+	       launch_check(&l, kernel_on(f, context_device(ctx)), context_device(ctx)) == CUDA_SUCCESS;
 }
 
 static bool set_certain(const CUDA_MEMSET_NODE_PARAMS_v2 *s, const struct object *ctx)

@@ -1,7 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What is known about a kernel since it was looked up, and the attributes a program can set. */
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "module.h"
 #include "shim.h"
 #include "shim_gen.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* kernels on other devices */
+
+/* The context of @device to ask in: the current one, or the primary one. */
+static struct object *context_on(uint32_t device)
+{
+	const struct thread *t = thread_self();
+	struct object *ctx = context_current(t);
+
+	if (ctx && (context_ended(t, ctx) || context_device(ctx) != device))
+		ctx = NULL;
+	if (!ctx)
+		ctx = context_primary(device);
+	return ctx && context_alive(ctx) ? ctx : NULL;
+}
+
+/* Under the lock. As the function that kernel @o is there, which ends with the context and which nobody is shown. */
+static struct kernel *fetch(struct object *o, struct object *ctx)
+{
+	struct vgpu_get_kernel rq = { .call = { .ctx = ctx->wire, .thread = thread_self()->number },
+				      .parent = o->wire };
+	struct object *touched = thread_self()->touched, *f = object_new(VGPU_H_FUNCTION);
+	union {
+		struct vgpu_kernel_reply reply;
+		char room[sizeof(struct vgpu_kernel_reply) + VGPU_PARAMS_MAX * 8];
+	} *u = malloc(sizeof(*u));
+	struct iovec iov = { &rq, sizeof(rq) };
+	struct kernel *k = NULL;
+	size_t len = 0;
+
+	if (u && f) {
+		rq.handle = f->wire;
+		own_begin();
+		thread_self()->touched = NULL;
+		if (call_replyv(VGPU_MSG_cuModuleGetFunction, &iov, 1, u, sizeof(*u), &len) == CUDA_SUCCESS)
+			k = kernel_make(o->kernel->name, &u->reply, len);
+		thread_self()->touched = touched;
+		own_end();
+	}
+	free(u);
+	if (k) {
+		k->device = context_device(ctx);
+		module_adopt(o->parent, f, ctx);
+	} else if (f) {
+		object_delete(f);
+	}
+	return k;
+}
+
+struct kernel *kernel_elsewhere(struct object *o, struct kernel *k, uint32_t device)
+{
+	struct kernel *there = __atomic_load_n(&k->on[device], __ATOMIC_ACQUIRE);
+	struct object *ctx = there ? NULL : context_on(device);
+
+	if (!ctx || thread_self()->in_callback)
+		return there ? there : k;
+	pthread_mutex_lock(&lock);
+	there = k->on[device];
+	if (!there) {
+		there = fetch(o, ctx);
+		__atomic_store_n(&k->on[device], there, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&lock);
+	return there ? there : k;
+}
 
 static CUresult find(const void *p, bool kernel_only, struct object **out)
 {
@@ -13,24 +82,30 @@ static CUresult find(const void *p, bool kernel_only, struct object **out)
 	return *out ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-static CUresult get_attribute(int *pi, CUfunction_attribute attrib, const struct object *o)
+static CUdevice current_device(void)
+{
+	const struct object *ctx = context_current(thread_self());
+
+	return ctx ? context_device(ctx) : 0;
+}
+
+static CUresult get_attribute(int *pi, CUfunction_attribute attrib, struct object *o, CUdevice dev)
 {
 	if (!pi || (uint32_t)attrib >= VGPU_FUNC_ATTRIBUTES)
 		return CUDA_ERROR_INVALID_VALUE;
-	*pi = o->kernel->attributes[attrib];
+	*pi = kernel_on(o, dev)->attributes[attrib];
 	return CUDA_SUCCESS;
 }
 
 /* Would the device take it? What it takes is set without a round trip. */
-static CUresult check_attribute(const struct object *o, CUfunction_attribute attrib, int value)
+static CUresult check_attribute(const struct kernel *k, CUfunction_attribute attrib, int value, CUdevice dev)
 {
-	const struct object *ctx = context_current(thread_self());
-	const int *limits = shim.devices[ctx ? context_device(ctx) : 0].props.attributes;
+	const int *limits = shim.devices[dev].props.attributes;
 
 	switch ((int)attrib) {
 	case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
 		if (value < 0 || value > limits[CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN] -
-		    o->kernel->attributes[CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES])
+		    k->attributes[CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES])
 			return CUDA_ERROR_INVALID_VALUE;
 		return CUDA_SUCCESS;
 	case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
@@ -48,21 +123,19 @@ static CUresult check_attribute(const struct object *o, CUfunction_attribute att
 
 static CUresult set_attribute(struct object *o, CUfunction_attribute attrib, int value, CUdevice dev)
 {
-	CUresult r = check_attribute(o, attrib, value);
-	uint32_t *told;
+	struct kernel *k = kernel_on(o, dev);
+	CUresult r = check_attribute(k, attrib, value, dev);
+	bool known = o->type != VGPU_H_KERNEL || k->device == (uint32_t)dev;
 
-	if (r != CUDA_SUCCESS)
-		return r;
-	told = &o->kernel->set_on[attrib];
-	if (o->kernel->attributes[attrib] == value && (!*told || *told >> dev & 1))
+	if (r != CUDA_SUCCESS || (known && k->attributes[attrib] == value))
 		return r;
 	if (o->type == VGPU_H_KERNEL)
 		r = call_cuKernelSetAttribute(attrib, value, (CUkernel)o, dev);
 	else
 		r = call_cuFuncSetAttribute((CUfunction)o, attrib, value);
 	if (r == CUDA_SUCCESS) {
-		*told = o->kernel->attributes[attrib] == value ? *told | 1u << dev : 1u << dev;
-		o->kernel->attributes[attrib] = value;
+		if (known)
+			k->attributes[attrib] = value;
 		occupancy_forget(o->kernel);
 	}
 	return r;
@@ -73,7 +146,7 @@ VGPU_EXPORT CUresult CUDAAPI cuFuncGetAttribute(int *pi, CUfunction_attribute at
 	struct object *o;
 	CUresult r = find(hfunc, false, &o);
 
-	return r == CUDA_SUCCESS ? get_attribute(pi, attrib, o) : r;
+	return r == CUDA_SUCCESS ? get_attribute(pi, attrib, o, current_device()) : r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuKernelGetAttribute(int *pi, CUfunction_attribute attrib, CUkernel kernel, CUdevice dev)
@@ -85,16 +158,15 @@ VGPU_EXPORT CUresult CUDAAPI cuKernelGetAttribute(int *pi, CUfunction_attribute 
 		return r;
 	if (dev < 0 || (uint32_t)dev >= shim.ndevices)
 		return CUDA_ERROR_INVALID_DEVICE;
-	return get_attribute(pi, attrib, o);
+	return get_attribute(pi, attrib, o, dev);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuFuncSetAttribute(CUfunction hfunc, CUfunction_attribute attrib, int value)
 {
-	const struct object *ctx = context_current(thread_self());
 	struct object *o;
 	CUresult r = find(hfunc, false, &o);
 
-	return r == CUDA_SUCCESS ? set_attribute(o, attrib, value, ctx ? context_device(ctx) : 0) : r;
+	return r == CUDA_SUCCESS ? set_attribute(o, attrib, value, current_device()) : r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel kernel, CUdevice dev)

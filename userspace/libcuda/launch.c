@@ -132,11 +132,12 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	struct vgpu_launch *rq = &local.rq;
 	const void *buffer = NULL;
 	bool cooperative = l->cooperative;
-	const struct object *o;
+	struct object *o;
 	struct vgpu_call call;
 	struct iovec iov;
 	size_t bytes, attrs_bytes;
 	unsigned char *at;
+	uint32_t device;
 	struct kernel *k;
 	uint64_t stream;
 	CUresult r;
@@ -147,8 +148,9 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	o = object_function(l->function);
 	if (!o || !stream_handle(l->stream, &stream))
 		return CUDA_ERROR_INVALID_HANDLE;
-	k = __atomic_load_n(&o->kernel, __ATOMIC_ACQUIRE);
-	r = launch_check(l, k, context_device(context_current(thread_current)));
+	device = context_device(context_current(thread_current));
+	k = kernel_on(o, device);
+	r = launch_check(l, k, device);
 	if (r == CUDA_SUCCESS && l->nattrs)
 		r = check_attributes(l, &cooperative);
 	if (r != CUDA_SUCCESS)

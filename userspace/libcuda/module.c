@@ -200,17 +200,19 @@ static void kernel_free(struct kernel *k)
 {
 	if (!k)
 		return;
+	for (unsigned int i = 0; i < VGPU_DEVICES_MAX; i++)
+		kernel_free(k->on[i]);
 	occupancy_forget(k);
 	free(k->params);
 	free(k->name);
 	free(k);
 }
 
-void module_adopt(struct object *module, struct object *o)
+void module_adopt(struct object *module, struct object *o, struct object *ctx)
 {
 	pthread_mutex_lock(&lock);
 	o->parent = module;
-	o->ctx = context_current(thread_self());
+	o->ctx = ctx;
 	o->sibling = module->children;
 	module->children = o;
 	pthread_mutex_unlock(&lock);
@@ -390,7 +392,7 @@ VGPU_EXPORT CUresult CUDAAPI cuLibraryGetModule(CUmodule *pMod, CUlibrary librar
 
 /* --- kernels --- */
 
-static struct kernel *kernel_make(const char *name, const struct vgpu_kernel_reply *reply, size_t len)
+struct kernel *kernel_make(const char *name, const struct vgpu_kernel_reply *reply, size_t len)
 {
 	struct kernel *k;
 
@@ -447,6 +449,8 @@ static CUresult fetch_kernel(struct object *parent, enum vgpu_handle_type type, 
 	r = after_load(parent, call_replyv(VGPU_MSG_cuModuleGetFunction, iov, 2, u, sizeof(*u), &len));
 	if (r == CUDA_SUCCESS) {
 		k = kernel_make(name, &u->reply, len);
+		if (k)
+			k->device = rq.call.ctx ? context_device(context_current(thread_self())) : 0;
 		/* The runtime tells its other threads of it. */
 		__atomic_store_n(&o->kernel, k, __ATOMIC_RELEASE);
 		if (!k)

@@ -17,10 +17,13 @@ CUresult module_ready(struct object *o);
 /** The kernel or function @name of a library or module, looked up once. */
 CUresult module_kernel(struct object *parent, enum vgpu_handle_type type, const char *name, struct object **out);
 
+/** What the worker's answer of @len bytes says about the kernel @name. @return NULL if it says nothing that can be. */
+struct kernel *kernel_make(const char *name, const struct vgpu_kernel_reply *reply, size_t len);
+
 /** Context @ctx has ended, and with it the modules in it and what was looked up there. Libraries and kernels live on. */
 void module_forget(const struct object *ctx);
 
-/** @o, which is no kernel, goes with @module. */
-void module_adopt(struct object *module, struct object *o);
+/** @o, which is no kernel, goes with @module, or before it with @ctx. */
+void module_adopt(struct object *module, struct object *o, struct object *ctx);
 
 #endif

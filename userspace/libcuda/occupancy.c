@@ -13,6 +13,7 @@ enum question { BLOCKS, SHARED, POTENTIAL_CLUSTER, ACTIVE_CLUSTERS };
 struct occupancy {
 	struct occupancy *next;
 	enum question question;
+	uint32_t device;	/* of the context that it was asked in */
 	uint64_t key[4];
 	uint64_t answer;
 };
@@ -38,13 +39,21 @@ void occupancy_forget(struct kernel *k)
 	}
 }
 
+static uint32_t current_device(void)
+{
+	const struct object *ctx = context_current(thread_self());
+
+	return ctx ? context_device(ctx) : 0;
+}
+
 static bool recall(struct kernel *k, enum question q, const uint64_t key[4], uint64_t *answer)
 {
+	uint32_t device = current_device();
 	struct occupancy *m;
 
 	pthread_mutex_lock(&lock);
 	for (m = k->memo; m; m = m->next)
-		if (m->question == q && !memcmp(m->key, key, sizeof(m->key)))
+		if (m->question == q && m->device == device && !memcmp(m->key, key, sizeof(m->key)))
 			break;
 	if (m)
 		*answer = m->answer;
@@ -58,7 +67,7 @@ static void remember(struct kernel *k, enum question q, const uint64_t key[4], u
 
 	if (!m)
 		return;
-	*m = (struct occupancy){ .question = q, .answer = answer };
+	*m = (struct occupancy){ .question = q, .device = current_device(), .answer = answer };
 	memcpy(m->key, key, sizeof(m->key));
 	pthread_mutex_lock(&lock);
 	m->next = k->memo;
@@ -154,7 +163,8 @@ VGPU_EXPORT CUresult CUDAAPI cuOccupancyMaxPotentialBlockSizeWithFlags(int *minG
 	limits = shim.devices[context_device(ctx)].props.attributes;
 	warp = limits[CU_DEVICE_ATTRIBUTE_WARP_SIZE] > 0 ? limits[CU_DEVICE_ATTRIBUTE_WARP_SIZE] : 32;
 	max = limits[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK];
-	limit = k->attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK];
+	limit = kernel_on(object_function(func), context_device(ctx))
+			->attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK];
 	limit = limit < max ? limit : max;
 	if (blockSizeLimit > 0 && blockSizeLimit < limit)
 		limit = blockSizeLimit;

@@ -242,12 +242,28 @@ void event_gone(struct object *o);
 struct kernel {
 	char *name;
 	int attributes[VGPU_FUNC_ATTRIBUTES];
-	uint32_t set_on[VGPU_FUNC_ATTRIBUTES];	/* devices that were told of the value, bits; 0: it is what the kernel came with */
+	uint32_t device;		/* where it is what is told here */
+	struct kernel *on[VGPU_DEVICES_MAX];	/* a library's kernel: what it is on others, once asked for; atomic */
 	uint32_t nparams, param_bytes;
 	struct { uint32_t offset, size; } *params;
 	struct occupancy *memo;		/* occupancy.c */
 	unsigned int nmemo;
 };
 void occupancy_forget(struct kernel *k);
+
+struct kernel *kernel_elsewhere(struct object *o, struct kernel *k, uint32_t device);
+
+/**
+ * What @o, a function or a kernel, is on @device. A library's kernel may be another one on each; a round trip tells,
+ * once. If that cannot be known, for want of a context there, it is what it is elsewhere, as its own device says.
+ */
+static inline struct kernel *kernel_on(struct object *o, uint32_t device)
+{
+	struct kernel *k = __atomic_load_n(&o->kernel, __ATOMIC_ACQUIRE);
+
+	if (__builtin_expect(k->device == device || o->type != VGPU_H_KERNEL, 1))
+		return k;
+	return kernel_elsewhere(o, k, device);
+}
 
 #endif

@@ -310,7 +310,7 @@ static CUresult reference(void **out, enum vgpu_handle_type type, CUmodule modul
 			*out = object_by_handle(rp.handle);
 		return r;
 	}
-	module_adopt((struct object *)module, o);
+	module_adopt((struct object *)module, o, context_current(thread_self()));
 	*out = o;
 	return CUDA_SUCCESS;
 }
