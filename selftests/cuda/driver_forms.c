@@ -210,9 +210,10 @@ static void memory(void)
 	CUDA_MEMCPY3D_PEER peer = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = d, .srcPitch = 64, .srcHeight = 1, .srcContext = ctx,
 				    .dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = d + 2048, .dstPitch = 64, .dstHeight = 1,
 				    .dstContext = ctx, .WidthInBytes = 32, .Height = 1, .Depth = 1 };
+	CUmemcpyAttributes how = { .srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM };
+	CUdeviceptr m, line_to = d + 3072, line_from = d;
 	unsigned int *own = aligned_alloc(4096, 8192);
-	CUdeviceptr m;
-	size_t failed = 7;
+	size_t failed = 7, size = 64, index = 0;
 	int value;
 
 	CU(cuMemsetD32_v2(d, 77, 64));
@@ -220,6 +221,14 @@ static void memory(void)
 	CU(cuMemcpy3DPeerAsync(&peer, stream));
 	CU(cuStreamSynchronize(stream));
 	ok(value_at(d + 1024 + 28) == 77 && value_at(d + 2048 + 28) == 77, "boxes copied by a list, and between contexts");
+	CU(cuMemcpyBatchAsync(&line_to, &line_from, &size, 1, &how, &index, 1, &failed, stream));
+	CU(cuStreamSynchronize(stream));
+	ok(value_at(d + 3072 + 28) == 77 && failed == SIZE_MAX, "a list of lines, none of which failed");
+	line_to = 0;
+	OURS(cuMemcpyBatchAsync(&line_to, &line_from, &size, 1, &how, &index, 1, &failed, stream),
+	     CUDA_ERROR_INVALID_VALUE, "a line to nowhere");
+	if (!on_driver() && !counts_apart())
+		ok(!failed, "is the one that failed: %zu", failed);
 	CU(cuMemHostRegister(own, 8192, 0));
 	CU(cuMemcpyDtoHAsync_v2(own, d, 64, stream));
 	CU(cuStreamSynchronize(stream));

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Calls that are several others in one: each of them is posted, so that one message for all would save nothing. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "array.h"
+#include "capture.h"
 #include "copy.h"
 #include "memory.h"
 #include "shim_gen.h"
@@ -19,36 +21,150 @@ static CUresult check(CUstream stream, const void *list, size_t count)
 	return list && count ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* --- sources that have been read when the call returns (CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL) --- */
+
+#define READ_BYTES	(1u << 20)	/* of host memory, read at a time */
+
+/* A device's memory has been read when the stream has come so far. While it captures, this says what that means. */
+static CUresult read_by_now(CUstream stream)
+{
+	uint64_t wire;
+
+	return stream_handle(stream, &wire) ? copy_barrier(wire) : CUDA_ERROR_INVALID_HANDLE;
+}
+
+static bool captures_now(CUstream stream)
+{
+	uint64_t wire;
+
+	return stream_handle(stream, &wire) && capture_active(wire);
+}
+
+/* Host memory that a copy would read when its turn has come. What CUDA knows nothing of is read by now as it is. */
+static bool read_later(CUdeviceptr src)
+{
+	struct range range;
+
+	return !copy_is_device(src) && range_find(src, &range);
+}
+
+/* By way of memory that CUDA knows nothing of. Nothing that comes before it in the stream is waited for. */
+static CUresult copy_read(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream stream)
+{
+	size_t part = n < READ_BYTES ? n : READ_BYTES;
+	CUresult r = CUDA_SUCCESS;
+	char *own = malloc(part);
+
+	if (!own)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	for (size_t at = 0; at < n && r == CUDA_SUCCESS; at += part) {
+		if (part > n - at)
+			part = n - at;
+		memcpy(own, (const char *)(uintptr_t)src + at, part);
+		r = cuMemcpyAsync(dst + at, (uintptr_t)own, part, stream);
+	}
+	free(own);
+	return r;
+}
+
+static CUresult copy_read_3d(const CUDA_MEMCPY3D *c, CUstream stream)
+{
+	size_t most = c->WidthInBytes < READ_BYTES ? READ_BYTES / c->WidthInBytes : 1;
+	CUDA_MEMCPY3D part = *c;
+	CUresult r = CUDA_SUCCESS;
+	char *own;
+
+	most = most < c->Height ? most : c->Height;
+	own = malloc(most * c->WidthInBytes);
+	if (!own)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	part.srcDevice = (uintptr_t)own;
+	part.srcPitch = c->WidthInBytes;
+	part.Depth = 1;
+	for (size_t z = 0; z < c->Depth; z++) {
+		for (size_t y = 0; y < c->Height && r == CUDA_SUCCESS; y += part.Height) {
+			const char *from = (const char *)(uintptr_t)c->srcDevice + (z * c->srcHeight + y) * c->srcPitch;
+
+			part.Height = part.srcHeight = c->Height - y < most ? c->Height - y : most;
+			for (size_t i = 0; i < part.Height; i++)
+				memcpy(own + i * c->WidthInBytes, from + i * c->srcPitch, c->WidthInBytes);
+			part.dstY = c->dstY + y;
+			part.dstZ = c->dstZ + z;
+			r = copy_3d(&part, stream, true);
+		}
+	}
+	free(own);
+	return r;
+}
+
+/* --- copies by the batch --- */
+
+static bool order_ok(CUmemcpySrcAccessOrder order, unsigned int flags)
+{
+	return order >= CU_MEMCPY_SRC_ACCESS_ORDER_STREAM && order <= CU_MEMCPY_SRC_ACCESS_ORDER_ANY &&
+	       !(flags & ~(unsigned int)CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE);
+}
+
+/* Each of the attributes is for the copies from its index on, up to the next one's. */
+static bool attributes_ok(const CUmemcpyAttributes *attrs, const size_t *indices, size_t n, size_t count)
+{
+	if (!attrs || !indices || !n || n > count || indices[0])
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!order_ok(attrs[i].srcAccessOrder, attrs[i].flags) || indices[i] >= count ||
+		    (i && indices[i] <= indices[i - 1]))
+			return false;
+	return true;
+}
+
+/* *@unread: a source will be read by the device when its turn has come. */
+static CUresult copy_one(CUdeviceptr dst, CUdeviceptr src, size_t n, CUmemcpySrcAccessOrder order, CUstream stream,
+			 bool *unread)
+{
+	if (order != CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL || !n)
+		return cuMemcpyAsync(dst, src, n, stream);
+	/* A graph reads its sources whenever it is launched. */
+	if (captures_now(stream))
+		return read_by_now(stream);
+	if (read_later(src))
+		return copy_read(dst, src, n, stream);
+	*unread |= copy_is_device(src);
+	return cuMemcpyAsync(dst, src, n, stream);
+}
+
+static CUresult batch(const CUdeviceptr *dsts, const CUdeviceptr *srcs, const size_t *sizes, size_t count,
+		      const CUmemcpyAttributes *attrs, const size_t *indices, size_t n, size_t *failed, CUstream stream)
+{
+	CUresult r = check(stream, dsts, count);
+	bool unread = false;
+
+	if (failed)
+		*failed = SIZE_MAX;
+	/* Hints say where things are, which the range map knows. */
+	if (r == CUDA_SUCCESS && (!srcs || !sizes || !attributes_ok(attrs, indices, n, count)))
+		r = CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0, k = 0; i < count && r == CUDA_SUCCESS; i++) {
+		if (k + 1 < n && indices[k + 1] == i)
+			k++;
+		r = copy_one(dsts[i], srcs[i], sizes[i], attrs[k].srcAccessOrder, stream, &unread);
+		if (r != CUDA_SUCCESS && failed)
+			*failed = i;
+	}
+	return r == CUDA_SUCCESS && unread ? read_by_now(stream) : r;
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuMemcpyBatchAsync_v2(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
 						   CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs,
 						   CUstream hStream)
 {
-	CUresult r = check(hStream, dsts, count);
-
-	/* Attributes say when sources are read and where things are: the strictest order and the range map serve all. */
-	if (r == CUDA_SUCCESS && (!srcs || !sizes || !attrs || !attrsIdxs || !numAttrs || numAttrs > count))
-		r = CUDA_ERROR_INVALID_VALUE;
-	for (size_t i = 0; i < count && r == CUDA_SUCCESS; i++)
-		r = cuMemcpyAsync(dsts[i], srcs[i], sizes[i], hStream);
-	return r;
+	return batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, NULL, hStream);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemcpyBatchAsync(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
 						CUmemcpyAttributes *attrs, size_t *attrsIdxs, size_t numAttrs,
 						size_t *failIdx, CUstream hStream)
 {
-	CUresult r = check(hStream, dsts, count);
-
-	if (failIdx)
-		*failIdx = SIZE_MAX;
-	if (r == CUDA_SUCCESS && (!srcs || !sizes || !attrs || !attrsIdxs || !numAttrs || numAttrs > count))
-		r = CUDA_ERROR_INVALID_VALUE;
-	for (size_t i = 0; i < count && r == CUDA_SUCCESS; i++) {
-		r = cuMemcpyAsync(dsts[i], srcs[i], sizes[i], hStream);
-		if (r != CUDA_SUCCESS && failIdx)
-			*failIdx = i;
-	}
-	return r;
+	return batch(dsts, srcs, sizes, count, attrs, attrsIdxs, numAttrs, failIdx, hStream);
 }
 
 static CUresult peer(const CUDA_MEMCPY3D_PEER *p, CUDA_MEMCPY3D *c)
@@ -94,6 +210,15 @@ static size_t element_of(const CUmemcpy3DOperand *o)
 	return o->type == CU_MEMCPY_OPERAND_TYPE_ARRAY ? array_element(o->op.array.array) : 0;
 }
 
+/* Of memory, rows and layers are as long as the copy is wide and high, or longer. */
+static bool operand_ok(const CUmemcpy3DOperand *o, const CUextent3D *e)
+{
+	if (o->type != CU_MEMCPY_OPERAND_TYPE_POINTER)
+		return o->type == CU_MEMCPY_OPERAND_TYPE_ARRAY;
+	return (!o->op.ptr.rowLength || o->op.ptr.rowLength >= e->width) &&
+	       (!o->op.ptr.layerHeight || o->op.ptr.layerHeight >= e->height);
+}
+
 static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
 {
 	size_t dst = element_of(&o->dst), src = element_of(&o->src), n = dst ? dst : src ? src : 1;
@@ -101,7 +226,8 @@ static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
 	if ((o->dst.type == CU_MEMCPY_OPERAND_TYPE_ARRAY && !dst) || (o->src.type == CU_MEMCPY_OPERAND_TYPE_ARRAY && !src))
 		return CUDA_ERROR_INVALID_HANDLE;
 	if ((dst && src && dst != src) || !o->extent.width || !o->extent.height || !o->extent.depth ||
-	    o->srcAccessOrder < CU_MEMCPY_SRC_ACCESS_ORDER_STREAM || o->srcAccessOrder > CU_MEMCPY_SRC_ACCESS_ORDER_ANY)
+	    !order_ok(o->srcAccessOrder, o->flags) || !operand_ok(&o->src, &o->extent) ||
+	    !operand_ok(&o->dst, &o->extent))
 		return CUDA_ERROR_INVALID_VALUE;
 	*c = (CUDA_MEMCPY3D){ .WidthInBytes = o->extent.width * n, .Height = o->extent.height, .Depth = o->extent.depth };
 	if (src) {
@@ -131,9 +257,24 @@ static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
 	return CUDA_SUCCESS;
 }
 
+static CUresult copy_box(const CUDA_MEMCPY3D *c, CUmemcpySrcAccessOrder order, CUstream stream, bool *unread)
+{
+	bool memory = c->srcMemoryType != CU_MEMORYTYPE_ARRAY;
+
+	if (order != CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL)
+		return copy_3d(c, stream, true);
+	if (captures_now(stream))
+		return read_by_now(stream);
+	if (memory && read_later(c->srcDevice))
+		return copy_read_3d(c, stream);
+	*unread |= !memory || copy_is_device(c->srcDevice);
+	return copy_3d(c, stream, true);
+}
+
 static CUresult batch_3d(size_t n, const CUDA_MEMCPY3D_BATCH_OP *ops, size_t *failed, unsigned long long flags, CUstream stream)
 {
 	CUresult r = check(stream, ops, n);
+	bool unread = false;
 	CUDA_MEMCPY3D c;
 
 	if (failed)
@@ -143,11 +284,11 @@ static CUresult batch_3d(size_t n, const CUDA_MEMCPY3D_BATCH_OP *ops, size_t *fa
 	for (size_t i = 0; i < n && r == CUDA_SUCCESS; i++) {
 		r = operation(&ops[i], &c);
 		if (r == CUDA_SUCCESS)
-			r = copy_3d(&c, stream, true);
+			r = copy_box(&c, ops[i].srcAccessOrder, stream, &unread);
 		if (r != CUDA_SUCCESS && failed)
 			*failed = i;
 	}
-	return r;
+	return r == CUDA_SUCCESS && unread ? read_by_now(stream) : r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemcpy3DBatchAsync(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opList, size_t *failIdx,

@@ -9,18 +9,41 @@ static inline CUstream of(CUstream stream, bool ptds)
 	return !stream && ptds ? CU_STREAM_PER_THREAD : stream;
 }
 
+static bool order_ok(CUmemcpySrcAccessOrder order, unsigned int flags)
+{
+	return order >= CU_MEMCPY_SRC_ACCESS_ORDER_STREAM && order <= CU_MEMCPY_SRC_ACCESS_ORDER_ANY &&
+	       !(flags & ~(unsigned int)CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE);
+}
+
+/* Each of the attributes is for the copies from its index on, up to the next one's. */
+static bool attributes_ok(const CUmemcpyAttributes *attrs, const size_t *indices, size_t n, size_t count)
+{
+	if (!attrs || !indices || !n || n > count || indices[0])
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!order_ok(attrs[i].srcAccessOrder, attrs[i].flags) || indices[i] >= count ||
+		    (i && indices[i] <= indices[i - 1]))
+			return false;
+	return true;
+}
+
 BOTH(cuMemcpyBatchAsync_v2,
      (CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count, CUmemcpyAttributes *attrs, size_t *indices,
       size_t n, CUstream stream),
      (dsts, srcs, sizes, count, attrs, indices, n, stream, ptds))
 {
 	CUresult e = sg_devices ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+	bool read = false;
 
-	if (!e && (!dsts || !srcs || !sizes || !count || !attrs || !indices || !n || n > count))
+	if (!e && (!dsts || !srcs || !sizes || !count || !attributes_ok(attrs, indices, n, count)))
 		e = CUDA_ERROR_INVALID_VALUE;
-	for (size_t i = 0; !e && i < count; i++)
+	for (size_t i = 0, k = 0; !e && i < count; i++) {
+		if (k + 1 < n && indices[k + 1] == i)
+			k++;
+		read = read || attrs[k].srcAccessOrder == CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL;
 		e = cuMemcpyAsync(dsts[i], srcs[i], sizes[i], of(stream, ptds));
-	return e;
+	}
+	return !e && read ? cuStreamSynchronize(of(stream, ptds)) : e;
 }
 
 BOTH(cuMemcpyBatchAsync,
@@ -88,7 +111,7 @@ static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
 			n = array[i]->element;
 	}
 	if ((array[0] && array[1] && array[0]->element != array[1]->element) || !o->extent.width || !o->extent.height ||
-	    !o->extent.depth)
+	    !o->extent.depth || !order_ok(o->srcAccessOrder, o->flags))
 		return CUDA_ERROR_INVALID_VALUE;
 	*c = (CUDA_MEMCPY3D){ .srcMemoryType = array[0] ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,
 			      .dstMemoryType = array[1] ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,
@@ -119,6 +142,7 @@ static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
 static CUresult batch_3d(size_t n, const CUDA_MEMCPY3D_BATCH_OP *ops, size_t *failed, unsigned long long flags, CUstream stream)
 {
 	CUresult e = sg_devices ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+	bool read = false;
 	CUDA_MEMCPY3D c;
 
 	if (failed)
@@ -131,8 +155,9 @@ static CUresult batch_3d(size_t n, const CUDA_MEMCPY3D_BATCH_OP *ops, size_t *fa
 			e = cuMemcpy3DAsync_v2(&c, stream);
 		if (e && failed)
 			*failed = i;
+		read = read || ops[i].srcAccessOrder == CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL;
 	}
-	return e;
+	return !e && read ? cuStreamSynchronize(stream) : e;
 }
 
 BOTH(cuMemcpy3DBatchAsync_v2, (size_t n, CUDA_MEMCPY3D_BATCH_OP *ops, unsigned long long flags, CUstream stream),
