@@ -124,6 +124,8 @@ static void kernels(void)
 	CU(cuStreamSynchronize(stream));
 	ok(value_at(d) == 5, "an executable graph's nodes change without the graph's: %u", value_at(d));
 	GIVES(cuGraphInstantiateWithFlags(&x, g, 1 << 9), CUDA_ERROR_INVALID_VALUE, "unknown flags");
+	OURS(cuGraphInstantiateWithFlags(&x, g, CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH), CUDA_ERROR_NOT_SUPPORTED,
+	     "one for kernels to launch");
 	GIVES(cuGraphLaunch((CUgraphExec)g, stream), CUDA_ERROR_INVALID_VALUE, "a graph that is not executable");
 	CU(cuGraphExecDestroy(x));
 	GIVES(cuGraphExecDestroy(x), CUDA_ERROR_INVALID_VALUE, "destroy it twice");

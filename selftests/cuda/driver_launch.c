@@ -92,6 +92,16 @@ int main(void)
 	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_NOT_SUPPORTED, "an event with a time can't be");
 	attrs[1].value.launchCompletionEvent.event = (CUevent)s;
 	OURS(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_INVALID_HANDLE, "what is no event neither");
+	attrs[1].id = (CUlaunchAttributeID)15;
+	OURS(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_NOT_SUPPORTED, "an attribute that is none yet");
+	GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "which was said at once");
+	attrs[1].id = CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING;
+	attrs[1].value.nvlinkUtilCentricScheduling = 0;
+	/* A driver of NVIDIA's may be older than the attribute. */
+	if (ON_SOFTWARE()) {
+		CU(cuLaunchKernelEx(&c, plain, NULL, NULL));
+		GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "a launch that says how links are used");
+	}
 	c.attrs = NULL;
 	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "attributes that are not there");
 	GIVES(cuLaunchKernelEx(NULL, plain, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "no configuration");
@@ -131,6 +141,7 @@ int main(void)
 	CU(cuEventSynchronize(ev));
 	attrs[0].id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
 	attrs[0].value.cooperative = 1;
+	attrs[1].id = CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT;
 	attrs[1].value.launchCompletionEvent.event = ev;
 	c.attrs = attrs;
 	c.gridDimX = 1 << 20;

@@ -74,6 +74,8 @@ static CUresult instantiate(CUgraphExec *out, CUgraph hGraph, CUDA_GRAPH_INSTANT
 		return r;
 	if (!out || !g)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (p->flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH)
+		return REFUSE("graphs that kernels launch", "an executable graph's handle has no meaning to a kernel");
 	if (!stream_handle(p->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD ? p->hUploadStream : NULL, &rq.stream))
 		return CUDA_ERROR_INVALID_HANDLE;
 	exec = object_new(VGPU_H_GRAPHEXEC);

@@ -9,6 +9,7 @@
 #include "capture.h"
 #include "copy.h"
 #include "launch.h"
+#include "launch_attributes.h"
 #include "managed.h"
 
 #define ON_STACK	1024	/* bytes of attributes and parameters; more goes through the thread's scratch */
@@ -68,6 +69,8 @@ static CUresult check_attributes(const struct launch *l, bool *cooperative)
 			return CUDA_ERROR_NOT_SUPPORTED;
 		if (a.id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
 			return REFUSE("graph nodes that kernels update", "the device's handle of a node has no meaning here");
+		if (!event && !launch_attribute_is_plain(a.id))
+			return REFUSE("an attribute of a launch that is not known", "it might hold a handle");
 	}
 	return CUDA_SUCCESS;
 }

@@ -2,6 +2,7 @@
 /* Launches. Parameters are one packed block, as the client laid it out; nothing in it is looked at. */
 #include <string.h>
 
+#include "launch_attributes.h"
 #include "worker.h"
 
 static void *launchable(struct worker *w, uint64_t h)
@@ -22,19 +23,6 @@ static int attributes(struct worker *w, const CUlaunchAttribute *in, unsigned in
 	for (i = 0; i < n; i++) {
 		memcpy(&out[i], &in[i], sizeof(out[i]));
 		switch ((int)out[i].id) {
-		case CU_LAUNCH_ATTRIBUTE_IGNORE:
-		case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
-		case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
-		case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
-		case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION:
-		case CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
-		case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
-		case CU_LAUNCH_ATTRIBUTE_PRIORITY:
-		case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
-		case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
-		case CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION:
-		case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
-			break;
 		case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
 			e = object_find(w, (uint64_t)(uintptr_t)out[i].value.programmaticEvent.event, VGPU_H_EVENT);
 			if (!e)
@@ -48,9 +36,10 @@ static int attributes(struct worker *w, const CUlaunchAttribute *in, unsigned in
 			out[i].value.launchCompletionEvent.event = e->object;
 			break;
 		default:
-			/* What it holds is not known here: it might be a handle, or an address of the worker. */
-			*r = CUDA_ERROR_NOT_SUPPORTED;
-			return -1;
+			if (!launch_attribute_is_plain(out[i].id)) {
+				*r = CUDA_ERROR_NOT_SUPPORTED;
+				return -1;
+			}
 		}
 	}
 	return 0;
