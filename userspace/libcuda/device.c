@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "capability.h"
 #include "shim.h"
 
 static CUresult device(CUdevice dev, const struct vgpu_props_reply **props)
@@ -95,34 +96,6 @@ VGPU_EXPORT CUresult CUDAAPI cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev)
 	return CUDA_SUCCESS;
 }
 
-/*
- * What the path between program and GPU can't do, whatever the GPU can: handles that lead out of the zone, host memory that
- * was not allocated through CUDA, pages that move between host and device.
- */
-static int own_answer(CUdevice_attribute a, int value)
-{
-	switch ((int)a) {
-	case CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS:
-	case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS:
-	case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES:
-	case CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST:
-	case CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM:
-	case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED:
-	case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED:
-	case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
-	case CU_DEVICE_ATTRIBUTE_DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED:
-	case CU_DEVICE_ATTRIBUTE_SPARSE_CUDA_ARRAY_SUPPORTED:
-	case CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED:
-		return 0;
-	case CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY:
-		return 1;	/* it is pinned memory, which every GPU reaches */
-	case CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES:
-		return value & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
-	default:
-		return value;
-	}
-}
-
 VGPU_EXPORT CUresult CUDAAPI cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUdevice dev)
 {
 	const struct vgpu_props_reply *p;
@@ -134,7 +107,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDeviceGetAttribute(int *pi, CUdevice_attribute at
 		return CUDA_ERROR_INVALID_VALUE;
 	if (p->attribute_result[attrib])
 		return p->attribute_result[attrib];
-	*pi = own_answer(attrib, p->attributes[attrib]);
+	*pi = capability(attrib, p->attributes[attrib]);
 	return CUDA_SUCCESS;
 }
 

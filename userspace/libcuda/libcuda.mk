@@ -38,7 +38,7 @@ $(B)/low/lib/libcuda.so.1: $(addprefix $(B)/tsan/gen/,shim.o trace_gen.o resolve
 	@mkdir -p $(@D)
 	$(LINK_SHIM) $(TSAN)
 
-SHIM_TESTS := $(addprefix $(B)/tests/libcuda-,integrity image range object visible)
+SHIM_TESTS := $(addprefix $(B)/tests/libcuda-,integrity image range object visible capability)
 UNIT_TESTS += $(SHIM_TESTS)
 SHIM_TEST_OF = $(B)/asan/userspace/libcuda/tests/test_$(1).o
 $(B)/tests/libcuda-integrity: $(call SHIM_TEST_OF,integrity) $(B)/asan/userspace/libcuda/integrity.o
@@ -46,6 +46,7 @@ $(B)/tests/libcuda-image: $(call SHIM_TEST_OF,image) $(B)/asan/userspace/libcuda
 $(B)/tests/libcuda-range: $(call SHIM_TEST_OF,range) $(B)/asan/userspace/libcuda/range.o $(B)/asan/userspace/libcuda/reserve.o
 $(B)/tests/libcuda-object: $(call SHIM_TEST_OF,object) $(B)/asan/userspace/libcuda/object.o
 $(B)/tests/libcuda-visible: $(call SHIM_TEST_OF,visible) $(B)/asan/userspace/libcuda/visible.o
+$(B)/tests/libcuda-capability: $(call SHIM_TEST_OF,capability) $(B)/asan/userspace/libcuda/capability.o
 $(SHIM_TESTS):
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_) $(ASAN) -o $@ $^

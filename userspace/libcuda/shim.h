@@ -11,7 +11,7 @@
  *	array.c	texture.c tensor.c						arrays and what reads them
  *	module.c	modules, libraries, kernels; image.c their sizes	launch.c	launches
  *	board.c		what streams and events have reached
- *	visible.c	CUDA_VISIBLE_DEVICES
+ *	visible.c	CUDA_VISIBLE_DEVICES				capability.c	what a device is not said to do
  *	stream.c event.c capture.c pointer.c pool.c occupancy.c			one subject each
  *	export_tables.c, integrity.c						what NVIDIA's runtime asks in private
  *
