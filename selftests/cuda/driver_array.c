@@ -365,6 +365,7 @@ static void tensors(void)
 	CUtensorMap map __attribute__((aligned(64))), other __attribute__((aligned(64)));
 	cuuint64_t dim[2] = { 64, 32 }, stride[1] = { 256 };
 	cuuint32_t box[2] = { 16, 8 }, step[2] = { 1, 1 };
+	unsigned int wrong = 0;
 	CUdeviceptr mem;
 
 #define ENCODE(m, address) cuTensorMapEncodeTiled(m, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, (void *)(uintptr_t)(address), dim, \
@@ -387,6 +388,19 @@ static void tensors(void)
 	stride[0] = 100;
 	GIVES(ENCODE(&map, mem), CUDA_ERROR_INVALID_VALUE, "a stride of 100 bytes");
 	GIVES(ENCODE(NULL, mem), CUDA_ERROR_INVALID_VALUE, "a map to nowhere");
+	stride[0] = 256;
+	/* More than anybody keeps in mind, and what was told is what would be told. */
+	for (unsigned int i = 0; i < 1000; i++) {
+		CU(ENCODE(&map, mem + i % 500 * 16));
+		CU(cuTensorMapReplaceAddress(&other, (void *)(uintptr_t)(mem + i % 500 * 16)));
+		wrong += memcmp(&map, &other, sizeof(map)) != 0;
+	}
+	ok(!wrong, "each of 500 addresses has its own map: %u wrong", wrong);
+	/* selftests/run-local sees, by VGPU_TRACE, that nobody is asked. */
+	CU(ENCODE(&map, mem));
+	for (int i = 0; i < 100; i++)
+		CU(ENCODE(&other, mem));
+	ok(!memcmp(&map, &other, sizeof(map)), "the same map a hundred times");
 	CU(cuMemFree(mem));
 }
 
