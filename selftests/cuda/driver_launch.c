@@ -136,6 +136,13 @@ int main(void)
 	CU(cuEventElapsedTime(&ms, timed, timed));
 	ok(ms == 0, "no time between an event and itself");
 
+	/* The device is asked once how many blocks of a kernel fit; selftests/run-local counts, by VGPU_TRACE. */
+	for (int i = 0; i < 101; i++)
+		CU(cuLaunchCooperativeKernel(plain, 1, 1, 1, 64, 1, 1, 0, s, NULL));
+	GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "cooperative grids that fit");
+	GIVES(cuLaunchCooperativeKernel(plain, 1 << 20, 1, 1, 64, 1, 1, 0, s, NULL),
+	      CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "one that does not is told so at once even then");
+
 	/* selftests/run-local sees, by VGPU_TRACE, that what is known of an event has not changed. */
 	CU(cuEventRecord(ev, s));
 	CU(cuEventSynchronize(ev));

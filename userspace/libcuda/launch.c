@@ -75,6 +75,20 @@ static CUresult check_attributes(const struct launch *l, bool *cooperative)
 	return CUDA_SUCCESS;
 }
 
+/*
+ * A cooperative launch whose blocks all fit at once is like any other. Clusters, and other attributes, change what
+ * fits, and in a part of a device there are fewer multiprocessors: there the driver decides.
+ */
+static bool certainly_fits(const struct launch *l, struct kernel *k, uint64_t stream)
+{
+	if (kernel_in_clusters(k) || (stream > 2 && objects[VGPU_HANDLE_INDEX(stream)].stream.green))
+		return false;
+	for (uint32_t i = 0; i < l->nattrs; i++)
+		if (l->attrs[i].id != CU_LAUNCH_ATTRIBUTE_COOPERATIVE && l->attrs[i].id != CU_LAUNCH_ATTRIBUTE_IGNORE)
+			return false;
+	return occupancy_holds(l, k);
+}
+
 /* Events travel as handles. */
 static void translate_attributes(CUlaunchAttribute *attrs, uint32_t n)
 {
@@ -134,7 +148,7 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	} local;
 	struct vgpu_launch *rq = &local.rq;
 	const void *buffer = NULL;
-	bool cooperative = l->cooperative;
+	bool cooperative = l->cooperative, fits;
 	struct object *o;
 	struct vgpu_call call;
 	struct iovec iov;
@@ -171,6 +185,8 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 		return CUDA_ERROR_INVALID_VALUE;
 	}
 	managed_before(stream);
+	fits = cooperative && certainly_fits(l, k, stream);
+	stream_touch(stream);	/* what was asked and sent meanwhile is not what the stream waits for now */
 	attrs_bytes = l->nattrs * sizeof(CUlaunchAttribute);
 	if (bytes + attrs_bytes > ON_STACK) {
 		rq = scratch(thread_current);
@@ -208,8 +224,8 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 		}
 	}
 	iov = (struct iovec){ rq, sizeof(*rq) + attrs_bytes + bytes };
-	/* Whether all blocks of a cooperative launch fit at once only the device knows, and CUDA says so at once. */
-	if (cooperative)
+	/* CUDA says at once if the blocks of a cooperative launch do not. */
+	if (cooperative && !fits)
 		r = call_replyv(VGPU_MSG_cuLaunchKernel, &iov, 1, NULL, 0, NULL);
 	else
 		r = call_postv(VGPU_MSG_cuLaunchKernel, &iov, 1);

@@ -89,12 +89,40 @@ static CUresult find(CUfunction f, struct kernel **k)
 	return CUDA_SUCCESS;
 }
 
+/* On the current context's device: a kernel is one for all devices. */
+static CUresult blocks_of(CUfunction f, struct kernel *k, int threads, size_t shared, unsigned int flags, int *blocks)
+{
+	const struct object *ctx = context_current(thread_self());
+	uint64_t key[4] = { threads, shared, flags, ctx ? context_device(ctx) : UINT32_MAX }, answer;
+	CUresult r;
+
+	if (recall(k, BLOCKS, key, &answer)) {
+		*blocks = answer;
+		return CUDA_SUCCESS;
+	}
+	r = call_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, f, threads, shared, flags);
+	if (r == CUDA_SUCCESS)
+		remember(k, BLOCKS, key, *blocks);
+	return r;
+}
+
+bool occupancy_holds(const struct launch *l, struct kernel *k)
+{
+	const int *limits = shim.devices[context_device(context_current(thread_self()))].props.attributes;
+	uint64_t grid = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
+	int blocks, threads = l->block[0] * l->block[1] * l->block[2];
+
+	if (!limits[CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH] ||
+	    blocks_of(l->function, k, threads, l->shared, CU_OCCUPANCY_DEFAULT, &blocks) != CUDA_SUCCESS)
+		return false;
+	return blocks > 0 && grid <= (uint64_t)blocks * limits[CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT];
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *numBlocks, CUfunction func,
 										  int blockSize,
 										  size_t dynamicSMemSize,
 										  unsigned int flags)
 {
-	uint64_t key[4] = { blockSize, dynamicSMemSize, flags }, answer;
 	struct kernel *k;
 	CUresult r = find(func, &k);
 
@@ -102,14 +130,7 @@ VGPU_EXPORT CUresult CUDAAPI cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlag
 		return r;
 	if (!numBlocks || blockSize <= 0 || flags & ~(unsigned int)CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (recall(k, BLOCKS, key, &answer)) {
-		*numBlocks = answer;
-		return CUDA_SUCCESS;
-	}
-	r = call_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(numBlocks, func, blockSize, dynamicSMemSize, flags);
-	if (r == CUDA_SUCCESS)
-		remember(k, BLOCKS, key, *numBlocks);
-	return r;
+	return blocks_of(func, k, blockSize, dynamicSMemSize, flags, numBlocks);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, CUfunction func,
