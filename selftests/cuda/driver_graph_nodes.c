@@ -776,6 +776,53 @@ static void many(void)
 	CU(cuGraphDestroy(g));
 }
 
+/*
+ * A program that changes its kernels' parameters before each launch: selftests/run-local counts, by VGPU_TRACE, that
+ * nobody waits, and that graphs end without an answer. What could be wrong is said at once all the same.
+ */
+static void changes(void)
+{
+	unsigned int more = 1, before;
+	void *params[] = { &d, &more }, *three[] = { &d, &d, &more };
+	CUDA_KERNEL_NODE_PARAMS k = one(add, params), wrong;
+	CUgraphNode nodes[10], late;
+	CUgraphExec x, y;
+	CUgraph g, other;
+
+	CU(cuMemsetD32(d, 0, 1));
+	CU(cuGraphCreate(&other, 0));
+	CU(cuGraphAddKernelNode(&late, other, NULL, 0, &k));
+	CU(cuGraphInstantiate(&y, other, 0));
+	CU(cuGraphCreate(&g, 0));
+	for (int i = 0; i < 10; i++)
+		CU(cuGraphAddKernelNode(&nodes[i], g, i ? &nodes[i - 1] : NULL, i ? 1 : 0, &k));
+	CU(cuGraphInstantiate(&x, g, 0));
+	for (more = 2; more < 12; more++) {
+		for (int i = 0; i < 10; i++)
+			CU(cuGraphExecKernelNodeSetParams(x, nodes[i], &k));
+		CU(cuGraphLaunch(x, stream));
+	}
+	CU(cuStreamSynchronize(stream));
+	before = value_at(d);
+	ok(before == 10 * (2 + 11) * 10 / 2, "each launch has the parameters that it was given: %u", before);
+	wrong = k;
+	wrong.blockDimX = 1u << 20;
+	GIVES(cuGraphExecKernelNodeSetParams(x, nodes[0], &wrong), CUDA_ERROR_INVALID_VALUE, "an impossible shape");
+	GIVES(cuGraphExecKernelNodeSetParams(x, late, &k), CUDA_ERROR_INVALID_VALUE, "another graph's node");
+	CU(cuGraphAddKernelNode(&late, g, NULL, 0, &k));
+	GIVES(cuGraphExecKernelNodeSetParams(x, late, &k), CUDA_ERROR_INVALID_VALUE, "a node that was not there yet");
+	GIVES(cuStreamSynchronize(stream), CUDA_SUCCESS, "and nothing of it comes later");
+	/* Another function, and back. */
+	wrong = one(test, three);
+	CU(cuGraphExecKernelNodeSetParams(x, nodes[0], &wrong));
+	CU(cuGraphExecKernelNodeSetParams(x, nodes[0], &k));
+	CU(cuGraphExecDestroy(x));
+	CU(cuGraphExecDestroy(y));
+	CU(cuGraphDestroy(g));
+	CU(cuGraphDestroy(other));
+	OURS(cuGraphDestroy(g), CUDA_ERROR_INVALID_VALUE, "a graph that has ended");
+}
+
 int main(int argc, char **argv)
 {
 	CUmodule module;
@@ -805,6 +852,7 @@ int main(int argc, char **argv)
 	changes_under_way();
 	user_objects();
 	picture();
+	changes();
 	many();
 	CU(cuMemFree(d));
 	CU(cuMemFreeHost(pinned));

@@ -2,6 +2,7 @@
 /* Graphs as objects, executable graphs, and what programs hang on them. */
 #include <stdlib.h>
 
+#include "capture.h"
 #include "graph.h"
 #include "managed.h"
 #include "shim_gen.h"
@@ -37,10 +38,20 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphClone(CUgraph *phGraphClone, CUgraph origina
 
 VGPU_EXPORT CUresult CUDAAPI cuGraphDestroy(CUgraph hGraph)
 {
-	CUresult r = ready(is(hGraph, VGPU_H_GRAPH));
+	const struct object *g = object_get(hGraph, VGPU_H_GRAPH);
+	struct vgpu_rq_cuGraphDestroy rq;
+	CUresult r = ready(g);
 
 	if (r == CUDA_SUCCESS)
-		r = call_cuGraphDestroy(hGraph);
+		r = call_begin(&rq.call, true);
+	if (r != CUDA_SUCCESS)
+		return r;
+	rq.hGraph = g->wire;
+	/* Only a graph that is being captured, or is part of a node, may not end. */
+	if (!g->parent && !__atomic_load_n(&captures, __ATOMIC_RELAXED) && !thread_self()->in_callback)
+		r = call_post(VGPU_MSG_cuGraphDestroy, &rq, sizeof(rq));
+	else
+		r = call_reply(VGPU_MSG_cuGraphDestroy, &rq, sizeof(rq), NULL, 0);
 	if (r == CUDA_SUCCESS)
 		graph_objects_delete((struct object *)hGraph);
 	return r;
@@ -66,6 +77,7 @@ static CUresult instantiate(CUgraphExec *out, CUgraph hGraph, CUDA_GRAPH_INSTANT
 	struct vgpu_graph_instantiate_reply reply = { .result = CUDA_GRAPH_INSTANTIATE_ERROR };
 	CUresult r = call_begin(&rq.call, false);
 	struct iovec iov = { &rq, sizeof(rq) };
+	uint64_t last = graph_last_added();
 	size_t len;
 
 	p->hErrNode_out = NULL;
@@ -97,6 +109,7 @@ static CUresult instantiate(CUgraphExec *out, CUgraph hGraph, CUDA_GRAPH_INSTANT
 	}
 	exec->exec.flags = p->flags & ~(cuuint64_t)CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD;
 	exec->exec.memory = reply.memory;
+	graph_exec_made(exec, g, last);
 	*out = (CUgraphExec)exec;
 	return CUDA_SUCCESS;
 }
@@ -179,8 +192,8 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStr
 VGPU_EXPORT CUresult CUDAAPI cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph,
 						  CUgraphExecUpdateResultInfo *resultInfo)
 {
-	struct object *g = object_get(hGraph, VGPU_H_GRAPH);
-	struct vgpu_graph_update rq = { .exec = object_handle(hGraphExec, VGPU_H_GRAPHEXEC), .graph = g ? g->wire : 0 };
+	struct object *g = object_get(hGraph, VGPU_H_GRAPH), *exec = object_get(hGraphExec, VGPU_H_GRAPHEXEC);
+	struct vgpu_graph_update rq = { .exec = exec ? exec->wire : 0, .graph = g ? g->wire : 0 };
 	struct vgpu_graph_update_reply reply = { .result = CU_GRAPH_EXEC_UPDATE_ERROR };
 	CUresult r = call_begin(&rq.call, false);
 	struct iovec iov = { &rq, sizeof(rq) };
@@ -192,6 +205,7 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgrap
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!graph_fresh(rq.fresh, 2, VGPU_H_GRAPHNODE))
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	exec->exec.graph = 0;
 	r = call_replyv(VGPU_MSG_cuGraphExecUpdate_v2, &iov, 1, &reply, sizeof(reply), &len);
 	*resultInfo = (CUgraphExecUpdateResultInfo){ .result = (CUgraphExecUpdateResult)reply.result };
 	if (reply.node)
@@ -248,6 +262,8 @@ static bool is_kernel(CUgraphNode h)
 
 VGPU_EXPORT CUresult CUDAAPI cuGraphKernelNodeCopyAttributes(CUgraphNode dst, CUgraphNode src)
 {
+	if (is_kernel(dst))
+		graph_node_changed((struct object *)dst);
 	CHECKED(is_kernel(dst) && is_kernel(src), call_cuGraphKernelNodeCopyAttributes(dst, src));
 }
 
@@ -262,6 +278,8 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphKernelNodeSetAttribute(CUgraphNode hNode, CU
 {
 	if (attr == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
 		return REFUSE("graph nodes that kernels update", "the device's handle of a node has no meaning here");
+	if (is_kernel(hNode))
+		graph_node_changed((struct object *)hNode);
 	CHECKED(is_kernel(hNode) && value, call_cuGraphKernelNodeSetAttribute(hNode, attr, value));
 }
 

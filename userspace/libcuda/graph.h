@@ -38,6 +38,20 @@ struct object *graph_child_object(uint64_t h, struct object *node);
  */
 bool graph_node_certain(const struct object *graph, const CUgraphNode *deps, size_t ndeps, const CUgraphNodeParams *p);
 
+/** A node was added with @p: what is known of it now, and was when graphs were instantiated. */
+void graph_node_added(struct object *node, const CUgraphNodeParams *p);
+/** @exec has been made of @graph, which had the nodes up to @last (graph_last_added()). */
+void graph_exec_made(struct object *exec, const struct object *graph, uint64_t last);
+uint64_t graph_last_added(void);
+/** Something else of it has changed than graph_set_certain() asks about. */
+static inline void graph_node_changed(struct object *node)
+{
+	node->node.function = 0;
+}
+
+/** Will the driver take such parameters for @node in @exec? @p: as for graph_node_certain() */
+bool graph_set_certain(const struct object *exec, const struct object *node, const CUgraphNodeParams *p);
+
 /** Handles to send along for objects that have none: @n of them; and back, those that found no use. */
 bool graph_fresh(uint64_t *handles, size_t n, enum vgpu_handle_type type);
 void graph_fresh_done(const uint64_t *handles, size_t n);

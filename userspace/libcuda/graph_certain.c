@@ -4,6 +4,9 @@
  * instantiated, which is waited for; so a node of a common kind whose parameters are plainly right is posted. In doubt
  * it is not: then the driver's answer is the call's. If the driver refuses a posted one all the same, that is what
  * instantiating the graph says.
+ *
+ * The same for parameters of kernels in executable graphs, which programs change before each launch: what CUDA lets
+ * change about a kernel is all but its function and its context, of which it says what may follow on what.
  */
 #include "graph.h"
 #include "launch.h"
@@ -117,4 +120,57 @@ bool graph_node_certain(const struct object *graph, const CUgraphNode *deps, siz
 	default:
 		return false;
 	}
+}
+
+/* --- in executable graphs --- */
+
+static uint64_t added;
+
+uint64_t graph_last_added(void)
+{
+	return __atomic_load_n(&added, __ATOMIC_RELAXED);
+}
+
+void graph_node_added(struct object *node, const CUgraphNodeParams *p)
+{
+	const struct object *f, *ctx = context_current(thread_self());
+
+	node->node.added = __atomic_add_fetch(&added, 1, __ATOMIC_RELAXED);
+	node->node.function = 0;
+	if (p->type != CU_GRAPH_NODE_TYPE_KERNEL)
+		return;
+	f = object_function(p->kernel.func ? (void *)p->kernel.func : (void *)p->kernel.kern);
+	if (p->kernel.ctx)
+		ctx = (const struct object *)p->kernel.ctx;
+	if (f && ctx) {
+		node->node.function = f->wire;
+		node->node.ctx = ctx->wire;
+	}
+}
+
+void graph_exec_made(struct object *exec, const struct object *graph, uint64_t last)
+{
+	exec->exec.graph = graph->wire;
+	exec->exec.last = last;
+}
+
+/* Is the node one of those that @exec was made of? Nodes that another call told of are not known to be. */
+static bool made_of(const struct object *exec, const struct object *node)
+{
+	const struct object *graph = node->parent;
+
+	return graph && graph->type == VGPU_H_GRAPH && graph->wire == exec->exec.graph && node->node.added &&
+	       node->node.added <= exec->exec.last;
+}
+
+bool graph_set_certain(const struct object *exec, const struct object *node, const CUgraphNodeParams *p)
+{
+	const struct object *ctx = usable_context(), *f;
+
+	if (!ctx || p->type != CU_GRAPH_NODE_TYPE_KERNEL || !made_of(exec, node) || node->node.ctx != ctx->wire ||
+	    (p->kernel.ctx && (const struct object *)p->kernel.ctx != ctx) ||
+	    !zero(p->reserved0, sizeof(p->reserved0)) || p->reserved2)
+		return false;
+	f = object_function(p->kernel.func ? (void *)p->kernel.func : (void *)p->kernel.kern);
+	return f && f->wire == node->node.function && !kernel_in_clusters(f->kernel) && kernel_certain(&p->kernel, ctx);
 }

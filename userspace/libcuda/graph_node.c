@@ -404,6 +404,7 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph
 		return r;
 	}
 	graph_node_object(node->wire, g, nodeParams->type);
+	graph_node_added(node, nodeParams);
 	if (nodeParams->type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
 		nodeParams->conditional.phGraph_out = node->node.bodies;
 	child = nodeParams->type == CU_GRAPH_NODE_TYPE_GRAPH &&
@@ -442,7 +443,12 @@ static CUresult set(const struct object *exec, struct object *node, CUgraphNodeP
 	rq.node = m.node;
 	iov[0] = (struct iovec){ &rq, sizeof(rq) };
 	iov[1] = (struct iovec){ m.more, m.node.more };
-	r = call_replyv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2, NULL, 0, NULL);
+	if (exec && graph_set_certain(exec, node, p))
+		r = call_postv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2);
+	else
+		r = call_replyv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2, NULL, 0, NULL);
+	if (!exec)
+		graph_node_changed(node);
 	node_message_free(&m);
 	return r;
 }

@@ -70,6 +70,8 @@ struct object {
 			bool pageable;		/* a copy with a hidden half */
 			CUgraph *bodies;	/* CONDITIONAL: malloc()ed */
 			void *told;		/* what parameters last told point to; malloc()ed */
+			uint64_t added;		/* when, of all nodes; 0: not known */
+			uint64_t function, ctx;	/* KERNEL: what it was added with, handles; 0: not known any more */
 		} node;
 		struct {
 			uint32_t device;
@@ -77,6 +79,8 @@ struct object {
 		struct {
 			uint64_t flags;
 			bool memory;	/* it allocates memory */
+			uint64_t graph;	/* what it was made of, handle; 0: it may be another one's by now */
+			uint64_t last;	/* node.added of the last node at the time */
 		} exec;
 		struct {		/* module and library */
 			struct object *module;	/* library: cuLibraryGetModule's answers, one for each context; by sibling */

@@ -19,7 +19,8 @@ void worker_hand_cuGraphDestroy(struct worker *w, const struct idm_message *m)
 		err = IDM_ERROR_INVALID_HANDLE;
 	if (!err && D.cuGraphDestroy)
 		r = D.cuGraphDestroy(graph);
-	if (!err && r == CUDA_SUCCESS)
+	/* Nobody waits for a posted one, so its handle is free for the client in any case. */
+	if (!err && (r == CUDA_SUCCESS || m->header.flags & IDM_FLAG_POSTED))
 		graph_forget(w, q->hGraph);
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
