@@ -60,9 +60,10 @@ static CUresult find_code(struct sg_library *lib, struct sg_instance *in, const 
 CUresult sg_kernel_get(struct sg_library *lib, const char *name, struct sg_kernel **out)
 {
 	const struct ptx_kernel *code = NULL;
-	CUresult e = CUDA_ERROR_NOT_FOUND;
-	unsigned int slot;
+	struct ptx_module *ptx;
 	struct sg_kernel *k;
+	unsigned int slot;
+	CUresult e;
 
 	pthread_mutex_lock(&lib->lock);
 	for (k = lib->kernels; k; k = k->next) {
@@ -72,9 +73,8 @@ CUresult sg_kernel_get(struct sg_library *lib, const char *name, struct sg_kerne
 			goto out;
 		}
 	}
-	for (slot = 0; slot < SG_INSTANCES && !lib->instance[slot].ptx; slot++)
-		;
-	if (slot < SG_INSTANCES)
+	e = sg_library_any(lib, &ptx, &slot);
+	if (!e)
 		e = find_code(lib, &lib->instance[slot], name, &code);
 	if (!e)
 		e = kernel_new(lib, name, code, &k);

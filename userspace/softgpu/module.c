@@ -181,6 +181,21 @@ CUresult sg_library_instance(struct sg_library *lib, struct sg_ctx *c, struct pt
 	return CUDA_SUCCESS;
 }
 
+CUresult sg_library_any(struct sg_library *lib, struct ptx_module **out, unsigned int *slot)
+{
+	struct sg_ctx *c = sg_tls.ctx;
+
+	for (unsigned int i = 0; i < SG_INSTANCES; i++) {
+		if (!lib->instance[i].ptx)
+			continue;
+		*out = lib->instance[i].ptx;
+		if (slot)
+			*slot = i;
+		return CUDA_SUCCESS;
+	}
+	return sg_library_instance(lib, c && !atomic_load(&c->fault) ? c : NULL, out, slot);
+}
+
 void sg_modules_end_ctx(struct sg_ctx *c)
 {
 	uint32_t n = atomic_load(&sg_library_table.used);
@@ -458,6 +473,7 @@ CUresult cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library
 	struct ptx_module *ptx;
 	uint64_t address;
 	size_t size;
+	CUresult e;
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
@@ -466,12 +482,12 @@ CUresult cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library
 	if (!name || (!dptr && !bytes))
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lib->lock);
-	ptx = lib->instance[0].ptx;
-	if (!ptx || !ptx_module_global_is_managed(ptx, name) || !ptx_module_global(ptx, name, &address, &size))
-		ptx = NULL;
+	e = sg_library_any(lib, &ptx, NULL);
+	if (!e && (!ptx_module_global_is_managed(ptx, name) || !ptx_module_global(ptx, name, &address, &size)))
+		e = CUDA_ERROR_NOT_FOUND;
 	pthread_mutex_unlock(&lib->lock);
-	if (!ptx)
-		return CUDA_ERROR_NOT_FOUND;
+	if (e)
+		return e;
 	if (!sg_managed_note(address, size, lib))
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	if (dptr)
@@ -500,12 +516,11 @@ CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)
 	return e;
 }
 
-/* Any instance tells the names; there may be none after a context was reset. */
 static CUresult enumerate(const void *h, unsigned int *count, struct sg_kernel **out, unsigned int max)
 {
-	struct ptx_module *ptx = NULL;
 	struct sg_library *lib = library_check(h);
-	CUresult e = CUDA_SUCCESS;
+	struct ptx_module *ptx;
+	CUresult e;
 	size_t n;
 
 	if (!sg_devices)
@@ -515,11 +530,10 @@ static CUresult enumerate(const void *h, unsigned int *count, struct sg_kernel *
 	if (!count && !out)
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lib->lock);
-	for (unsigned int i = 0; i < SG_INSTANCES && !ptx; i++)
-		ptx = lib->instance[i].ptx;
+	e = sg_library_any(lib, &ptx, NULL);
 	pthread_mutex_unlock(&lib->lock);
-	if (!ptx)
-		return CUDA_ERROR_INVALID_CONTEXT;
+	if (e)
+		return e;
 	n = ptx_module_kernels(ptx);
 	if (count)
 		*count = (unsigned int)n;

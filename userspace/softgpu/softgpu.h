@@ -620,6 +620,12 @@ CUresult sg_kernel_get(struct sg_library *lib, const char *name, struct sg_kerne
 /** An instance's module in context @c, made if needed. Caller holds lib->lock. @slot may be NULL. */
 CUresult sg_library_instance(struct sg_library *lib, struct sg_ctx *c, struct ptx_module **out, unsigned int *slot);
 
+/**
+ * The same where any instance will do. A library whose contexts have all ended has none: one is made, in the current
+ * context if there is one.
+ */
+CUresult sg_library_any(struct sg_library *lib, struct ptx_module **out, unsigned int *slot);
+
 /** Unload the modules of a context that goes away, and the libraries' instances in it. */
 void sg_modules_end_ctx(struct sg_ctx *c);
 

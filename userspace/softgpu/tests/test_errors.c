@@ -192,6 +192,36 @@ static void library_contexts(CUcontext first)
 	must(cuLibraryUnload(l));
 }
 
+/* A library is there when all contexts have ended that it was in. */
+static void library_without_contexts(CUcontext first)
+{
+	unsigned int value = 3, got = 0, count = 0;
+	CUcontext only;
+	CUdeviceptr d;
+	CUlibrary l;
+	CUkernel k;
+	size_t size;
+
+	must(cuCtxCreate_v2(&only, 0, 1));
+	must(cuLibraryLoadData(&l, ptx, NULL, NULL, 0, NULL, NULL, 0));
+	must(cuCtxDestroy_v2(only));
+	must(cuCtxSetCurrent(NULL));
+	ok(cuLibraryGetKernelCount(&count, l) == CUDA_SUCCESS && count, "its kernels are counted");
+	ok(cuLibraryGetKernel(&k, l, "store") == CUDA_SUCCESS, "and found, without a context");
+	must(cuCtxCreate_v2(&only, 0, 1));
+	must(cuLibraryGetGlobal(&d, &size, l, "counter"));
+	{
+		void *params[] = { &d, &value };
+
+		must(cuLaunchKernel((CUfunction)k, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
+	}
+	must(cuMemcpyDtoH_v2(&got, d, 4));
+	ok(got == 3, "and run in the next one");
+	must(cuCtxDestroy_v2(only));
+	must(cuCtxSetCurrent(first));
+	must(cuLibraryUnload(l));
+}
+
 static void sticky(CUcontext good)
 {
 	unsigned int value = 1, got = 0;
@@ -260,6 +290,7 @@ int main(void)
 	launches();
 	images();
 	library_contexts(c);
+	library_without_contexts(c);
 	sticky(c);
 	forked();
 	must(cuDevicePrimaryCtxRelease_v2(0));
