@@ -205,7 +205,9 @@ VGPU_EXPORT CUresult CUDAAPI cuArrayGetPlane(CUarray *pPlaneArray, CUarray hArra
 static CUresult destroy(void *h, enum vgpu_handle_type type)
 {
 	struct array *a = array_of(h, type);
-	CUresult r = session_check();
+	struct vgpu_call call;
+	/* What would refuse it does so before anything is forgotten. */
+	CUresult r = call_begin(&call, true);
 
 	if (r != CUDA_SUCCESS)
 		return r;

@@ -240,7 +240,10 @@ VGPU_EXPORT CUresult CUDAAPI cuLinkDestroy(CUlinkState state)
 		return CUDA_ERROR_INVALID_HANDLE;
 	l = o->link;
 	r = call_cuLinkDestroy(state);
+	/* Refused, it is there as before. */
+	if (r != CUDA_SUCCESS)
+		return r;
 	free(l->image);
 	free(l);
-	return r;
+	return CUDA_SUCCESS;
 }
