@@ -225,6 +225,12 @@ int main(void)
 	CU(cuCtxGetCurrent(&other));
 	ok(popped == ctx && !other, "a context is pushed and popped");
 	CU(cuCtxSetCurrent(ctx));
+	CU(cuMemAlloc(&d, 100));
+	CU(cuCtxSetCurrent(NULL));
+	GIVES(cuMemFree(d), CUDA_SUCCESS, "memory can be freed without one");
+	CU(cuCtxGetCurrent(&other));
+	ok(!other, "and none is current after it");
+	CU(cuCtxSetCurrent(ctx));
 	CU(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
 	CU(cuMemGetInfo(&before, &total));
 	memsets(stream);

@@ -82,6 +82,11 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 	struct sg_ctx *c;
 	CUresult e = sg_enter(&c);
 
+	/* Without a context, in its own. */
+	if (e == CUDA_ERROR_INVALID_CONTEXT && sg_heap_info(dptr, &a) && a.base == dptr && a.ctx) {
+		c = a.ctx;
+		e = CUDA_SUCCESS;
+	}
 	if (e)
 		return e;
 	e = sg_capture_unsafe();
