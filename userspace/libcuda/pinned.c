@@ -197,7 +197,9 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 		return res;
 	if (!p || !bytesize || copy_is_device((uintptr_t)p))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (Flags & ~(unsigned int)HOST_REGISTER_FLAGS)
+	if (Flags & ~(unsigned int)(HOST_REGISTER_FLAGS | CU_MEMHOSTREGISTER_IOMEMORY))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (Flags & CU_MEMHOSTREGISTER_IOMEMORY)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	ctx = context_current(thread_self());
 	if (!ctx)

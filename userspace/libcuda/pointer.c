@@ -13,6 +13,12 @@ static CUmemoryPool pool_of(const struct range *r)
 	return o ? (CUmemoryPool)o : NULL;
 }
 
+/* An attribute that is not known here, or that there is none of. */
+static CUresult unknown(CUpointer_attribute a)
+{
+	return a > 0 && a <= CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+}
+
 /*
  * One attribute of memory @r at @p. @return CUDA_ERROR_INVALID_VALUE if that memory has no such thing,
  * CUDA_ERROR_NOT_SUPPORTED if it is not known here.
@@ -97,7 +103,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(CUmemoryPool *)data = r->kind == RANGE_DEVICE ? pool_of(r) : NULL;
 		return CUDA_SUCCESS;
 	default:
-		return CUDA_ERROR_NOT_SUPPORTED;
+		return unknown(a);
 	}
 }
 
@@ -144,7 +150,7 @@ static CUresult nothing(void *data, CUpointer_attribute a)
 		memset(data, 0, 4);
 		return CUDA_SUCCESS;
 	default:
-		return CUDA_ERROR_NOT_SUPPORTED;
+		return unknown(a);
 	}
 }
 
