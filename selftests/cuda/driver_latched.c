@@ -14,12 +14,12 @@
 static CUstream stream;
 static CUcontext primary;
 
-/* It fails at once, or when something else is answered. @return does it? */
+/* It fails at once, or when something else is answered: streams have no such attribute. @return does it? */
 static bool fails(void)
 {
-	CUstreamAttrValue v = { .priority = 0 };
+	CUstreamAttrValue v = { .cooperative = 0 };
 
-	return cuStreamSetAttribute(stream, (CUstreamAttrID)7777, &v) == CUDA_SUCCESS;
+	return cuStreamSetAttribute(stream, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, &v) == CUDA_SUCCESS;
 }
 
 static void told(bool late, const char *who)

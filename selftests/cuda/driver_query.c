@@ -126,7 +126,7 @@ static void pageable(void)
 	CU(cuStreamSynchronize(s));
 	ok(poll_stream(s), "when the gate has been opened it is");
 
-	r = cuStreamSetAttribute(s, (CUstreamAttrID)99, &value);
+	r = cuStreamSetAttribute(s, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, &value);
 	if (r == CUDA_SUCCESS) {
 		CU(cuMemcpyHtoDAsync(to, from, bytes, s));
 		r = cuStreamSynchronize(s);

@@ -62,6 +62,7 @@ class Entry:
         self.base = self.reason = self.wire = None
         self.shim = self.worker = self.tells = False
         self.kinds = []
+        self.most = {}
         if self.klass in ("ptsz", "ptds"):
             self.base = rest[0]
         elif self.klass in ("refused", "foreign"):
@@ -78,6 +79,9 @@ class Entry:
                     self.tells = True
                 elif word.startswith("wire:"):
                     self.wire = word[5:]
+                elif re.fullmatch(r"max:\w+", word):
+                    self.most[len(self.kinds)] = word[4:]
+                    self.kinds.append("val")
                 else:
                     self.kinds.append(word)
                     kind, _, handle = word.partition(":")
@@ -274,8 +278,10 @@ def emit_marshaller(e, prototypes):
                 k.startswith(("new:", "obj:", "in:", "out:"))]
     if required:
         body.append("\tif (%s)\n\t\treturn CUDA_ERROR_INVALID_VALUE;" % " || ".join("!" + n for n in required))
-    for kind, p in plist:
+    for i, (kind, p) in enumerate(plist):
         what, _, handle = kind.partition(":")
+        if i in e.most:
+            body.append(f"\tif ((uint64_t){p.name} > {e.most[i]})\n\t\treturn CUDA_ERROR_INVALID_VALUE;")
         if kind == "val" and p.type == "float":
             body.append(f"\trq.{p.name} = float_bits({p.name});")
         elif kind == "val" and p.type == "CUdevice":
