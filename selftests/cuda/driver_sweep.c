@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Every entry point that works here, with one wrong argument at a time: handles that are NULL, of another type,
- * destroyed, invented or a little off; devices that are none; addresses that are nobody's; pointers that are NULL. Each
- * must be refused as CUDA refuses it: with an error of the class, never with success, a crash or a wait. And after each
- * the session works as before. Which entry points there are and what they take is generated from the call table, so a
- * new call is swept from its first day.
+ * destroyed, invented or a little off; devices that are none; addresses that are nobody's; pointers that are NULL; what an
+ * enumeration has not; flags that there are none of. Each must be refused as CUDA refuses it: with an error of the class,
+ * never with success, a crash or a wait. And after each the session works as before. Which entry points there are and what
+ * they take is generated from the call table, so a new call is swept from its first day.
  *
  * Not for NVIDIA's own library: that follows what it is given.
  */
@@ -34,20 +34,24 @@ static unsigned char *buffers[MOST];
 static CUdeviceptr memory, freed;
 static CUcontext context;
 static const char *now = "nothing";
-static int wrongs;
+static int wrongs, said;
+static const char *only;	/* the call that is asked for */
 
 /* --- what CUDA allows --------------------------------------------------------------------------------------------- */
 
+/* Is @name the call that is listed as @listed, or a form of it for per-thread streams? */
+static bool same_call(const char *listed, const char *name)
+{
+	size_t n = strlen(listed);
+
+	return !strncmp(listed, name, n) && (!name[n] || !strcmp(name + n, "_ptsz") || !strcmp(name + n, "_ptds"));
+}
+
 static bool may_be_null(const char *name, unsigned int i)
 {
-	size_t len = strlen(name);
-
-	for (size_t k = 0; k < sizeof(nulls) / sizeof(nulls[0]); k++) {
-		size_t n = strlen(nulls[k].name);
-
-		if (!strncmp(nulls[k].name, name, n) && (n == len || !strcmp(name + n, "_ptsz") || !strcmp(name + n, "_ptds")))
+	for (size_t k = 0; k < sizeof(nulls) / sizeof(nulls[0]); k++)
+		if (same_call(nulls[k].name, name))
 			return nulls[k].arguments & 1u << i;
-	}
 	return false;
 }
 
@@ -73,6 +77,15 @@ static bool refused(CUresult r, char kind)
 	default:
 		return false;
 	}
+}
+
+/* What an enumeration has not, or flags: CUDA_ERROR_INVALID_VALUE, or what sweep_null.h lists. */
+static bool refused_number(const char *name, CUresult r)
+{
+	for (size_t k = 0; k < sizeof(numbers) / sizeof(numbers[0]); k++)
+		if (same_call(numbers[k].name, name))
+			return r == numbers[k].answer || r == CUDA_ERROR_INVALID_VALUE;
+	return r == CUDA_ERROR_INVALID_VALUE;
 }
 
 static bool host_too(const char *name)
@@ -106,10 +119,10 @@ static void arguments(const struct entry *e, uint64_t *a)
 		else if (k == 'l')
 			a[i] = (uintptr_t)memcpy(buffers[i], &device, sizeof(device));
 		else if (k == 'c')
-			a[i] = (uintptr_t)strcpy((char *)buffers[i], "nothing");
+			a[i] = (uintptr_t)strcpy((char *)buffers[i], "/no/such");
 		else if (k == 'f')
 			a[i] = (uintptr_t)object_function;
-		else if (k == '-')
+		else if (strchr("-ebw", k))
 			a[i] = 1;
 		else
 			a[i] = (uintptr_t)good.of[(int)k];
@@ -144,7 +157,7 @@ static void wrong(const struct entry *e, unsigned int i, uint64_t value, const c
 	now = text;
 	alarm(60);
 	r = e->call(a);
-	if (!refused(r, e->kinds[i]) && !(null && r == CUDA_SUCCESS && may_be_null(e->name, i))) {
+	if (strchr("ebw", e->kinds[i]) ? !refused_number(e->name, r) : !refused(r, e->kinds[i]) && !(null && r == CUDA_SUCCESS && may_be_null(e->name, i))) {
 		printf("# %s: %s\n", text, cu_name(r));
 		wrongs++;
 	}
@@ -203,6 +216,13 @@ static void sweep(const struct entry *e)
 				wrong(e, i, memory + 1, "misaligned", false);
 		} else if (k == 'p' || k == 'l' || k == 'c' || k == 'f') {
 			wrong(e, i, 0, "NULL", true);
+		} else if (k == 'e') {
+			wrong(e, i, 0x7fff, "none of the enumeration", false);
+			wrong(e, i, (uint32_t)-1, "-1", false);
+		} else if (k == 'b' || k == 'w') {
+			wrong(e, i, 1u << 27, "with bit 27", false);
+			if (k == 'w')
+				wrong(e, i, 1ull << 40, "with bit 40", false);
 		}
 	}
 	if (swept)
@@ -243,6 +263,39 @@ static void uninitialised(const struct entry *e)
 	alarm(0);
 	if (r != CUDA_ERROR_NOT_INITIALIZED) {
 		printf("# %s, before cuInit: %s\n", e->name, cu_name(r));
+		wrongs++;
+	}
+}
+
+/* --- without a context ---------------------------------------------------------------------------------------------- */
+
+static bool needs_no_context(const char *name)
+{
+	for (size_t k = 0; k < sizeof(contextless) / sizeof(contextless[0]); k++) {
+		size_t n = strlen(contextless[k]);
+
+		if (contextless[k][n - 1] == '*' ? !strncmp(contextless[k], name, n - 1) : same_call(contextless[k], name))
+			return true;
+	}
+	return needs_no_init(name);
+}
+
+/* Everything is right but that no context is current; what the blank structures lack may be said first. */
+static void no_context(const struct entry *e)
+{
+	uint64_t a[MOST];
+	CUresult r;
+
+	if (needs_no_context(e->name) || (only && strcmp(e->name, only)))
+		return;
+	arguments(e, a);
+	now = e->name;
+	alarm(60);
+	r = e->call(a);
+	alarm(0);
+	said += r == CUDA_ERROR_INVALID_CONTEXT;
+	if (r != CUDA_ERROR_INVALID_CONTEXT && (strchr(e->kinds, 'p') ? !refused(r, 'p') : r != CUDA_ERROR_INVALID_VALUE)) {
+		printf("# %s, without a context: %s\n", e->name, cu_name(r));
 		wrongs++;
 	}
 }
@@ -321,6 +374,7 @@ int main(int argc, char **argv)
 {
 	CUdevice dev;
 
+	only = argc > 1 ? argv[1] : NULL;
 	signal(SIGSEGV, died);
 	signal(SIGBUS, died);
 	signal(SIGABRT, died);
@@ -345,8 +399,13 @@ int main(int argc, char **argv)
 	gone.of['D'] = NULL;
 	CU(cuMemFree_v2(freed));
 
+	CU(cuCtxSetCurrent(NULL));
+	each(no_context);
+	ok(!wrongs && (only || said > 200), "without a context nothing works that needs one: %d say so", said);
+	CU(cuCtxSetCurrent(context));
+
 	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
-		if (argc < 2 || !strcmp(argv[1], entries[i].name))
+		if (!only || !strcmp(only, entries[i].name))
 			sweep(&entries[i]);
 	endings(dev);
 	return tap_done();

@@ -6,7 +6,7 @@ usage: gen_sweep.py --table cuda.tbl --header CUDA_H --out FILE [--cc CC]
 
 A line is SWEEP(name, number of arguments, kinds); CALL_name(a) calls it with arguments from an array of 8-byte words. Kinds: a
 letter for each argument, a handle's type as below; d device address, v device number, p pointer, l to a location, f function to call,
-c text, - a number or what else is no matter of life and death.
+c text, e one of an enumeration, b flags (w of 64 bits), - a number or what else is no matter of life and death.
 """
 import argparse
 import os
@@ -26,7 +26,17 @@ HANDLES = {"CUcontext": "C", "CUstream": "S", "CUevent": "E", "CUmodule": "M", "
 FUNCTIONS = ("CUhostFn", "CUstreamCallback", "CUoccupancyB2DSize", "CUasyncCallback", "CUlogsCallback")
 
 
-def kind(param):
+def enumerations(header):
+    """The types of cuda.h that are enumerations, by all their names."""
+    with open(header, encoding="utf-8") as f:
+        text = re.sub(r"/\*.*?\*/|//[^\n]*", "", f.read(), flags=re.DOTALL)
+    found = set(re.findall(r"typedef\s+enum\s+\w*\s*\{[^{}]*\}\s*(\w+)\s*;", text))
+    aliases = re.findall(r"typedef\s+(\w+)\s+(\w+)\s*;", text)
+    aliases += [(of, name) for name, of in re.findall(r"#define\s+(\w+)\s+(\w+)", text)]
+    return found | {name for of, name in aliases if of in found}
+
+
+def kind(param, enums):
     if param.type in HANDLES:
         return HANDLES[param.type]
     if param.type == "CUdeviceptr":
@@ -39,7 +49,13 @@ def kind(param):
         return "c"
     if re.fullmatch(r"(const )?(CUmemLocation|CUmemAccessDesc) ?\*", param.type):
         return "l"
-    return "p" if param.type.endswith("*") else "-"
+    if param.type in enums:
+        return "e"
+    if param.type.endswith("*"):
+        return "p"
+    if re.fullmatch(r"(use)?flags", param.name, re.IGNORECASE):
+        return "w" if param.type in gen.WIDE else "b"
+    return "-"
 
 
 def main():
@@ -49,6 +65,7 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--cc", default="cc")
     args = parser.parse_args()
+    enums = enumerations(args.header)
     entries, names, _ = gen.read_table(args.table)
     prototypes, _ = gen.read_header(args.header, args.cc)
     out = [gen.HEAD]
@@ -64,7 +81,7 @@ def main():
         for i in range(len(params)):
             out.append(f"\tmemcpy(&a{i}, &a[{i}], sizeof(a{i}));")
         out.append(f"\treturn {e.name}({', '.join(f'a{i}' for i in range(len(params)))});\n}}\n")
-        kinds = "".join(kind(p) for p in params)
+        kinds = "".join(kind(p, enums) for p in params)
         rows.append(f'SWEEP({e.name}, {len(params)}, "{kinds}")')
     out.append("#define SWEEPS \\\n\t" + " \\\n\t".join(rows))
     with open(args.out, "w", encoding="utf-8") as f:

@@ -54,4 +54,45 @@ static const struct {
 	{ "cuLogsRegisterCallback", ARG(2) | ARG(3) },
 };
 
+/* Numbers that are none, where the answer may be another than CUDA_ERROR_INVALID_VALUE. */
+static const struct {
+	const char *name;
+	CUresult answer;
+} numbers[] = {
+	{ "cuCtxCreate_v3", CUDA_ERROR_NOT_SUPPORTED },		/* the parameters before it are */
+	{ "cuDeviceGetP2PAttribute", CUDA_ERROR_INVALID_DEVICE },	/* of one device, which is both */
+	{ "cuLinkAddFile", CUDA_ERROR_FILE_NOT_FOUND },
+	{ "cuLinkAddFile_v2", CUDA_ERROR_FILE_NOT_FOUND },
+	{ "cuDeviceGetDevResource", CUDA_ERROR_INVALID_RESOURCE_TYPE },
+	{ "cuCtxGetDevResource", CUDA_ERROR_INVALID_RESOURCE_TYPE },
+	{ "cuGreenCtxGetDevResource", CUDA_ERROR_INVALID_RESOURCE_TYPE },
+	{ "cuGraphDebugDotPrint", CUDA_ERROR_OPERATING_SYSTEM },	/* there is no such folder */
+};
+
+/* What needs no current context, up to a *. */
+static const char *const contextless[] = {
+	/* A device, or a context of the program's choice, is an argument. */
+	"cuDevice*", "cuCtxCreate*", "cuCtxDestroy*", "cuCtxGetApiVersion", "cuCtxGetCurrent", "cuCtxGetDevResource",
+	"cuCtxGetDevice_v2", "cuCtxGetId", "cuCtxPushCurrent*", "cuCtxRecordEvent", "cuCtxSetCurrent", "cuCtxSynchronize_v2",
+	"cuCtxWaitEvent", "cuGreenCtxGetDevResource", "cuGreenCtxStreamCreate",
+	/* Nothing is done but told, of an object that has its context. */
+	"cuEventQuery", "cuEventSynchronize", "cuStreamQuery", "cuStreamGet*", "cuStreamIsCapturing",
+	"cuFuncGet*", "cuFuncIsLoaded", "cuFuncLoad", "cuKernelGet*", "cuLibraryGetKernel*", "cuLibraryEnumerateKernels",
+	"cuModuleEnumerateFunctions", "cuModuleGetFunction", "cuMemGetAddressRange_v2", "cuMemGetAllocationPropertiesFromHandle",
+	"cuPointerGetAttribute",
+	/* Of the process or of a device: libraries, pools, physical memory, graphs. */
+	"cuLibraryUnload", "cuMemPool*", "cuMemRelease", "cuMemGetDefaultMemPool", "cuMemGetMemPool", "cuMemSetMemPool",
+	"cuGraphConditionalHandleCreate", "cuGraphDebugDotPrint", "cuGraphExecUpdate*", "cuGraphGet*", "cuGraphInstantiate*",
+	"cuGraphExecGetFlags", "cuGraphNodeGet*", "cuUserObjectCreate",
+	"cuLogs*", "cuThreadExchangeStreamCaptureMode",
+	/* Noted for the next launch. */
+	"cuFuncSetBlockShape", "cuFuncSetSharedSize", "cuParamSet*",
+	/* Their flag is for captures, and there is none. */
+	"cuEventRecordWithFlags", "cuStreamWaitEvent",
+	/* Nothing to copy. */
+	"cuMemcpyBatchAsync", "cuMemcpyBatchAsync_v2",
+	/* In whatever context it was allocated. */
+	"cuMemFree_v2",
+};
+
 #endif
