@@ -644,10 +644,10 @@ def emit_coverage(entries, names):
            f"The driver library of CUDA 13.0 exports {len(exports)} entry points, forms of {len(bases)} calls. "
            f"{done} of them, forms of {whole} calls, work here; the others return ``CUDA_ERROR_NOT_SUPPORTED`` and are "
            f"named once on standard error, and so are {foreign} of OpenGL, EGL and VDPAU that other headers declare.", "",
-           "The programs in ``selftests/cuda`` call each of those that work, with success and with an error; "
-           "``selftests/cuda/exercised``, which ``make check`` runs, fails when one is not, and lists the few that "
-           "cannot succeed on the software GPU. ``driver_sweep`` gives each of them wrong arguments: it is made from the "
-           "same table.", "",
+           "The programs in ``selftests/cuda`` call each of those that work, with success and with an error other than "
+           "``CUDA_ERROR_NOT_INITIALIZED``; ``selftests/cuda/exercised``, which ``make check`` runs, fails when one is not, "
+           "and lists the few that cannot succeed on the software GPU. ``driver_sweep`` gives each of them wrong arguments: "
+           "it is made from the same table.", "",
            "====================  ======  =================================================",
            "class                 number  meaning",
            "====================  ======  ================================================="]
