@@ -233,7 +233,7 @@ static void references(void)
 	CUarray_format format;
 	CUarray a, b, bound;
 	CUtexref ref, again, own;
-	CUsurfref surf;
+	CUsurfref surf, none;
 	CUmodule module;
 	CUfunction f;
 	CUdeviceptr out, linear, at;
@@ -258,6 +258,7 @@ static void references(void)
 	ok(ref == again, "a reference asked for twice is the same one");
 	CU(cuModuleGetSurfRef(&surf, module, "canvas"));
 	GIVES(cuModuleGetTexRef(&again, module, "read"), CUDA_ERROR_NOT_FOUND, "a kernel is no reference");
+	GIVES(cuModuleGetSurfRef(&none, module, "nothing"), CUDA_ERROR_NOT_FOUND, "nor what is not there");
 	CU(cuTexRefSetArray(ref, a, CU_TRSA_OVERRIDE_FORMAT));
 	CU(cuSurfRefSetArray(surf, b, 0));
 	CU(cuTexRefGetArray(&bound, ref));

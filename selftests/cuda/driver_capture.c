@@ -82,6 +82,9 @@ static void launch_graph(CUgraph g, int times)
 static void the_graph(void)
 {
 	CUstreamCaptureStatus st;
+	/* From when the kernel before allows it, not from its end. */
+	const CUgraphEdgeData early = { .from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC,
+					.type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC };
 	const CUgraphEdgeData *edges;
 	const CUgraphNode *deps;
 	CUgraphNode first, extra, nodes[8], into;
@@ -108,6 +111,14 @@ static void the_graph(void)
 	n = n == 1 ? 8 : 0;
 	CU(cuGraphNodeGetDependencies(deps[0], nodes, NULL, &n));
 	ok(n == 2 && (nodes[0] == extra || nodes[1] == extra), "and so it does");
+	if (!on_driver()) {	/* not seen there yet */
+		CU(cuStreamUpdateCaptureDependencies(s, (CUgraphNode *)deps, &early, 1, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+		OURS(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &deps, NULL, &n), CUDA_ERROR_LOSSY_QUERY,
+		     "who does not ask how the next depends on it is told that there is more to know");
+		CU(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &deps, &edges, &n));
+		ok(n == 1 && edges[0].type == early.type && edges[0].from_port == early.from_port, "who asks is told");
+		CU(cuStreamUpdateCaptureDependencies(s, (CUgraphNode *)deps, NULL, 1, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+	}
 	GIVES(cuStreamUpdateCaptureDependencies(s, &extra, NULL, 1, 7), CUDA_ERROR_INVALID_VALUE, "unknown flags");
 	GIVES(cuGraphDestroy(during), CUDA_ERROR_ILLEGAL_STATE, "destroying a graph that is being captured");
 	CU(cuStreamEndCapture(s, &g));
@@ -331,6 +342,14 @@ static void streams(void)
 	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
 	GIVES(cuCtxSynchronize(), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting for its context");
 	broken("waiting for its context");
+	if (!on_driver()) {	/* not seen there yet */
+		begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+		GIVES(cuCtxRecordEvent(ctx, plain), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "an event of its context");
+		broken("an event of its context");
+		begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+		GIVES(cuCtxWaitEvent(ctx, plain), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "its context waiting for an event");
+		broken("its context waiting for an event");
+	}
 
 	/* The legacy stream waits for blocking streams, which can't be while one captures. */
 	CU(cuStreamDestroy(u));

@@ -134,6 +134,43 @@ static void kernels(void)
 	OURS(cuGraphNodeGetType(a, &type), CUDA_ERROR_INVALID_VALUE, "a node of a graph that is gone");
 }
 
+/* An edge from where a kernel allows it, not from its end: who asks for the nodes alone is told that there is more to know. */
+static void early(void)
+{
+	const CUgraphEdgeData how = { .from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC,
+				      .type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC };
+	CUgraphEdgeData told[8] = { { 0 } };
+	CUgraphNode a, b, from[8], to[8];
+	unsigned int five = 5, seven = 7;
+	void *params[] = { &d, &five }, *other[] = { &d, &seven };
+	CUDA_KERNEL_NODE_PARAMS k5 = one(add, params), k7 = one(add, other);
+	size_t n = 8;
+	CUgraph g;
+
+	if (native("edges that are not from the end of a node"))
+		return;
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddKernelNode(&a, g, NULL, 0, &k5));
+	CU(cuGraphAddKernelNode(&b, g, NULL, 0, &k7));
+	CU(cuGraphAddDependencies(g, &a, &b, &how, 1));
+	GIVES(cuGraphGetEdges(g, from, to, NULL, &n), CUDA_ERROR_LOSSY_QUERY, "a graph's edges without what they are");
+	n = 8;
+	GIVES(cuGraphNodeGetDependencies(b, from, NULL, &n), CUDA_ERROR_LOSSY_QUERY, "what a node depends on without how");
+	n = 8;
+	GIVES(cuGraphNodeGetDependentNodes(a, to, NULL, &n), CUDA_ERROR_LOSSY_QUERY, "what depends on it without how");
+	n = 0;
+	CU(cuGraphGetEdges(g, NULL, NULL, NULL, &n));
+	ok(n == 1, "how many there are loses nothing: %zu", n);
+	n = 8;
+	CU(cuGraphGetEdges(g, from, to, told, &n));
+	ok(n == 1 && from[0] == a && to[0] == b && told[0].type == how.type && told[0].from_port == how.from_port,
+	   "with what it is an edge is told");
+	CU(cuMemsetD32(d, 0, 1));
+	run(g);
+	ok(value_at(d) == 12, "and the graph runs: %u", value_at(d));
+	CU(cuGraphDestroy(g));
+}
+
 static void topology(void)
 {
 	CUgraphNode n[4], list[8], from[8], to[8], copy[4], last;
@@ -840,6 +877,7 @@ int main(int argc, char **argv)
 	CU(cuMemHostAlloc((void **)&pinned, N * 4, 0));
 	kernels();
 	topology();
+	early();
 	host_and_events();
 	updates(size_arg(argc, argv, 300));	/* selftests/run-local: more than there may be functions in graphs */
 	one_at_a_time();

@@ -109,7 +109,7 @@ int main(void)
 	CUdriverProcAddressQueryResult found;
 	CUresult (*get_version)(int *) = NULL;
 	size_t offset, size;
-	CUdeviceptr global;
+	CUdeviceptr global, none;
 	CUlibrary library;
 	CUfunction f, g;
 	CUkernel kernel, sized;
@@ -146,6 +146,8 @@ int main(void)
 
 	CU(cuLaunchKernel((CUfunction)kernel, 10, 1, 1, 32, 1, 1, 0, NULL, params, NULL));
 	CU(cuLaunchKernel(f, 1, 1, 1, 5, 1, 1, 0, NULL, params, NULL));
+	GIVES(cuLibraryGetGlobal(&none, &size, library, "nothing"), CUDA_ERROR_NOT_FOUND, "a variable that is not there");
+	GIVES(cuLibraryGetManaged(&none, &size, library, "nothing"), CUDA_ERROR_NOT_FOUND, "a managed one");
 	CU(cuLibraryGetGlobal(&global, &size, library, "total"));
 	CU(cuMemcpyDtoH(&total, global, sizeof(total)));
 	ok(size == 8 && total == 325 * 7, "launched by kernel and by function: %llu", total);

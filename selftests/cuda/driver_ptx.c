@@ -92,14 +92,17 @@ static void bad_ptx(void)
 	char log[1024] = "";
 	CUjit_option options[] = { CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
 	void *values[] = { log, (void *)sizeof(log) };
+	CUdeviceptr p;
 	CUmodule module;
 	CUfunction f;
+	size_t bytes;
 
 	GIVES(cuModuleLoadDataEx(&module, broken, 2, options, values), CUDA_ERROR_INVALID_PTX, "PTX with an error");
 	ok(strstr(log, "6"), "the log names the line");
 	printf("# log: %.*s\n", (int)strcspn(log, "\n"), log);
 	CU(cuModuleLoadData(&module, ptx));
 	GIVES(cuModuleGetFunction(&f, module, "nothing"), CUDA_ERROR_NOT_FOUND, "a function that is not there");
+	GIVES(cuModuleGetGlobal(&p, &bytes, module, "nothing"), CUDA_ERROR_NOT_FOUND, "a variable that is not there");
 	CU(cuModuleUnload(module));
 }
 

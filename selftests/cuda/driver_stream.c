@@ -72,7 +72,8 @@ static void values(CUstream s, CUstream other)
 	unsigned long long got[3] = { 0 };
 	CUdeviceptr d, h;
 	unsigned int *host;
-	CUevent e;
+	CUevent e, timed[2];
+	float ms;
 
 	CU(cuMemAlloc(&d, 4096));
 	CU(cuMemHostAlloc((void **)&host, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
@@ -92,13 +93,24 @@ static void values(CUstream s, CUstream other)
 
 	/* One stream waits for what another one writes, and later for what the program writes. */
 	CU(cuEventCreate(&e, CU_EVENT_DISABLE_TIMING));
+	for (int i = 0; i < 2; i++)
+		CU(cuEventCreate(&timed[i], 0));
+	CU(cuEventRecord(timed[0], s));
 	CU(cuStreamWaitValue32(s, d + 16, 1, CU_STREAM_WAIT_VALUE_EQ));
 	CU(cuMemsetD32Async(d + 20, 7, 1, s));
 	CU(cuEventRecord(e, s));
+	CU(cuEventRecord(timed[1], s));
 	GIVES(cuEventQuery(e), CUDA_ERROR_NOT_READY, "while the value is not there");
+	GIVES(cuEventElapsedTime(&ms, timed[0], timed[1]), CUDA_ERROR_NOT_READY, "there is no time until then");
+	GIVES(cuEventElapsedTime(&ms, timed[1], timed[0]), CUDA_ERROR_NOT_READY, "nor from then");
 	CU(cuStreamWriteValue32(other, d + 16, 1, 0));
 	CU(cuEventSynchronize(e));
 	ok(true, "another stream writes it, and the first goes on");
+	CU(cuEventSynchronize(timed[1]));
+	CU(cuEventElapsedTime(&ms, timed[0], timed[1]));
+	ok(ms >= 0, "and there is a time: %g ms", ms);
+	for (int i = 0; i < 2; i++)
+		CU(cuEventDestroy(timed[i]));
 	CU(cuStreamWaitValue32(s, h, 3, CU_STREAM_WAIT_VALUE_GEQ));
 	CU(cuEventRecord(e, s));
 	GIVES(cuEventQuery(e), CUDA_ERROR_NOT_READY, "while the program has not written it");
