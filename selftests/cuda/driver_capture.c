@@ -290,6 +290,7 @@ static void streams(void)
 	CUstreamCaptureStatus st;
 	CUgraphNode node;
 	CUgraph g;
+	CUdeviceptr more;
 	CUstream u;
 	size_t n;
 
@@ -354,6 +355,15 @@ static void streams(void)
 	/* The legacy stream waits for blocking streams, which can't be while one captures. */
 	CU(cuStreamDestroy(u));
 	CU(cuStreamCreate(&u, CU_STREAM_DEFAULT));
+	if (!on_driver()) {	/* not seen there yet */
+		CU(cuMemAlloc(&more, 16));
+		CU(cuMemsetD32Async(d, 0, 1, CU_STREAM_LEGACY));
+		CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_RELAXED));
+		GIVES(cuMemFree(more), CUDA_SUCCESS, "memory is freed after work in the legacy stream, which may not be asked now");
+		ok(status(u) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "and a blocking stream captures on");
+		cuStreamEndCapture(u, &g);
+		CU(cuGraphDestroy(g));
+	}
 	CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_RELAXED));
 	GIVES(cuStreamIsCapturing(CU_STREAM_LEGACY, &st), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "asking the legacy stream");
 	ok(status(u) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "does the capture no harm");

@@ -20,6 +20,13 @@ static struct capturing {
 	struct capturing *next;
 } *list;
 
+bool capture_forbids(CUstream s)
+{
+	CUstreamCaptureStatus status;
+
+	return captures && D.cuStreamIsCapturing && D.cuStreamIsCapturing(s, &status) == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+}
+
 bool capture_active(CUstream s)
 {
 	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;

@@ -75,6 +75,9 @@ bool stream_idle(struct wstream *s)
 		stream_unlist(s);
 		return true;
 	}
+	/* The legacy stream while a blocking one captures: to ask it anything would end that capture. */
+	if (capture_forbids(s->real))
+		return true;
 	if (D.cuStreamQuery(s->real) == CUDA_ERROR_NOT_READY)
 		return false;
 	/* An error counts as idle: whatever asks next will be told of it. */

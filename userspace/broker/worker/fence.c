@@ -147,6 +147,8 @@ struct wait *fence_context(struct wctx *c, CUresult *r)
 	if (!f)
 		return NULL;
 	for (s = c->dirty; s; s = s->next) {
+		if (capture_forbids(s->real))
+			continue;
 		*r = add_stream(f, s);
 		if (*r != CUDA_SUCCESS) {
 			wait_free(f);

@@ -266,6 +266,7 @@ void image_free(struct image *image);
 
 /* graph.c */
 bool capture_active(CUstream s);	/* it must not be asked anything then */
+bool capture_forbids(CUstream s);	/* nor this: what it waits for captures */
 CUgraph capture_graph(CUstream s);	/* NULL if it does not capture */
 void capture_stream_ends(struct worker *w, CUstream s);
 void capture_context_ends(struct worker *w, const struct wctx *c);
