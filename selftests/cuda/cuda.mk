@@ -36,8 +36,11 @@ CUDA_TEST_PROGRAMS := $(foreach k,static shared,$(CUDA_RUNTIME_TESTS:%=$(CUDA_TE
 
 CUDA_C_TESTS := $(CUDA_DRIVER_TESTS) $(CUDA_PTDS_TESTS) $(CUDA_SHIM_TESTS)
 
+# Threads beside a program that know nothing of it.
+CUDA_CROWD := $(CUDA_TESTS)/crowd.so
+
 .PHONY: cuda-tests
-cuda-tests: $(CUDA_TEST_PROGRAMS)
+cuda-tests: $(CUDA_TEST_PROGRAMS) $(CUDA_CROWD)
 
 CUDA_TEST_HEADERS := $(wildcard $(CUDA_TESTS_DIR)/*.h)
 
@@ -70,6 +73,10 @@ $(filter-out $(CUDA_PTDS_TESTS:%=$(CUDA_TESTS)/obj/%.o),$(CUDA_C_TESTS:%=$(CUDA_
 		$(CUDA_TESTS)/obj/%.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -isystem $(CUDA)/include -I$(B)/gen -c -o $@ $<
+
+$(CUDA_CROWD): $(CUDA_TESTS_DIR)/crowd.c $(CUDA_TEST_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -shared -fPIC -isystem $(CUDA)/include -o $@ $< -lpthread -ldl
 
 # What driver_sweep sweeps: every entry point of the table that works here.
 $(B)/gen/sweep_gen.h: $(CUDA_TESTS_DIR)/gen_sweep.py $(CUDA_TBL) userspace/cuda/gen.py $(CUDA)/include/cuda.h

@@ -8,6 +8,7 @@
 #include "native.h"
 #include "tap.h"
 
+static const char *cu_name(CUresult err) __attribute__((unused));
 static const char *cu_name(CUresult err)
 {
 	const char *name = NULL;
