@@ -16,8 +16,8 @@ CUDA_PTDS_TESTS	   := $(addsuffix -ptds,driver_stream driver_memory driver_batch
 # Not for NVIDIA's own library, nor for the software GPU's: what they are given they follow.
 CUDA_SHIM_TESTS	   := driver_sweep driver_embedded driver_tables driver_visible
 # The same source in other clothes: fatbin without compression, with LZ4, PTX for debugging, PTX of a newer target,
-# and one without PTX, which only a GPU of that kind can run.
-CUDA_VARIANTS := vectoradd-plain vectoradd-lz4 matmul-debug reduce-sm120 vectoradd-noptx
+# one without PTX, which only a GPU of that kind can run, and one of separately compiled parts, which nvlink links.
+CUDA_VARIANTS := vectoradd-plain vectoradd-lz4 matmul-debug reduce-sm120 vectoradd-noptx vectoradd-rdc
 
 NVCC	  = PATH="$(CUDA)/nvvm/bin:$(CUDA)/bin:$$PATH" $(CUDA)/bin/nvcc
 NVCCFLAGS = -O2 -ccbin $(or $(shell command -v g++),c++) -I$(CUDA_TESTS_DIR) -I$(CUDA)/include
@@ -30,6 +30,8 @@ NVCCFLAGS-vectoradd-lz4	   := --compress-mode=speed
 NVCCFLAGS-matmul-debug	   := -G
 NVCCFLAGS-reduce-sm120	   := -arch=compute_120
 NVCCFLAGS-vectoradd-noptx  := -gencode arch=compute_75,code=sm_75
+# Code for every kind of GPU: what is linked has no PTX.
+NVCCFLAGS-vectoradd-rdc    := -rdc=true -arch=all-major
 
 CUDA_TEST_PROGRAMS := $(foreach k,static shared,$(CUDA_RUNTIME_TESTS:%=$(CUDA_TESTS)/$k/%)) \
 		      $(addprefix $(CUDA_TESTS)/static/,$(CUDA_DRIVER_TESTS) $(CUDA_PTDS_TESTS) $(CUDA_SHIM_TESTS) $(CUDA_VARIANTS))
@@ -64,6 +66,12 @@ $(CUDA_TESTS)/static/%: $(CUDA_TESTS)/obj/%.o
 $(CUDA_TESTS)/shared/%: $(CUDA_TESTS)/obj/%.o
 	@mkdir -p $(@D)
 	$(CXX) -o $@ $< -L$(CUDA_LIBDIR) -Wl,-rpath,$(CUDA_LIBDIR) -l:libcudart.so.13 -lpthread
+
+# What `nvcc -rdc=true` does at the end.
+$(CUDA_TESTS)/static/vectoradd-rdc: $(CUDA_TESTS)/obj/vectoradd-rdc.o
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS-vectoradd-rdc) -ccbin $(or $(shell command -v g++),c++) -dlink -o $<.linked.o $< -L$(CUDA_LIBDIR) -lcudadevrt
+	$(CXX) -o $@ $< $<.linked.o -L$(CUDA_LIBDIR) -lcudadevrt -lcudart_static -lpthread -ldl -lrt
 
 $(CUDA_PTDS_TESTS:%=$(CUDA_TESTS)/obj/%.o): $(CUDA_TESTS)/obj/%-ptds.o: $(CUDA_TESTS_DIR)/%.c $(CUDA_TEST_HEADERS)
 	@mkdir -p $(@D)

@@ -30,7 +30,7 @@ struct fatbin {
 
 static enum image_kind done(struct image *out, enum image_kind kind, const void *data, uint64_t size)
 {
-	*out = (struct image){ kind, data, size };
+	*out = (struct image){ kind, data, size, false };
 	return kind;
 }
 
@@ -142,8 +142,8 @@ static enum image_kind measure(const void *code, size_t readable, bool inner, st
 		if ((w.version != 1 && w.version != 2) || !w.data || measure(w.data, SIZE_MAX, true, out) == IMAGE_NONE)
 			return IMAGE_NONE;
 		/* Separate compilation whose parts nobody has linked: the fatbin proper is empty. */
-		if (w.version == 2 && out->kind == IMAGE_FATBIN && out->size <= sizeof(struct fatbin) && w.parts &&
-		    w.parts[0])
+		out->parts = w.version == 2 && w.parts && w.parts[0];
+		if (out->parts && out->kind == IMAGE_FATBIN && out->size <= sizeof(struct fatbin))
 			out->kind = IMAGE_NEEDS_LINKER;
 		return out->kind;
 	}
@@ -152,7 +152,7 @@ static enum image_kind measure(const void *code, size_t readable, bool inner, st
 
 enum image_kind image_measure(const void *code, size_t readable, struct image *out)
 {
-	*out = (struct image){ IMAGE_NONE, NULL, 0 };
+	*out = (struct image){ IMAGE_NONE, NULL, 0, false };
 	return measure(code, readable, false, out);
 }
 

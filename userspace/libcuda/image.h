@@ -14,6 +14,7 @@ struct image {
 	enum image_kind kind;
 	const void *data;
 	size_t size;
+	bool parts;	/* it is linked from parts, which the wrapper has as well: a driver could link them for other GPUs */
 };
 
 /**

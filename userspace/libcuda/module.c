@@ -75,6 +75,12 @@ static bool can_wait(const struct image *image, const struct jit *j)
 	       image_for(image, &device);
 }
 
+static CUresult unlinked(void)
+{
+	return REFUSE("loading separately compiled parts that are not linked for this GPU", "compile for the device's own "
+		      "architecture, or without -rdc=true");
+}
+
 CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,
 		     const CUjit_option *options, void **values, struct object **out)
 {
@@ -92,8 +98,7 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 	case IMAGE_NONE:
 		return CUDA_ERROR_INVALID_IMAGE;
 	case IMAGE_NEEDS_LINKER:
-		return REFUSE("loading separately compiled parts that are not linked", "compile for the device's own "
-			      "architecture, or without -rdc=true");
+		return unlinked();
 	default:
 		break;
 	}
@@ -109,7 +114,7 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 	r = upload(&rq, &image, &j, can_wait(&image, &j) ? &o->library.load : NULL);
 	if (r != CUDA_SUCCESS) {
 		object_delete(o);
-		return r;
+		return r == CUDA_ERROR_NO_BINARY_FOR_GPU && image.parts ? unlinked() : r;
 	}
 	*out = o;
 	return CUDA_SUCCESS;

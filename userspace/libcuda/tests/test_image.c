@@ -44,6 +44,12 @@ static void fatbins(void)
 	ok(is(&w, sizeof(w), IMAGE_FATBIN, &f, 64), "so does one of version 2");
 	w.parts = parts;
 	ok(is(&w, sizeof(w), IMAGE_FATBIN, &f, 64), "with its parts linked too");
+	{
+		struct image i;
+
+		image_measure(&w, sizeof(w), &i);
+		ok(i.parts, "and it is known that there are parts");
+	}
 	w.data = &empty;
 	{
 		struct image i;
