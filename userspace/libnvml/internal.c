@@ -17,7 +17,9 @@
 #define COMPUTE		212
 #define GRAPHICS	213
 #define MPS		214
-#define ROOM		500u	/* what nvidia-smi says that it has room for */
+/* What nvidia-smi says that it has room for: where it lists processes, and with --query-compute-apps. */
+#define ROOM		500u
+#define ROOM_QUERY	250u
 
 /** struct process - one of them, as nvidia-smi reads it */
 struct process {
@@ -45,7 +47,8 @@ static void copy(void *to, const struct vgpu_zone_session *s)
 
 static bool is_the_question(const struct nvml_device *d, const unsigned int *count, const void *out)
 {
-	return d && count && out && (uintptr_t)count % sizeof(*count) == 0 && nvml_check(d) == NVML_SUCCESS && *count == ROOM;
+	return d && count && out && (uintptr_t)count % sizeof(*count) == 0 && nvml_check(d) == NVML_SUCCESS &&
+	       (*count == ROOM || *count == ROOM_QUERY);
 }
 
 static int compute(struct nvml_device *d, unsigned int *count, struct process *out)
