@@ -24,6 +24,73 @@ static const char ptx[] =
 	"	ret;\n"
 	"}\n";
 
+/* More shared memory than there is. A compiler for GPUs would refuse it; on the software GPU a launch finds it out. */
+static const char hoarder_ptx[] =
+	".version 8.1\n"
+	".target sm_75\n"
+	".address_size 64\n"
+	".visible .entry hoarder()\n"
+	"{\n"
+	"	.shared .align 4 .b8 heap[200000];\n"
+	"	.reg .b32 %r<2>;\n"
+	"	ld.shared.u32 %r1, [heap];\n"
+	"	st.shared.u32 [heap+199996], %r1;\n"
+	"	ret;\n"
+	"}\n";
+
+#define LIVE	240u	/* registers */
+
+/* A kernel that needs so many registers that a block of 1024 threads has not enough. */
+static char *greedy_ptx(void)
+{
+	size_t size = 1 << 16;
+	char *text = malloc(size);
+	int n = snprintf(text, size, ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry greedy(.param .u64 where)\n{\n"
+			 "	.reg .b64 %%rd<2>;\n	.reg .b32 %%r<%u>;\n	ld.param.u64 %%rd1, [where];\n", LIVE);
+
+	/* All are loaded before the first is stored, and volatile: no compiler may load one again. */
+	for (unsigned int i = 0; i < LIVE; i++)
+		n += snprintf(text + n, size - n, "	ld.volatile.global.u32 %%r%u, [%%rd1+%u];\n", i, 4 * i);
+	for (unsigned int i = 0; i < LIVE; i++)
+		n += snprintf(text + n, size - n, "	st.volatile.global.u32 [%%rd1+%u], %%r%u;\n", 4 * (LIVE - 1 - i), i);
+	snprintf(text + n, size - n, "	ret;\n}\n");
+	return text;
+}
+
+static void resources(CUstream s)
+{
+	char *text = greedy_ptx();
+	CUdeviceptr d;
+	void *params[] = { &d };
+	CUmodule module;
+	CUfunction f;
+	CUresult r;
+	int most;
+
+	CU(cuMemAlloc(&d, 4 * LIVE));
+	CU(cuModuleLoadData(&module, text));
+	CU(cuModuleGetFunction(&f, module, "greedy"));
+	CU(cuFuncGetAttribute(&most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, f));
+	if (most < 1024)
+		GIVES(cuLaunchKernel(f, 1, 1, 1, 1024, 1, 1, 0, s, params, NULL), CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
+		      "a block with more registers than there are");
+	CU(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, s, params, NULL));
+	GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "a block that has enough runs");
+	CU(cuModuleUnload(module));
+	CU(cuMemFree(d));
+	free(text);
+	if (!ON_SOFTWARE())
+		return;
+	CU(cuModuleLoadData(&module, hoarder_ptx));
+	CU(cuModuleGetFunction(&f, module, "hoarder"));
+	r = cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL);
+	if (r == CUDA_SUCCESS)
+		r = cuStreamSynchronize(s);
+	ok(r == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "a block with more shared memory than there is: %s", cu_name(r));
+	GIVES(cuStreamSynchronize(s), CUDA_SUCCESS, "which is told once");
+	CU(cuModuleUnload(module));
+}
+
 int main(void)
 {
 	static unsigned int block[BIG / 4];
@@ -113,6 +180,8 @@ int main(void)
 	GIVES(cuLaunchKernel(plain, 1, 1, 1, 1, 1, 1, 1 << 28, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE,
 	      "more shared memory than there is");
 	OURS(cuLaunchKernel((CUfunction)s, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_HANDLE, "no function");
+
+	resources(s);
 
 	/* Attributes of streams. */
 	CU(cuStreamGetAttribute(t, CU_LAUNCH_ATTRIBUTE_PRIORITY, &v));
