@@ -21,6 +21,7 @@
 #include "registered.h"
 
 #define HOST_ALLOC_FLAGS	(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
+#define ADDRESSES		(1ull << 56)	/* a program's, with five levels of page tables */
 #define HOST_REGISTER_FLAGS	(CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | \
 				 CU_MEMHOSTREGISTER_READ_ONLY)
 
@@ -195,7 +196,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 
 	if (res != CUDA_SUCCESS)
 		return res;
-	if (!p || !bytesize || copy_is_device((uintptr_t)p))
+	if (!p || !bytesize || bytesize > ADDRESSES || (uintptr_t)p > ADDRESSES - bytesize || copy_is_device((uintptr_t)p))
 		return CUDA_ERROR_INVALID_VALUE;
 	if (Flags & ~(unsigned int)(HOST_REGISTER_FLAGS | CU_MEMHOSTREGISTER_IOMEMORY))
 		return CUDA_ERROR_INVALID_VALUE;
