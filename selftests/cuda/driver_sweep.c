@@ -2,9 +2,9 @@
 /*
  * Every entry point that works here, with one wrong argument at a time: handles that are NULL, of another type,
  * destroyed, invented or a little off; devices that are none; addresses that are nobody's; pointers that are NULL; what an
- * enumeration has not; flags that there are none of. Each must be refused as CUDA refuses it: with an error of the class,
- * never with success, a crash or a wait. And after each the session works as before. Which entry points there are and what
- * they take is generated from the call table, so a new call is swept from its first day.
+ * enumeration has not; flags that there are none of; sizes beyond all memory. Each must be refused as CUDA refuses it: with
+ * an error of the class, never with success, a crash or a wait. And after each the session works as before. Which entry
+ * points there are and what they take is generated from the call table, so a new call is swept from its first day.
  *
  * Not for NVIDIA's own library: that follows what it is given.
  */
@@ -79,9 +79,11 @@ static bool refused(CUresult r, char kind)
 	}
 }
 
-/* What an enumeration has not, or flags: CUDA_ERROR_INVALID_VALUE, or what sweep_null.h lists. */
-static bool refused_number(const char *name, CUresult r)
+/* What an enumeration has not, or flags, or sizes: CUDA_ERROR_INVALID_VALUE, or what sweep_null.h lists. */
+static bool refused_number(const char *name, char kind, CUresult r)
 {
+	if (kind == 's' && r == CUDA_ERROR_OUT_OF_MEMORY)
+		return true;
 	for (size_t k = 0; k < sizeof(numbers) / sizeof(numbers[0]); k++)
 		if (same_call(numbers[k].name, name))
 			return r == numbers[k].answer || r == CUDA_ERROR_INVALID_VALUE;
@@ -122,7 +124,7 @@ static void arguments(const struct entry *e, uint64_t *a)
 			a[i] = (uintptr_t)strcpy((char *)buffers[i], "/no/such");
 		else if (k == 'f')
 			a[i] = (uintptr_t)object_function;
-		else if (strchr("-ebw", k))
+		else if (strchr("-ebws", k))
 			a[i] = 1;
 		else
 			a[i] = (uintptr_t)good.of[(int)k];
@@ -157,7 +159,7 @@ static void wrong(const struct entry *e, unsigned int i, uint64_t value, const c
 	now = text;
 	alarm(60);
 	r = e->call(a);
-	if (strchr("ebw", e->kinds[i]) ? !refused_number(e->name, r) : !refused(r, e->kinds[i]) && !(null && r == CUDA_SUCCESS && may_be_null(e->name, i))) {
+	if (strchr("ebws", e->kinds[i]) ? !refused_number(e->name, e->kinds[i], r) : !refused(r, e->kinds[i]) && !(null && r == CUDA_SUCCESS && may_be_null(e->name, i))) {
 		printf("# %s: %s\n", text, cu_name(r));
 		wrongs++;
 	}
@@ -219,6 +221,9 @@ static void sweep(const struct entry *e)
 		} else if (k == 'e') {
 			wrong(e, i, 0x7fff, "none of the enumeration", false);
 			wrong(e, i, (uint32_t)-1, "-1", false);
+		} else if (k == 's') {
+			wrong(e, i, 1ull << 62, "beyond all memory", false);
+			wrong(e, i, ~0ull, "the largest there is", false);
 		} else if (k == 'b' || k == 'w') {
 			wrong(e, i, 1u << 27, "with bit 27", false);
 			if (k == 'w')

@@ -6,7 +6,8 @@ usage: gen_sweep.py --table cuda.tbl --header CUDA_H --out FILE [--cc CC]
 
 A line is SWEEP(name, number of arguments, kinds); CALL_name(a) calls it with arguments from an array of 8-byte words. Kinds: a
 letter for each argument, a handle's type as below; d device address, v device number, p pointer, l to a location, f function to call,
-c text, e one of an enumeration, b flags (w of 64 bits), - a number or what else is no matter of life and death.
+c text, e one of an enumeration, b flags (w of 64 bits), s a size, - a number or what else is no matter of life
+and death.
 """
 import argparse
 import os
@@ -55,6 +56,8 @@ def kind(param, enums):
         return "p"
     if re.fullmatch(r"(use)?flags", param.name, re.IGNORECASE):
         return "w" if param.type in gen.WIDE else "b"
+    if param.type == "size_t" and re.fullmatch(r"bytesize|ByteCount|N|size|length|Width|Height|\w+InBytes", param.name):
+        return "s"
     return "-"
 
 
