@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Fifteen threads beside whatever program this is loaded into (LD_PRELOAD): as soon as the program has initialised CUDA,
- * each of them has a stream of its own, and copies, launches, allocates and frees in it over and over, and looks at what
- * comes out. So the program runs as one of 16 threads, and what it says must be what it says alone.
+ * Fifteen threads beside whatever program this is loaded into (LD_PRELOAD): as soon as the program has initialised
+ * CUDA, each of them has a stream of its own, and copies, launches, allocates and frees in it over and over, and looks
+ * at what comes out. So the program runs as one of 16 threads, and what it says must be what it says alone.
  *
- * cuMemFree() waits for all that is under way in its context. Where the program holds a stream up, or asks which streams are
- * idle, CROWD_ORDERED=1 has the threads allocate and free in their streams instead.
+ * cuMemFree() waits for all that is under way in its context. Where the program holds a stream up, or asks which
+ * streams are idle, CROWD_ORDERED=1 has the threads allocate and free in their streams instead.
  *
  * The threads work in device 0's primary context, which programs of the runtime share with them and others have beside
  * their own. They take part in nobody's capture, and wait for nobody's stream. When main() returns they end;
@@ -169,7 +169,8 @@ static int end(void)
 		if (j->failed && cu.cuGetErrorName(j->failed, &name) == CUDA_SUCCESS)
 			fprintf(stderr, "# crowd: thread %u, round %u: %s: %s\n", i, j->rounds, j->at, name);
 	}
-	fprintf(stderr, "%sok - crowd: %u threads beside the program, %u rounds, %u threads without one, %u failed, %u wrong words\n",
+	fprintf(stderr, "%sok - crowd: %u threads beside the program, %u rounds, %u threads without one, %u failed, "
+		"%u wrong words\n",
 		started == THREADS && !idle && !wrong && !failed ? "" : "not ", started, rounds, idle, failed, wrong);
 	return started != THREADS || idle || wrong || failed;
 }
@@ -190,10 +191,10 @@ static int beside(int argc, char **argv, char **envp)
 	return end() || status;
 }
 
-int __libc_start_main(int (*start)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
-		      void (*rtld_fini)(void), void *stack_end);
-int __libc_start_main(int (*start)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
-		      void (*rtld_fini)(void), void *stack_end)
+int __libc_start_main(int (*start)(int, char **, char **), int argc, char **argv, void (*init)(void),
+		      void (*fini)(void), void (*rtld_fini)(void), void *stack_end);
+int __libc_start_main(int (*start)(int, char **, char **), int argc, char **argv, void (*init)(void),
+		      void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
 {
 	__typeof__(__libc_start_main) *real = (__typeof__(real))dlsym(RTLD_NEXT, "__libc_start_main");
 

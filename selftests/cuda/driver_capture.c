@@ -112,12 +112,14 @@ static void the_graph(void)
 	CU(cuGraphNodeGetDependencies(deps[0], nodes, NULL, &n));
 	ok(n == 2 && (nodes[0] == extra || nodes[1] == extra), "and so it does");
 	if (!on_driver()) {	/* not seen there yet */
-		CU(cuStreamUpdateCaptureDependencies(s, (CUgraphNode *)deps, &early, 1, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+		CU(cuStreamUpdateCaptureDependencies(s, (CUgraphNode *)deps, &early, 1,
+						     CU_STREAM_SET_CAPTURE_DEPENDENCIES));
 		OURS(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &deps, NULL, &n), CUDA_ERROR_LOSSY_QUERY,
 		     "who does not ask how the next depends on it is told that there is more to know");
 		CU(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &deps, &edges, &n));
 		ok(n == 1 && edges[0].type == early.type && edges[0].from_port == early.from_port, "who asks is told");
-		CU(cuStreamUpdateCaptureDependencies(s, (CUgraphNode *)deps, NULL, 1, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+		CU(cuStreamUpdateCaptureDependencies(s, (CUgraphNode *)deps, NULL, 1,
+						     CU_STREAM_SET_CAPTURE_DEPENDENCIES));
 	}
 	GIVES(cuStreamUpdateCaptureDependencies(s, &extra, NULL, 1, 7), CUDA_ERROR_INVALID_VALUE, "unknown flags");
 	GIVES(cuGraphDestroy(during), CUDA_ERROR_ILLEGAL_STATE, "destroying a graph that is being captured");
@@ -348,8 +350,8 @@ static void streams(void)
 		GIVES(cuCtxRecordEvent(ctx, plain), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "an event of its context");
 		broken("an event of its context");
 		begin(CU_STREAM_CAPTURE_MODE_RELAXED);
-		GIVES(cuCtxWaitEvent(ctx, plain), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "its context waiting for an event");
-		broken("its context waiting for an event");
+		GIVES(cuCtxWaitEvent(ctx, plain), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "its context that waits");
+		broken("its context that waits");
 	}
 
 	/* The legacy stream waits for blocking streams, which can't be while one captures. */
@@ -359,7 +361,7 @@ static void streams(void)
 		CU(cuMemAlloc(&more, 16));
 		CU(cuMemsetD32Async(d, 0, 1, CU_STREAM_LEGACY));
 		CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_RELAXED));
-		GIVES(cuMemFree(more), CUDA_SUCCESS, "memory is freed after work in the legacy stream, which may not be asked now");
+		GIVES(cuMemFree(more), CUDA_SUCCESS, "memory is freed after work in the legacy stream");
 		ok(status(u) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "and a blocking stream captures on");
 		cuStreamEndCapture(u, &g);
 		CU(cuGraphDestroy(g));

@@ -120,7 +120,7 @@ static void serialization(void)
 	CU(cuMemAlloc(&d, 4));
 	CU(cuMemsetD32Async(d, 7, 1, s));
 	chain(step, d, &c);
-	ok(value_at(d) == chained(7), "%u kernels that may begin early come one after the other: %u", CHAIN, value_at(d));
+	ok(value_at(d) == chained(7), "%u kernels that may begin early take turns: %u", CHAIN, value_at(d));
 
 	CU(cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_RELAXED));
 	CU(cuMemsetD32Async(d, 9, 1, s));

@@ -134,7 +134,7 @@ static void kernels(void)
 	OURS(cuGraphNodeGetType(a, &type), CUDA_ERROR_INVALID_VALUE, "a node of a graph that is gone");
 }
 
-/* An edge from where a kernel allows it, not from its end: who asks for the nodes alone is told that there is more to know. */
+/* An edge from where a kernel allows it, not from its end: who asks for nodes alone is told that there is more. */
 static void early(void)
 {
 	const CUgraphEdgeData how = { .from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC,
@@ -155,7 +155,7 @@ static void early(void)
 	CU(cuGraphAddDependencies(g, &a, &b, &how, 1));
 	GIVES(cuGraphGetEdges(g, from, to, NULL, &n), CUDA_ERROR_LOSSY_QUERY, "a graph's edges without what they are");
 	n = 8;
-	GIVES(cuGraphNodeGetDependencies(b, from, NULL, &n), CUDA_ERROR_LOSSY_QUERY, "what a node depends on without how");
+	GIVES(cuGraphNodeGetDependencies(b, from, NULL, &n), CUDA_ERROR_LOSSY_QUERY, "what one depends on without how");
 	n = 8;
 	GIVES(cuGraphNodeGetDependentNodes(a, to, NULL, &n), CUDA_ERROR_LOSSY_QUERY, "what depends on it without how");
 	n = 0;

@@ -45,14 +45,16 @@ static char *greedy_ptx(void)
 {
 	size_t size = 1 << 16;
 	char *text = malloc(size);
-	int n = snprintf(text, size, ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry greedy(.param .u64 where)\n{\n"
+	int n = snprintf(text, size, ".version 7.0\n.target sm_75\n.address_size 64\n"
+			 ".visible .entry greedy(.param .u64 where)\n{\n"
 			 "	.reg .b64 %%rd<2>;\n	.reg .b32 %%r<%u>;\n	ld.param.u64 %%rd1, [where];\n", LIVE);
 
 	/* All are loaded before the first is stored, and volatile: no compiler may load one again. */
 	for (unsigned int i = 0; i < LIVE; i++)
 		n += snprintf(text + n, size - n, "	ld.volatile.global.u32 %%r%u, [%%rd1+%u];\n", i, 4 * i);
 	for (unsigned int i = 0; i < LIVE; i++)
-		n += snprintf(text + n, size - n, "	st.volatile.global.u32 [%%rd1+%u], %%r%u;\n", 4 * (LIVE - 1 - i), i);
+		n += snprintf(text + n, size - n, "	st.volatile.global.u32 [%%rd1+%u], %%r%u;\n",
+			      4 * (LIVE - 1 - i), i);
 	snprintf(text + n, size - n, "	ret;\n}\n");
 	return text;
 }

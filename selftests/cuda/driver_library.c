@@ -146,7 +146,7 @@ int main(void)
 
 	CU(cuLaunchKernel((CUfunction)kernel, 10, 1, 1, 32, 1, 1, 0, NULL, params, NULL));
 	CU(cuLaunchKernel(f, 1, 1, 1, 5, 1, 1, 0, NULL, params, NULL));
-	GIVES(cuLibraryGetGlobal(&none, &size, library, "nothing"), CUDA_ERROR_NOT_FOUND, "a variable that is not there");
+	GIVES(cuLibraryGetGlobal(&none, &size, library, "nothing"), CUDA_ERROR_NOT_FOUND, "a variable it has not");
 	GIVES(cuLibraryGetManaged(&none, &size, library, "nothing"), CUDA_ERROR_NOT_FOUND, "a managed one");
 	CU(cuLibraryGetGlobal(&global, &size, library, "total"));
 	CU(cuMemcpyDtoH(&total, global, sizeof(total)));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Every entry point that works here, with one wrong argument at a time: handles that are NULL, of another type,
- * destroyed, invented or a little off; devices that are none; addresses that are nobody's; pointers that are NULL; what an
- * enumeration has not; flags that there are none of; sizes beyond all memory. Each must be refused as CUDA refuses it: with
- * an error of the class, never with success, a crash or a wait. And after each the session works as before. Which entry
- * points there are and what they take is generated from the call table, so a new call is swept from its first day.
+ * destroyed, invented or a little off; devices that are none; addresses that are nobody's; pointers that are NULL; what
+ * an enumeration has not; flags that there are none of; sizes beyond all memory. Each must be refused as CUDA refuses
+ * it: with an error of the class, never with success, a crash or a wait. And after each the session works as before.
+ * Which entry points there are and what they take is generated from the call table, so a new call is swept from its
+ * first day.
  *
  * Not for NVIDIA's own library: that follows what it is given.
  */
@@ -152,6 +153,7 @@ static void wrong(const struct entry *e, unsigned int i, uint64_t value, const c
 	uint64_t a[MOST];
 	char text[160];
 	CUresult r, after;
+	bool right;
 
 	arguments(e, a);
 	a[i] = value;
@@ -159,7 +161,8 @@ static void wrong(const struct entry *e, unsigned int i, uint64_t value, const c
 	now = text;
 	alarm(60);
 	r = e->call(a);
-	if (strchr("ebws", e->kinds[i]) ? !refused_number(e->name, e->kinds[i], r) : !refused(r, e->kinds[i]) && !(null && r == CUDA_SUCCESS && may_be_null(e->name, i))) {
+	right = strchr("ebws", e->kinds[i]) ? refused_number(e->name, e->kinds[i], r) : refused(r, e->kinds[i]);
+	if (!right && !(null && r == CUDA_SUCCESS && may_be_null(e->name, i))) {
 		printf("# %s: %s\n", text, cu_name(r));
 		wrongs++;
 	}
@@ -272,14 +275,15 @@ static void uninitialised(const struct entry *e)
 	}
 }
 
-/* --- without a context ---------------------------------------------------------------------------------------------- */
+/* --- without a context -------------------------------------------------------------------------------------------- */
 
 static bool needs_no_context(const char *name)
 {
 	for (size_t k = 0; k < sizeof(contextless) / sizeof(contextless[0]); k++) {
 		size_t n = strlen(contextless[k]);
 
-		if (contextless[k][n - 1] == '*' ? !strncmp(contextless[k], name, n - 1) : same_call(contextless[k], name))
+		if (contextless[k][n - 1] == '*' ? !strncmp(contextless[k], name, n - 1) :
+						   same_call(contextless[k], name))
 			return true;
 	}
 	return needs_no_init(name);
@@ -299,7 +303,8 @@ static void no_context(const struct entry *e)
 	r = e->call(a);
 	alarm(0);
 	said += r == CUDA_ERROR_INVALID_CONTEXT;
-	if (r != CUDA_ERROR_INVALID_CONTEXT && (strchr(e->kinds, 'p') ? !refused(r, 'p') : r != CUDA_ERROR_INVALID_VALUE)) {
+	if (r != CUDA_ERROR_INVALID_CONTEXT &&
+	    (strchr(e->kinds, 'p') ? !refused(r, 'p') : r != CUDA_ERROR_INVALID_VALUE)) {
 		printf("# %s, without a context: %s\n", e->name, cu_name(r));
 		wrongs++;
 	}

@@ -73,17 +73,18 @@ static const struct {
 static const char *const contextless[] = {
 	/* A device, or a context of the program's choice, is an argument. */
 	"cuDevice*", "cuCtxCreate*", "cuCtxDestroy*", "cuCtxGetApiVersion", "cuCtxGetCurrent", "cuCtxGetDevResource",
-	"cuCtxGetDevice_v2", "cuCtxGetId", "cuCtxPushCurrent*", "cuCtxRecordEvent", "cuCtxSetCurrent", "cuCtxSynchronize_v2",
-	"cuCtxWaitEvent", "cuGreenCtxGetDevResource", "cuGreenCtxStreamCreate",
+	"cuCtxGetDevice_v2", "cuCtxGetId", "cuCtxPushCurrent*", "cuCtxRecordEvent", "cuCtxSetCurrent",
+	"cuCtxSynchronize_v2", "cuCtxWaitEvent", "cuGreenCtxGetDevResource", "cuGreenCtxStreamCreate",
 	/* Nothing is done but told, of an object that has its context. */
 	"cuEventQuery", "cuEventSynchronize", "cuStreamQuery", "cuStreamGet*", "cuStreamIsCapturing",
-	"cuFuncGet*", "cuFuncIsLoaded", "cuFuncLoad", "cuKernelGet*", "cuLibraryGetKernel*", "cuLibraryEnumerateKernels",
-	"cuModuleEnumerateFunctions", "cuModuleGetFunction", "cuMemGetAddressRange_v2", "cuMemGetAllocationPropertiesFromHandle",
+	"cuFuncGet*", "cuFuncIsLoaded", "cuFuncLoad", "cuKernelGet*", "cuLibraryGetKernel*",
+	"cuLibraryEnumerateKernels", "cuModuleEnumerateFunctions", "cuModuleGetFunction", "cuMemGetAddressRange_v2",
+	"cuMemGetAllocationPropertiesFromHandle",
 	"cuPointerGetAttribute",
 	/* Of the process or of a device: libraries, pools, physical memory, graphs. */
 	"cuLibraryUnload", "cuMemPool*", "cuMemRelease", "cuMemGetDefaultMemPool", "cuMemGetMemPool", "cuMemSetMemPool",
-	"cuGraphConditionalHandleCreate", "cuGraphDebugDotPrint", "cuGraphExecUpdate*", "cuGraphGet*", "cuGraphInstantiate*",
-	"cuGraphExecGetFlags", "cuGraphNodeGet*", "cuUserObjectCreate",
+	"cuGraphConditionalHandleCreate", "cuGraphDebugDotPrint", "cuGraphExecUpdate*", "cuGraphGet*",
+	"cuGraphInstantiate*", "cuGraphExecGetFlags", "cuGraphNodeGet*", "cuUserObjectCreate",
 	"cuLogs*", "cuThreadExchangeStreamCaptureMode",
 	/* Noted for the next launch. */
 	"cuFuncSetBlockShape", "cuFuncSetSharedSize", "cuParamSet*",

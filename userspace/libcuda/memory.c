@@ -228,7 +228,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
 	struct range old;
 
 	/* Without a context, in its own. */
-	if (r == CUDA_ERROR_INVALID_CONTEXT && range_find(dptr, &old) && old.ctx && cuCtxPushCurrent_v2(old.ctx) == CUDA_SUCCESS) {
+	if (r == CUDA_ERROR_INVALID_CONTEXT && range_find(dptr, &old) && old.ctx &&
+	    cuCtxPushCurrent_v2(old.ctx) == CUDA_SUCCESS) {
 		r = cuMemFree_v2(dptr);
 		cuCtxPopCurrent_v2(NULL);
 		return r;

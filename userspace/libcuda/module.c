@@ -77,8 +77,8 @@ static bool can_wait(const struct image *image, const struct jit *j)
 
 static CUresult unlinked(void)
 {
-	return REFUSE("loading separately compiled parts that are not linked for this GPU", "compile for the device's own "
-		      "architecture, or without -rdc=true");
+	return REFUSE("loading separately compiled parts that are not linked for this GPU",
+		      "compile for the device's own architecture, or without -rdc=true");
 }
 
 CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readable, unsigned int noptions,

@@ -196,7 +196,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 
 	if (res != CUDA_SUCCESS)
 		return res;
-	if (!p || !bytesize || bytesize > ADDRESSES || (uintptr_t)p > ADDRESSES - bytesize || copy_is_device((uintptr_t)p))
+	if (!p || !bytesize || bytesize > ADDRESSES || (uintptr_t)p > ADDRESSES - bytesize ||
+	    copy_is_device((uintptr_t)p))
 		return CUDA_ERROR_INVALID_VALUE;
 	if (Flags & ~(unsigned int)(HOST_REGISTER_FLAGS | CU_MEMHOSTREGISTER_IOMEMORY))
 		return CUDA_ERROR_INVALID_VALUE;

@@ -16,7 +16,8 @@ static CUmemoryPool pool_of(const struct range *r)
 /* An attribute that is not known here, or that there is none of. */
 static CUresult unknown(CUpointer_attribute a)
 {
-	return a > 0 && a <= CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+	return a > 0 && a <= CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE ? CUDA_ERROR_NOT_SUPPORTED :
+									     CUDA_ERROR_INVALID_VALUE;
 }
 
 /*

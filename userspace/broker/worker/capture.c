@@ -24,7 +24,8 @@ bool capture_forbids(CUstream s)
 {
 	CUstreamCaptureStatus status;
 
-	return captures && D.cuStreamIsCapturing && D.cuStreamIsCapturing(s, &status) == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+	return captures && D.cuStreamIsCapturing &&
+	       D.cuStreamIsCapturing(s, &status) == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
 }
 
 bool capture_active(CUstream s)
