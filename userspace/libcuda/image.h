@@ -14,7 +14,7 @@ struct image {
 	enum image_kind kind;
 	const void *data;
 	size_t size;
-	bool parts;	/* it is linked from parts, which the wrapper has, too, and a driver could link for other GPUs */
+	bool parts;	/* it is linked from parts, which the wrapper has, too, and a driver could link for others */
 };
 
 /**
