@@ -4,17 +4,16 @@
  * CUDA, each of them has a stream of its own, and copies, launches, allocates and frees in it over and over, and looks
  * at what comes out. So the program runs as one of 16 threads, and what it says must be what it says alone.
  *
- * cuMemFree() waits for all that is under way in its context. Where the program holds a stream up, or asks which
- * streams are idle, CROWD_ORDERED=1 has the threads allocate and free in their streams instead.
- *
  * The threads work in device 0's primary context, which programs of the runtime share with them and others have beside
- * their own. They take part in nobody's capture, and wait for nobody's stream. When main() returns they end;
- * the exit status says whether each of them has worked, and whether all they got was right.
+ * their own. Where the program breaks that context or ends it, holds its streams up, which cuMemFree() waits for, or
+ * asks which are idle, CROWD_APART=1 has them work in another one. They take part in nobody's capture. When main()
+ * returns they end; the exit status says whether each of them has worked, and whether all they got was right.
  */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
 
+#define __CUDA_API_VERSION_INTERNAL	/* forms of calls by their own names */
 #include "driver.h"
 
 #define THREADS	15
@@ -26,10 +25,10 @@ static const char ptx[] = ".version 7.0\n.target sm_75\n.address_size 64\n" PTX_
 /* What the program uses, whether it is linked with the library or has opened it. */
 #define CALLS(_)										\
 	_(cuDeviceGetCount) _(cuDevicePrimaryCtxRetain) _(cuDevicePrimaryCtxRelease_v2)		\
+	_(cuCtxCreate_v2) _(cuCtxDestroy_v2)							\
 	_(cuCtxSetCurrent) _(cuThreadExchangeStreamCaptureMode) _(cuModuleLoadData)		\
 	_(cuModuleGetFunction) _(cuModuleUnload) _(cuStreamCreate) _(cuStreamDestroy_v2)	\
-	_(cuStreamSynchronize) _(cuMemAlloc_v2) _(cuMemFree_v2) _(cuMemAllocAsync)		\
-	_(cuMemFreeAsync) _(cuMemcpyHtoDAsync_v2)						\
+	_(cuStreamSynchronize) _(cuMemAlloc_v2) _(cuMemFree_v2) _(cuMemcpyHtoDAsync_v2)		\
 	_(cuMemcpyDtoHAsync_v2) _(cuLaunchKernel) _(cuGetErrorName)
 
 #define POINTER(name) __typeof__(name) *name;
@@ -43,7 +42,8 @@ static struct job {
 } jobs[THREADS];
 
 static pthread_t watcher;
-static bool watching, ordered;
+static bool watching;
+static CUcontext apart;		/* theirs alone, if not NULL */
 static atomic_bool over;
 static unsigned int started;	/* threads, by the watcher */
 
@@ -70,19 +70,13 @@ static void round_of(struct job *j, CUfunction add, CUstream stream)
 
 	for (unsigned int i = 0; i < WORDS; i++)
 		host[i] = seed + i;
-	if (ordered)
-		TRY(j, cuMemAllocAsync(&device, sizeof(host), stream));
-	else
-		TRY(j, cuMemAlloc_v2(&device, sizeof(host)));
+	TRY(j, cuMemAlloc_v2(&device, sizeof(host)));
 	TRY(j, cuMemcpyHtoDAsync_v2(device, host, sizeof(host), stream));
 	for (int k = 0; k < 3; k++)
 		TRY(j, cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, stream, params, NULL));
 	TRY(j, cuMemcpyDtoHAsync_v2(host, device, sizeof(host), stream));
-	if (ordered)
-		TRY(j, cuMemFreeAsync(device, stream));
 	TRY(j, cuStreamSynchronize(stream));
-	if (!ordered)
-		TRY(j, cuMemFree_v2(device));
+	TRY(j, cuMemFree_v2(device));
 	for (unsigned int i = 0; i < WORDS; i++)
 		j->wrong += host[i] != seed + i + (i ? 0 : 3 * seed);
 	j->rounds++;
@@ -91,13 +85,14 @@ static void round_of(struct job *j, CUfunction add, CUstream stream)
 static void work(struct job *j)
 {
 	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-	CUcontext context;
+	CUcontext context = apart;
 	CUfunction add;
 	CUmodule module;
 	CUstream stream;
 
 	TRY(j, cuThreadExchangeStreamCaptureMode(&mode));
-	TRY(j, cuDevicePrimaryCtxRetain(&context, 0));
+	if (!apart)
+		TRY(j, cuDevicePrimaryCtxRetain(&context, 0));
 	TRY(j, cuCtxSetCurrent(context));
 	TRY(j, cuModuleLoadData(&module, ptx));
 	TRY(j, cuModuleGetFunction(&add, module, "add"));
@@ -110,7 +105,8 @@ static void work(struct job *j)
 		return;
 	TRY(j, cuStreamDestroy_v2(stream));
 	TRY(j, cuModuleUnload(module));
-	TRY(j, cuDevicePrimaryCtxRelease_v2(0));
+	if (!apart)
+		TRY(j, cuDevicePrimaryCtxRelease_v2(0));
 }
 
 static void *run(void *arg)
@@ -141,6 +137,8 @@ static void *watch(void *arg)
 			return NULL;
 		pause_for(200000);
 	}
+	if (getenv("CROWD_APART") && cu.cuCtxCreate_v2(&apart, 0, 0) != CUDA_SUCCESS)
+		return NULL;
 	/* Also when the program has ended meanwhile: each has its round. */
 	for (; started < THREADS; started++) {
 		jobs[started].number = started;
@@ -169,6 +167,8 @@ static int end(void)
 		if (j->failed && cu.cuGetErrorName(j->failed, &name) == CUDA_SUCCESS)
 			fprintf(stderr, "# crowd: thread %u, round %u: %s: %s\n", i, j->rounds, j->at, name);
 	}
+	if (apart)
+		failed += cu.cuCtxDestroy_v2(apart) != CUDA_SUCCESS;
 	fprintf(stderr, "%sok - crowd: %u threads beside the program, %u rounds, %u threads without one, %u failed, "
 		"%u wrong words\n",
 		started == THREADS && !idle && !wrong && !failed ? "" : "not ", started, rounds, idle, failed, wrong);
@@ -182,7 +182,6 @@ static int beside(int argc, char **argv, char **envp)
 	pid_t here = getpid();
 	int status;
 
-	ordered = getenv("CROWD_ORDERED");
 	watching = !pthread_create(&watcher, NULL, watch, NULL);
 	status = program(argc, argv, envp);
 	/* A child that the program forked comes here, too, and has no threads. */
