@@ -74,7 +74,7 @@ static const char *const contextless[] = {
 	/* A device, or a context of the program's choice, is an argument. */
 	"cuDevice*", "cuCtxCreate*", "cuCtxDestroy*", "cuCtxGetApiVersion", "cuCtxGetCurrent", "cuCtxGetDevResource",
 	"cuCtxGetDevice_v2", "cuCtxGetId", "cuCtxPushCurrent*", "cuCtxRecordEvent", "cuCtxSetCurrent",
-	"cuCtxSynchronize_v2", "cuCtxWaitEvent", "cuGreenCtxGetDevResource", "cuGreenCtxStreamCreate",
+	"cuCtxSynchronize_v2", "cuCtxWaitEvent", "cuGreenCtx*",
 	/* Nothing is done but told, of an object that has its context. */
 	"cuEventQuery", "cuEventSynchronize", "cuStreamQuery", "cuStreamGet*", "cuStreamIsCapturing",
 	"cuFuncGet*", "cuFuncIsLoaded", "cuFuncLoad", "cuKernelGet*", "cuLibraryGetKernel*",
