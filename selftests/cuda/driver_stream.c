@@ -276,6 +276,50 @@ static void events(CUstream s)
 	OURS(cuEventQuery(a), CUDA_ERROR_INVALID_HANDLE, "an event that is destroyed");
 }
 
+static void *waits_for_all(void *arg)
+{
+	(void)arg;
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuCtxSynchronize());
+	return NULL;
+}
+
+/* Who waits for all streams makes none wait for another. */
+static void no_barrier(void)
+{
+	CUstream held, free, opener;
+	CUdeviceptr gates, word;
+	pthread_t t;
+	CUresult r;
+
+	if (getenv("VGPU_SYNC"))	/* every call waits then, so that nobody could open the gates */
+		return;
+	CU(cuMemAlloc(&gates, 8));
+	CU(cuMemAlloc(&word, 4));
+	CU(cuMemsetD32(gates, 0, 2));
+	CU(cuCtxSynchronize());
+	CU(cuStreamCreate(&opener, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamCreate(&held, CU_STREAM_DEFAULT));
+	CU(cuStreamCreate(&free, CU_STREAM_DEFAULT));
+	CU(cuStreamWaitValue32(CU_STREAM_LEGACY, gates, 1, CU_STREAM_WAIT_VALUE_EQ));
+	CU(cuStreamWaitValue32(held, gates + 4, 1, CU_STREAM_WAIT_VALUE_EQ));
+	pthread_create(&t, NULL, waits_for_all, NULL);
+	usleep(50000);
+	CU(cuMemsetD32Async(word, 5, 1, free));
+	CU(cuStreamWriteValue32(opener, gates, 1, 0));
+	for (int i = 0; (r = cuStreamQuery(free)) == CUDA_ERROR_NOT_READY && i < 5000; i++)
+		usleep(1000);
+	ok(r == CUDA_SUCCESS, "a blocking stream goes on while another is held and a thread waits for all: %s", cu_name(r));
+	CU(cuStreamWriteValue32(opener, gates + 4, 1, 0));
+	pthread_join(t, NULL);
+	CU(cuStreamSynchronize(free));
+	CU(cuStreamDestroy(held));
+	CU(cuStreamDestroy(free));
+	CU(cuStreamDestroy(opener));
+	CU(cuMemFree(word));
+	CU(cuMemFree(gates));
+}
+
 int main(void)
 {
 	CUstream s, low, own = NULL;
@@ -302,5 +346,6 @@ int main(void)
 	managed(s);
 	CU(cuStreamDestroy(s));
 	CU(cuStreamDestroy(low));
+	no_barrier();
 	return tap_done();
 }

@@ -106,14 +106,14 @@ static void wait_free(struct wait *f)
 	free(f);
 }
 
-static CUresult add_stream(struct wait *f, struct wstream *s)
+static CUresult add_event(struct wait *f, CUstream stream)
 {
 	CUresult r;
 	CUevent e = pool_get(f->ctx, &r);
 
 	if (!e)
 		return r;
-	r = D.cuEventRecord(e, s->real);
+	r = D.cuEventRecord(e, stream);
 	if (r != CUDA_SUCCESS) {
 		pool_put(f->ctx, e);
 		return r;
@@ -122,13 +122,28 @@ static CUresult add_stream(struct wait *f, struct wstream *s)
 	return CUDA_SUCCESS;
 }
 
+/*
+ * An event in the legacy stream would have every blocking stream wait for all the others, which the client has not asked
+ * for: one may be held up by what another is to do. In a blocking stream of its own it comes behind what is in the
+ * legacy stream by now, and behind nothing else.
+ */
+static CUresult add_legacy(struct wait *f, struct wctx *c)
+{
+	CUresult r = c->behind_legacy ? CUDA_SUCCESS : D.cuStreamCreate(&c->behind_legacy, CU_STREAM_DEFAULT);
+
+	if (r == CUDA_SUCCESS)
+		return add_event(f, c->behind_legacy);
+	c->behind_legacy = NULL;
+	return r;
+}
+
 struct wait *fence_stream(struct wstream *s, CUresult *r)
 {
 	struct wait *f = wait_new(s->ctx, 1, r);
 
 	if (!f)
 		return NULL;
-	*r = add_stream(f, s);
+	*r = add_event(f, s->real);
 	if (*r == CUDA_SUCCESS)
 		return f;
 	wait_free(f);
@@ -137,19 +152,21 @@ struct wait *fence_stream(struct wstream *s, CUresult *r)
 
 struct wait *fence_context(struct wctx *c, CUresult *r)
 {
-	unsigned int n = 0;
+	unsigned int n = 0, blocking = 0;
 	struct wstream *s;
 	struct wait *f;
 
-	for (s = c->dirty; s; s = s->next)
+	for (s = c->dirty; s; s = s->next) {
 		n++;
+		blocking += !s->nonblocking;
+	}
 	f = wait_new(c, n, r);
 	if (!f)
 		return NULL;
 	for (s = c->dirty; s; s = s->next) {
 		if (capture_forbids(s->real))
 			continue;
-		*r = add_stream(f, s);
+		*r = s == &c->legacy && blocking > 1 ? add_legacy(f, c) : add_event(f, s->real);
 		if (*r != CUDA_SUCCESS) {
 			wait_free(f);
 			return NULL;

@@ -76,6 +76,7 @@ struct wctx {
 	uint64_t limits[2];		/* quota that the client's own limits take: heap, printf buffer */
 	uint64_t stuck;			/* quota of memory whose deferred free failed: back with the context; atomic */
 	struct wstream legacy;
+	CUstream behind_legacy;		/* fence.c; NULL until needed */
 	struct wstream *dirty;
 	struct thread_stream {
 		uint32_t thread;
