@@ -67,9 +67,11 @@ const char *idm_server_program(const struct idm_server *s, uint32_t *pid)
 
 /* --- in place of the broker, as far as sessions share --- */
 
-#define FOREIGN	1000u	/* numbers from here on are another session's, of whatever kind is asked for */
+#define FOREIGN	1000u	/* numbers from here on are another session's, and tell the kind */
+#define KINDS	8u
 
 static uint64_t given_out;
+static uint8_t given_kind[FOREIGN];
 
 bool control_ipc(struct worker_msg *m, int fd, int *answer_fd)
 {
@@ -79,11 +81,15 @@ bool control_ipc(struct worker_msg *m, int fd, int *answer_fd)
 	*answer_fd = -1;
 	if (m->type == WORKER_IPC_EXPORT && given_out < FOREIGN - 1) {
 		id = ++given_out;
+		given_kind[id] = what.kind;
 		memset(what.token, 0, sizeof(what.token));
 		memcpy(what.token, &id, sizeof(id));
 	} else if (m->type == WORKER_IPC_IMPORT) {
 		memcpy(&id, what.token, sizeof(id));
-		if (id < FOREIGN && id > given_out)
+		/* As with the broker, a number is that of one object, which is of one kind. */
+		if (id >= FOREIGN)
+			id = id - id % KINDS + what.kind;
+		else if (id > given_out || given_kind[id] != what.kind)
 			id = 0;
 		what.size = id << 12;
 		what.device = id & 1 ? 0 : id % 3;
