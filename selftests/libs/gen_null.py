@@ -20,7 +20,8 @@ HANDLE = re.compile(r"CU(context|stream|event|module|function|library|kernel|mem
 WHOLE = re.compile(r"(CU(texObject|surfObject|memGenericAllocationHandle|graphConditionalHandle|asyncCallbackHandle)|"
                    r"unsigned long long|cuuint64_t|size_t|int|unsigned int|float|CUdevice|CUDA_\w+|CU\w+)$")
 # Arrays that are read, though their types do not say const; and what is read and written.
-READ = ("dependencies", "numDependencies", "mode", "paramBuffer", "optionValues", "options", "attributes", "data")
+READ = ("dependencies", "numDependencies", "mode", "paramBuffer", "optionValues", "options", "attributes", "data",
+        "paramArray")
 # The worker does without these on GPUs of its kind.
 ABSENT = ("cuGetProcAddress", "cuGetProcAddress_v2", "cuGetExportTable", "cuStreamBeginCapture_v2", "cuStreamEndCapture")
 
