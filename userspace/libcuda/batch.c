@@ -6,6 +6,7 @@
 #include "array.h"
 #include "capture.h"
 #include "copy.h"
+#include "copy_attributes.h"
 #include "memory.h"
 #include "shim_gen.h"
 
@@ -99,24 +100,6 @@ static CUresult copy_read_3d(const CUDA_MEMCPY3D *c, CUstream stream)
 
 /* --- copies by the batch --- */
 
-static bool order_ok(CUmemcpySrcAccessOrder order, unsigned int flags)
-{
-	return order >= CU_MEMCPY_SRC_ACCESS_ORDER_STREAM && order <= CU_MEMCPY_SRC_ACCESS_ORDER_ANY &&
-	       !(flags & ~(unsigned int)CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE);
-}
-
-/* Each of the attributes is for the copies from its index on, up to the next one's. */
-static bool attributes_ok(const CUmemcpyAttributes *attrs, const size_t *indices, size_t n, size_t count)
-{
-	if (!attrs || !indices || !n || n > count || indices[0])
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!order_ok(attrs[i].srcAccessOrder, attrs[i].flags) || indices[i] >= count ||
-		    (i && indices[i] <= indices[i - 1]))
-			return false;
-	return true;
-}
-
 /* *@unread: a source will be read by the device when its turn has come. */
 static CUresult copy_one(CUdeviceptr dst, CUdeviceptr src, size_t n, CUmemcpySrcAccessOrder order, CUstream stream,
 			 bool *unread)
@@ -141,7 +124,7 @@ static CUresult batch(const CUdeviceptr *dsts, const CUdeviceptr *srcs, const si
 	if (failed)
 		*failed = SIZE_MAX;
 	/* Hints say where things are, which the range map knows. */
-	if (r == CUDA_SUCCESS && (!srcs || !sizes || !attributes_ok(attrs, indices, n, count)))
+	if (r == CUDA_SUCCESS && (!srcs || !sizes || !copy_attributes_ok(attrs, indices, n, count)))
 		r = CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0, k = 0; i < count && r == CUDA_SUCCESS; i++) {
 		if (k + 1 < n && indices[k + 1] == i)
@@ -226,7 +209,7 @@ static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
 	if ((o->dst.type == CU_MEMCPY_OPERAND_TYPE_ARRAY && !dst) || (o->src.type == CU_MEMCPY_OPERAND_TYPE_ARRAY && !src))
 		return CUDA_ERROR_INVALID_HANDLE;
 	if ((dst && src && dst != src) || !o->extent.width || !o->extent.height || !o->extent.depth ||
-	    !order_ok(o->srcAccessOrder, o->flags) || !operand_ok(&o->src, &o->extent) ||
+	    !copy_order_ok(o->srcAccessOrder, o->flags) || !operand_ok(&o->src, &o->extent) ||
 	    !operand_ok(&o->dst, &o->extent))
 		return CUDA_ERROR_INVALID_VALUE;
 	*c = (CUDA_MEMCPY3D){ .WidthInBytes = o->extent.width * n, .Height = o->extent.height, .Depth = o->extent.depth };

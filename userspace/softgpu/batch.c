@@ -2,29 +2,12 @@
 /* Calls that are several others in one. */
 #include "array.h"
 #include "both.h"
+#include "copy_attributes.h"
 #include "graph.h"
 
 static inline CUstream of(CUstream stream, bool ptds)
 {
 	return !stream && ptds ? CU_STREAM_PER_THREAD : stream;
-}
-
-static bool order_ok(CUmemcpySrcAccessOrder order, unsigned int flags)
-{
-	return order >= CU_MEMCPY_SRC_ACCESS_ORDER_STREAM && order <= CU_MEMCPY_SRC_ACCESS_ORDER_ANY &&
-	       !(flags & ~(unsigned int)CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE);
-}
-
-/* Each of the attributes is for the copies from its index on, up to the next one's. */
-static bool attributes_ok(const CUmemcpyAttributes *attrs, const size_t *indices, size_t n, size_t count)
-{
-	if (!attrs || !indices || !n || n > count || indices[0])
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!order_ok(attrs[i].srcAccessOrder, attrs[i].flags) || indices[i] >= count ||
-		    (i && indices[i] <= indices[i - 1]))
-			return false;
-	return true;
 }
 
 BOTH(cuMemcpyBatchAsync_v2,
@@ -35,7 +18,7 @@ BOTH(cuMemcpyBatchAsync_v2,
 	CUresult e = sg_devices ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
 	bool read = false;
 
-	if (!e && (!dsts || !srcs || !sizes || !count || !attributes_ok(attrs, indices, n, count)))
+	if (!e && (!dsts || !srcs || !sizes || !count || !copy_attributes_ok(attrs, indices, n, count)))
 		e = CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0, k = 0; !e && i < count; i++) {
 		if (k + 1 < n && indices[k + 1] == i)
@@ -111,7 +94,7 @@ static CUresult operation(const CUDA_MEMCPY3D_BATCH_OP *o, CUDA_MEMCPY3D *c)
 			n = array[i]->element;
 	}
 	if ((array[0] && array[1] && array[0]->element != array[1]->element) || !o->extent.width || !o->extent.height ||
-	    !o->extent.depth || !order_ok(o->srcAccessOrder, o->flags))
+	    !o->extent.depth || !copy_order_ok(o->srcAccessOrder, o->flags))
 		return CUDA_ERROR_INVALID_VALUE;
 	*c = (CUDA_MEMCPY3D){ .srcMemoryType = array[0] ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,
 			      .dstMemoryType = array[1] ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "graph.h"
+#include "launch_attributes.h"
 
 void worker_hand_cuGraphDestroy(struct worker *w, const struct idm_message *m)
 {
@@ -251,26 +252,6 @@ void worker_hand_batch(struct worker *w, const struct idm_message *m)
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 
-/* Attributes of kernel nodes, as far as they are numbers. */
-static bool plain_attribute(uint64_t id)
-{
-	switch (id) {
-	case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
-	case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
-	case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION:
-	case CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
-	case CU_LAUNCH_ATTRIBUTE_PRIORITY:
-	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
-	case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
-	case CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION:
-	case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
-	case CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING:
-		return true;
-	default:
-		return false;
-	}
-}
-
 void worker_hand_cuGraphKernelNodeSetAttribute(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuGraphKernelNodeSetAttribute *q = m->payload;
@@ -285,7 +266,7 @@ void worker_hand_cuGraphKernelNodeSetAttribute(struct worker *w, const struct id
 	if (!err && !node)
 		err = IDM_ERROR_INVALID_HANDLE;
 	if (!err && D.cuGraphKernelNodeSetAttribute)
-		r = plain_attribute(q->attr) ? D.cuGraphKernelNodeSetAttribute(node, q->attr, &q->value) :
-					       CUDA_ERROR_INVALID_VALUE;
+		r = launch_attribute_is_plain(q->attr) ? D.cuGraphKernelNodeSetAttribute(node, q->attr, &q->value) :
+							 CUDA_ERROR_INVALID_VALUE;
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
