@@ -5,6 +5,8 @@
 
 #include "driver.h"
 
+#define MANY	3000	/* frees: more than there is room for in a stream */
+
 static void memsets(CUstream stream)
 {
 	unsigned char host[4096];
@@ -170,6 +172,143 @@ static void freed_elsewhere(void)
 	CU(cuCtxSetCurrent(here));
 }
 
+/* Memory that cannot be freed yet, and is wanted: its stream waits for another thread. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool open, late;
+	CUcontext ctx;
+} barrier = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static void CUDA_CB behind_barrier(void *data)
+{
+	struct timespec end;
+
+	(void)data;
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 10;
+	pthread_mutex_lock(&barrier.lock);
+	while (!barrier.open && !barrier.late)
+		barrier.late = pthread_cond_timedwait(&barrier.changed, &barrier.lock, &end);
+	pthread_mutex_unlock(&barrier.lock);
+}
+
+static void open_barrier(void)
+{
+	pthread_mutex_lock(&barrier.lock);
+	barrier.open = true;
+	pthread_cond_broadcast(&barrier.changed);
+	pthread_mutex_unlock(&barrier.lock);
+}
+
+/* Not before it has been answered: its questions must not wait behind the allocation. */
+static void *open_later(void *arg)
+{
+	CUdeviceptr *word = arg;
+	CUstream s;
+
+	usleep(50000);
+	CU(cuCtxSetCurrent(barrier.ctx));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuMemsetD32Async(*word, 1, 1, s));
+	CU(cuStreamSynchronize(s));
+	open_barrier();
+	CU(cuStreamDestroy(s));
+	return NULL;
+}
+
+static CUdeviceptr allocate_large(size_t size, CUstream in_order_of)
+{
+	CUdeviceptr d;
+
+	if (in_order_of)
+		CU(cuMemAllocAsync(&d, size, in_order_of));
+	else
+		CU(cuMemAlloc(&d, size));
+	return d;
+}
+
+static void freed_late(bool ordered)
+{
+	const char *how = ordered ? "in stream order" : "by cuMemFree()";
+	size_t unused, now, total, size;
+	CUdeviceptr d, word;
+	CUstream held, other;
+	pthread_t thread;
+
+	if (native("memory wanted that cannot be freed yet"))
+		return;
+	CU(cuCtxGetCurrent(&barrier.ctx));
+	CU(cuStreamCreate(&held, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+	CU(cuMemAlloc(&word, 4));
+	CU(cuMemGetInfo(&unused, &total));
+	size = unused / 5 * 3;
+	d = allocate_large(size, ordered ? held : NULL);
+	CU(cuStreamSynchronize(held));
+	CU(cuMemGetInfo(&unused, &total));
+	barrier.open = barrier.late = false;
+	CU(cuLaunchHostFunc(held, behind_barrier, NULL));
+	if (ordered) {
+		CU(cuMemFreeAsync(d, held));
+		CU(cuMemGetInfo(&now, &total));
+		ok(!barrier.late && now < size, "asked what is free, nobody waits for a stream that is to free memory");
+	}
+	if (pthread_create(&thread, NULL, open_later, &word))
+		bail("no thread");
+	if (!ordered)
+		CU(cuMemFree(d));
+	d = allocate_large(size, ordered ? other : NULL);
+	ok(d && !barrier.late, "memory freed %s serves an allocation, and another thread lets the stream go on", how);
+	pthread_join(thread, NULL);
+	if (ordered)
+		CU(cuMemFreeAsync(d, other));
+	else
+		CU(cuMemFree(d));
+	CU(cuMemFree(word));
+	CU(cuStreamSynchronize(other));
+	CU(cuStreamDestroy(held));
+	CU(cuStreamDestroy(other));
+}
+
+/* Many such frees must not fill the stream that is held up, and what comes of them must not come into a graph. */
+static void freed_in_masses(void)
+{
+	static CUdeviceptr many[MANY];
+	CUdeviceptr word;
+	CUstream held, captures;
+	size_t before, after, total, nodes = 0;
+	CUgraph g;
+
+	if (native("thousands of frees while a stream is held up"))
+		return;
+	CU(cuStreamCreate(&held, CU_STREAM_NON_BLOCKING));
+	CU(cuStreamCreate(&captures, CU_STREAM_NON_BLOCKING));
+	CU(cuMemAlloc(&word, 4));
+	CU(cuMemGetInfo(&before, &total));
+	for (int i = 0; i < MANY; i++)
+		CU(cuMemAlloc(&many[i], 4096));
+	barrier.open = barrier.late = false;
+	CU(cuLaunchHostFunc(held, behind_barrier, NULL));
+	/* The software GPU by itself waits in the first. */
+	if (counts_apart())
+		open_barrier();
+	for (int i = 0; i < MANY; i++)
+		CU(cuMemFree(many[i]));
+	CU(cuStreamBeginCapture(captures, CU_STREAM_CAPTURE_MODE_RELAXED));
+	CU(cuMemsetD32Async(word, 1, 1, captures));
+	open_barrier();
+	CU(cuMemGetInfo(&after, &total));
+	ok(!barrier.late && after == before, "thousands of frees are over when the stream goes on: %zu of %zu", after, before);
+	GIVES(cuStreamEndCapture(captures, &g), CUDA_SUCCESS, "and a capture that began meanwhile knows nothing of them");
+	CU(cuGraphGetNodes(g, NULL, &nodes));
+	ok(nodes == 1, "its graph has %zu node", nodes);
+	CU(cuGraphDestroy(g));
+	CU(cuMemFree(word));
+	CU(cuStreamDestroy(held));
+	CU(cuStreamDestroy(captures));
+}
+
 static void events(CUstream stream)
 {
 	CUevent a, b;
@@ -239,6 +378,9 @@ int main(void)
 	freed_elsewhere();
 	events(stream);
 	host_fills();
+	freed_late(false);
+	freed_late(true);
+	freed_in_masses();
 	CU(cuMemGetInfo(&after, &total));
 	ok(before == after || on_driver(), "all memory is free again: %zu of %zu bytes", after, before);
 	GIVES(cuMemAlloc(&d, 0), CUDA_ERROR_INVALID_VALUE, "no bytes");

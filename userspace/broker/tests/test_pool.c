@@ -208,7 +208,7 @@ struct wait *fence_stream(struct wstream *s, CUresult *r)
 	return calloc(1, sizeof(struct wait));
 }
 
-struct wait *fence_context(struct wctx *c, CUresult *r) { return NULL; }
+struct wait *fence_frees(struct wctx *c, CUresult *r) { return NULL; }
 
 void fence_start(struct worker *w, struct wait *f)
 {
@@ -241,6 +241,19 @@ void fence_drain_frees(struct worker *w)
 	if (!fault)
 		complete();
 	notice();
+}
+
+__thread bool park_taken;
+
+bool fence_freed(uint64_t count) { return !worker.deferred_frees; }
+bool fence_freed_due(uint64_t count) { return !worker.deferred_frees; }
+
+bool park_or_drain(struct worker *w, bool (*over)(uint64_t count))
+{
+	if (over(0))
+		return false;
+	fence_drain_frees(w);
+	return true;
 }
 
 int stream_of(struct worker *w, const struct vgpu_call *call, uint64_t h, struct wstream **out)

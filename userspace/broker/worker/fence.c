@@ -16,6 +16,8 @@
 /* What a client may have under way. One that wants more is made to wait, with all its threads. */
 #define PENDING_MAX	4096u
 #define PENDING_BYTES	(64ull << 20)
+/* Fences for frees that a context has under way, each with an event in all of its busy streams. */
+#define FREES_MAX	8
 
 struct crew {
 	pthread_mutex_t lock;
@@ -37,6 +39,10 @@ static struct {
 	unsigned int waits;
 	uint64_t bytes;
 } pending = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 };
+
+/* Frees that are deferred, in the order in which they were begun; under pending.lock. */
+static TAILQ_HEAD(, wait) frees = TAILQ_HEAD_INITIALIZER(frees);
+static uint64_t frees_begun, frees_over, frees_oldest = 1;	/* atomic; the last is one more than all if none is left */
 
 static uint64_t now_ns(void)
 {
@@ -164,7 +170,7 @@ struct wait *fence_context(struct wctx *c, CUresult *r)
 	if (!f)
 		return NULL;
 	for (s = c->dirty; s; s = s->next) {
-		if (capture_forbids(s->real))
+		if (capture_active(s->real) || capture_forbids(s->real))
 			continue;
 		*r = s == &c->legacy && blocking > 1 ? add_legacy(f, c) : add_event(f, s->real);
 		if (*r != CUDA_SUCCESS) {
@@ -173,6 +179,29 @@ struct wait *fence_context(struct wctx *c, CUresult *r)
 		}
 	}
 	*r = CUDA_SUCCESS;
+	return f;
+}
+
+/*
+ * A stream that is held up takes events only until it is full, and then whoever records one waits, with all the client's
+ * threads. So no more than a few fences for frees are under way, and what is to be freed meanwhile is put by until one of
+ * them is over. Then one fence serves all of it.
+ */
+static struct {
+	struct wait *first, **last;	/* the dispatching thread's */
+	uint64_t over;			/* frees, when it was looked at last */
+} put_by = { .last = &put_by.first };
+
+struct wait *fence_frees(struct wctx *c, CUresult *r)
+{
+	bool full = __atomic_load_n(&c->frees, __ATOMIC_ACQUIRE) >= FREES_MAX;
+	struct wait *f = full ? wait_new(c, 0, r) : fence_context(c, r);
+
+	if (f) {
+		f->put_by = full;
+		f->frees_context = !full;
+		*r = CUDA_SUCCESS;
+	}
 	return f;
 }
 
@@ -196,10 +225,21 @@ void fence_for(struct wait *f, const struct idm_message *m)
 	f->reply = true;
 }
 
+static void free_over(struct wait *f)
+{
+	pthread_mutex_lock(&pending.lock);
+	TAILQ_REMOVE(&frees, f, frees);
+	__atomic_store_n(&frees_oldest, TAILQ_EMPTY(&frees) ? frees_begun + 1 : TAILQ_FIRST(&frees)->number,
+			 __ATOMIC_RELEASE);
+	__atomic_add_fetch(&frees_over, 1, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&pending.lock);
+}
+
 /* What was waited for has happened, or failed. In any thread. */
 static void finish(struct worker *w, struct wait *f, CUresult r)
 {
 	bool deferred_free = f->deferred_free;
+	struct wait *followers = f->followers;
 	size_t size = f->size;
 
 	if (f->free_addr) {
@@ -220,6 +260,11 @@ static void finish(struct worker *w, struct wait *f, CUresult r)
 		output_forward(w);
 	if (f->reply)
 		worker_reply(w, &f->hdr, &f->call, 0, r, f->send ? f->buffer : NULL, f->send ? f->size : 0);
+	/* In this order: fence_start_frees() looks when more frees are over. */
+	if (f->frees_context)
+		__atomic_sub_fetch(&f->ctx->frees, 1, __ATOMIC_RELEASE);
+	if (deferred_free)
+		free_over(f);
 	/* Before anybody is told who may wait for just that. */
 	wait_free(f);
 	pthread_mutex_lock(&pending.lock);
@@ -229,6 +274,10 @@ static void finish(struct worker *w, struct wait *f, CUresult r)
 		__atomic_sub_fetch(&w->deferred_frees, 1, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&pending.less);
 	pthread_mutex_unlock(&pending.lock);
+	while ((f = followers)) {
+		followers = f->next;
+		finish(w, f, r);
+	}
 }
 
 static void *waiter(void *arg)
@@ -296,7 +345,7 @@ static void hand_over_all(struct worker *w)
 void fence_start(struct worker *w, struct wait *f)
 {
 	pthread_mutex_lock(&pending.lock);
-	while (pending.waits && (pending.waits >= PENDING_MAX || pending.bytes + f->size > PENDING_BYTES)) {
+	while (pending.waits && !f->followers && (pending.waits >= PENDING_MAX || pending.bytes + f->size > PENDING_BYTES)) {
 		pthread_mutex_unlock(&pending.lock);
 		hand_over_all(w);
 		pthread_mutex_lock(&pending.lock);
@@ -305,12 +354,91 @@ void fence_start(struct worker *w, struct wait *f)
 	}
 	pending.waits++;
 	pending.bytes += f->size;
-	if (f->deferred_free)
+	if (f->deferred_free) {
+		f->number = __atomic_add_fetch(&frees_begun, 1, __ATOMIC_RELAXED);
+		if (TAILQ_EMPTY(&frees))
+			__atomic_store_n(&frees_oldest, f->number, __ATOMIC_RELAXED);
+		TAILQ_INSERT_TAIL(&frees, f, frees);
 		__atomic_add_fetch(&w->deferred_frees, 1, __ATOMIC_RELAXED);
+	}
 	pthread_mutex_unlock(&pending.lock);
 	f->since_ns = now_ns();
+	if (f->put_by) {
+		f->next = NULL;
+		*put_by.last = f;
+		put_by.last = &f->next;
+		return;
+	}
+	if (f->frees_context)
+		__atomic_add_fetch(&f->ctx->frees, 1, __ATOMIC_RELAXED);
 	f->next = w->young;
 	w->young = f;
+}
+
+/* What is put by of @c. */
+static struct wait *take_put_by(struct wctx *c)
+{
+	struct wait *taken = NULL, **end = &taken, **p = &put_by.first, *f;
+
+	while ((f = *p)) {
+		if (f->ctx != c) {
+			p = &f->next;
+			continue;
+		}
+		*p = f->next;
+		f->next = NULL;
+		*end = f;
+		end = &f->next;
+	}
+	put_by.last = p;
+	return taken;
+}
+
+/* Without a fence the driver waits by itself, in this thread. */
+static void start_frees(struct worker *w, struct wctx *c)
+{
+	struct wait *f, *followers = take_put_by(c);
+	CUresult r = CUDA_SUCCESS;
+
+	if (c != w->current)
+		D.cuCtxSetCurrent(c->real);
+	f = fence_context(c, &r);
+	if (f) {
+		f->frees_context = true;
+		f->followers = followers;
+		fence_start(w, f);
+	}
+	while (!f && followers) {
+		struct wait *next = followers->next;
+
+		finish(w, followers, r);
+		followers = next;
+	}
+	if (c != w->current)
+		D.cuCtxSetCurrent(w->current ? w->current->real : NULL);
+}
+
+static struct wctx *startable(void)
+{
+	for (struct wait *f = put_by.first; f; f = f->next)
+		if (__atomic_load_n(&f->ctx->frees, __ATOMIC_ACQUIRE) < FREES_MAX)
+			return f->ctx;
+	return NULL;
+}
+
+bool fence_start_frees(struct worker *w)
+{
+	uint64_t over = fence_frees_over();
+	struct wctx *c;
+
+	if (!put_by.first)
+		return false;
+	if (put_by.over != over) {
+		put_by.over = over;
+		while ((c = startable()))
+			start_frees(w, c);
+	}
+	return put_by.first;
 }
 
 /* @return true when it is over. */
@@ -380,11 +508,52 @@ void fence_let_go(int *count)
 
 void fence_drain_frees(struct worker *w)
 {
-	if (!__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
-		return;
-	hand_over_all(w);
+	while (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
+		fence_start_frees(w);
+		hand_over_all(w);
+		pthread_mutex_lock(&pending.lock);
+		if (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
+			pthread_cond_wait(&pending.less, &pending.lock);
+		pthread_mutex_unlock(&pending.lock);
+	}
+}
+
+uint64_t fence_frees_begun(void)
+{
+	return __atomic_load_n(&frees_begun, __ATOMIC_RELAXED);
+}
+
+uint64_t fence_frees_over(void)
+{
+	return __atomic_load_n(&frees_over, __ATOMIC_ACQUIRE);
+}
+
+bool fence_freed(uint64_t count)
+{
+	return __atomic_load_n(&frees_oldest, __ATOMIC_ACQUIRE) > count;
+}
+
+static bool has_happened(const struct wait *f)
+{
+	for (unsigned int i = 0; i < f->nevents; i++)
+		if (D.cuEventQuery(f->events[i]) == CUDA_ERROR_NOT_READY)
+			return false;
+	return true;
+}
+
+bool fence_freed_due(uint64_t count)
+{
+	const struct wait *f;
+	bool due = false;
+
 	pthread_mutex_lock(&pending.lock);
-	while (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
-		pthread_cond_wait(&pending.less, &pending.lock);
+	TAILQ_FOREACH(f, &frees, frees) {
+		if (f->number > count)
+			break;
+		due = f->free_addr || has_happened(f);
+		if (due)
+			break;
+	}
 	pthread_mutex_unlock(&pending.lock);
+	return !due;
 }

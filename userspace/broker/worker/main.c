@@ -14,6 +14,7 @@
 #include "worker.h"
 
 #define POLL_NS	20000
+#define LOOK_MS	1	/* while something waits for frees to be over */
 
 struct worker worker;
 
@@ -123,6 +124,8 @@ void worker_reply(struct worker *w, const struct idm_header *hdr, const struct v
 {
 	bool ok = !idm_error && !cu_result;
 
+	if (park_taken)
+		return;
 	worker_reply_always(w, hdr, call, idm_error, cu_result, ok ? results : NULL, ok ? len : 0);
 }
 
@@ -154,20 +157,29 @@ static void dispatch(struct worker *w, const struct idm_message *m)
 		return;
 	}
 	block_heard(w, ((const struct vgpu_call *)m->payload)->thread);
+	park_begin(m);
 	c->fn(w, m);
+	if (!block_replaced())
+		park_end();
 }
 
 void worker_serve(struct worker *w)
 {
 	struct idm_message m;
 	struct idm_error e = { 0 };
+	bool soon;
 	int ret;
 
 	for (;;) {
 		/* With young waits, look at the ring and at them in turn. */
 		if (w->young && !idm_server_ready(w->server) && fence_poll(w) == 0)
 			continue;
-		ret = idm_server_recv(w->server, &m, -1, &e);
+		if (park_next(&m)) {
+			dispatch(w, &m);
+			continue;
+		}
+		soon = fence_start_frees(w) || park_waiting();
+		ret = idm_server_recv(w->server, &m, soon ? LOOK_MS : -1, &e);
 		if (ret == -EPIPE)
 			end(w, "", false);
 		if (ret < 0)

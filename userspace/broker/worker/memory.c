@@ -50,13 +50,10 @@ static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
 bool memory_charge(struct worker *w, uint64_t bytes)
 {
 	pool_settle(w);
-	if (lease_charge(w, bytes))
+	if (lease_charge(w, bytes) || (park_or_drain(w, fence_freed) && lease_charge(w, bytes)))
 		return true;
-	if (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
-		fence_drain_frees(w);
-		if (lease_charge(w, bytes))
-			return true;
-	}
+	if (park_taken)
+		return false;
 	if (pool_release(w) && lease_charge(w, bytes))
 		return true;
 	lease_refused(w, bytes);
@@ -70,13 +67,14 @@ static bool charge_pooled(struct worker *w, CUmemoryPool pool, uint64_t bytes, u
 
 	*taken = pool_take(pool, bytes);
 	ok = *taken == bytes || lease_charge(w, bytes - *taken);
-	if (!ok && __atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
+	if (!ok) {
 		pool_untake(*taken, *taken);
-		fence_drain_frees(w);
+		park_or_drain(w, fence_freed);
+		if (park_taken)
+			return false;
 		*taken = pool_take(pool, bytes);
-		ok = *taken == bytes;
+		ok = *taken == bytes || memory_charge(w, bytes - *taken);
 	}
-	ok = ok || memory_charge(w, bytes - *taken);
 	if (ok)
 		pool_lend(bytes - *taken);
 	else
@@ -107,10 +105,8 @@ static CUresult had(struct worker *w, uint64_t size, alloc_fn fn, void *arg, CUd
 {
 	CUresult r = fn(out, size, arg);
 
-	if (r == CUDA_ERROR_OUT_OF_MEMORY && __atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
-		fence_drain_frees(w);
+	if (r == CUDA_ERROR_OUT_OF_MEMORY && park_or_drain(w, fence_freed))
 		r = fn(out, size, arg);
-	}
 	return r;
 }
 
@@ -360,7 +356,7 @@ void worker_hand_cuMemFree_v2(struct worker *w, const struct idm_message *m)
 		goto out;
 	}
 	if (w->current && !context_idle(w->current)) {
-		f = fence_context(w->current, &r);
+		f = fence_frees(w->current, &r);
 		if (f) {
 			f->free_addr = q->dptr;
 			f->uncharge = t.charged;
@@ -433,7 +429,7 @@ void worker_hand_cuMemGetInfo_v2(struct worker *w, const struct idm_message *m)
 		return;
 	err = worker_enter(w, &q->call);
 	if (!err) {
-		fence_drain_frees(w);
+		park_or_drain(w, fence_freed_due);
 		pool_settle(w);
 		r = D.cuMemGetInfo_v2(&rp.free, &rp.total);
 		if (r == CUDA_SUCCESS && lease_quota(w)) {

@@ -8,6 +8,7 @@
  *	context.c	contexts, current context, streams
  *	fence.c		waiting without holding up the other client threads
  *	block.c		waiting in the dispatching thread, where that holds nobody up
+ *	park.c		calls that wait for memory which is being freed
  *	object.c	handles: hooks of the generated decoders, destroying
  *	info.c		what a device is
  *	memory.c	allocations, memset
@@ -41,6 +42,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "../proto.h"
 #include "cuda_wire.h"
@@ -84,6 +86,7 @@ struct wctx {
 		struct thread_stream *next;
 	} *threads;
 	unsigned int nthreads;
+	int frees;			/* fences for frees that are under way; atomic */
 	pthread_mutex_t pool_lock;
 	CUevent pool[EVENT_POOL];
 	unsigned int npool;
@@ -376,6 +379,10 @@ struct wait {
 	size_t size;
 	uint64_t free_addr, uncharge, shared;
 	bool deferred_free, close, pooled;
+	TAILQ_ENTRY(wait) frees;	/* if @deferred_free */
+	uint64_t number;
+	bool put_by, frees_context;	/* fence_frees() */
+	struct wait *followers;		/* over when this is */
 	uint64_t since_ns;
 	unsigned int done, nevents;
 	CUevent events[];
@@ -383,16 +390,41 @@ struct wait {
 /** A wait for all that is pending on the given streams. @return NULL with the CUresult of what failed in *@r. */
 struct wait *fence_stream(struct wstream *s, CUresult *r);
 struct wait *fence_context(struct wctx *c, CUresult *r);
+/** The same for a free, which may come to wait for more than that: see fence.c. */
+struct wait *fence_frees(struct wctx *c, CUresult *r);
 struct wait *fence_event(struct wctx *c, struct wevent *e);
 void fence_for(struct wait *f, const struct idm_message *m);	/* reply to @m when it is over */
 void fence_start(struct worker *w, struct wait *f);
 /** Poll what is young. @return milliseconds to sleep at most for the next message: 0 or -1. */
 int fence_poll(struct worker *w);
+/** Start what fence_frees() has put by, where that can be now. @return true if some is left, to be asked about again soon */
+bool fence_start_frees(struct worker *w);
 /** Wait until others have let go of *@count down to @to. They do so with fence_let_go(), and context_put() before it. */
 void fence_settle(struct worker *w, int *count, int to);
 void fence_let_go(int *count);	/* NULL: has been done */
 /** Wait until no free is deferred any more, so that quota and driver know of all of them. */
 void fence_drain_frees(struct worker *w);
+/** How many frees have been deferred so far, and how many of them are over. */
+uint64_t fence_frees_begun(void);
+uint64_t fence_frees_over(void);
+/** Are the first @count over? All of them, or those that a client may know to be: it waits in cuMemFree(), or has since. */
+bool fence_freed(uint64_t count);
+bool fence_freed_due(uint64_t count);
+
+/* park.c */
+/** Around the dispatching of @m. */
+void park_begin(const struct idm_message *m);
+void park_end(void);
+/**
+ * The call that is dispatched lacks memory, and those frees may serve that were deferred before it came and are not @over.
+ * @return true if some have become so, and it is worth to try again. If not, the call may have been put by: it is to be
+ * given up as if there were no memory, its worker_reply() comes to nothing, and it will be dispatched once more.
+ */
+bool park_or_drain(struct worker *w, bool (*over)(uint64_t count));
+extern __thread bool park_taken;	/* it has been put by */
+/** A call to be dispatched once more, until park_end(). */
+bool park_next(struct idm_message *m);
+bool park_waiting(void);		/* park_next() is to be asked again soon */
 
 /* block.c */
 void block_heard(struct worker *w, uint32_t thread);
