@@ -509,10 +509,12 @@ void fence_let_go(int *count)
 void fence_drain_frees(struct worker *w)
 {
 	while (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE)) {
+		uint64_t over = fence_frees_over();
+
 		fence_start_frees(w);
 		hand_over_all(w);
 		pthread_mutex_lock(&pending.lock);
-		if (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE))
+		if (__atomic_load_n(&w->deferred_frees, __ATOMIC_ACQUIRE) && over == fence_frees_over())
 			pthread_cond_wait(&pending.less, &pending.lock);
 		pthread_mutex_unlock(&pending.lock);
 	}
