@@ -285,6 +285,55 @@ static void taken_away(void)
 	CU(cuGraphDestroy(child));
 }
 
+/* Streams of a capture that end before it does. */
+static void ended_streams(void)
+{
+	CUstream other;
+	CUevent fork, join;
+	CUgraph g;
+	size_t n;
+
+	CU(cuEventCreate(&fork, CU_EVENT_DISABLE_TIMING));
+	CU(cuEventCreate(&join, CU_EVENT_DISABLE_TIMING));
+	for (int joined = 1; joined >= 0; joined--) {
+		if (!joined && native("a stream that ends with a part of a capture"))
+			break;
+		CU(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+		begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+		launch(s, 1);
+		CU(cuEventRecord(fork, s));
+		CU(cuStreamWaitEvent(other, fork, 0));
+		launch(other, 2);
+		CU(cuEventRecord(join, other));
+		if (joined)
+			CU(cuStreamWaitEvent(s, join, 0));
+		CU(cuStreamDestroy(other));
+		launch(s, 3);
+		if (!joined) {
+			GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "if not, it is missed");
+			continue;
+		}
+		GIVES(cuStreamEndCapture(s, &g), CUDA_SUCCESS, "a stream whose part is joined may end during the capture");
+		CU(cuGraphGetNodes(g, NULL, &n));
+		ok(n == 3, "and its part is there: %zu nodes", n);
+		CU(cuGraphDestroy(g));
+	}
+	CU(cuEventDestroy(fork));
+	CU(cuEventDestroy(join));
+
+	CU(cuGraphCreate(&g, 0));
+	CU(cuStreamBeginCaptureToGraph(s, g, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_RELAXED));
+	launch(s, 1);
+	GIVES(cuStreamEndCapture(s, NULL), CUDA_SUCCESS, "nobody need be told the graph that was captured into");
+	CU(cuGraphGetNodes(g, NULL, &n));
+	ok(n == 1 && status(s) == CU_STREAM_CAPTURE_STATUS_NONE, "it has %zu node", n);
+	CU(cuGraphDestroy(g));
+	begin(CU_STREAM_CAPTURE_MODE_RELAXED);
+	OURS(cuStreamEndCapture(s, NULL), CUDA_ERROR_INVALID_VALUE, "but any other");
+	cuStreamEndCapture(s, &g);
+	cuGraphDestroy(g);
+}
+
 static void streams(void)
 {
 	const CUgraphNode *of_s, *of_t;
@@ -667,6 +716,7 @@ int main(void)
 	the_graph();
 	what_is_captured();
 	streams();
+	ended_streams();
 	taken_away();
 	threads();
 	freeing();

@@ -18,6 +18,7 @@ struct capture {
 	uint64_t stream;		/* where it began */
 	uint32_t thread;		/* which thread began it */
 	CUstreamCaptureMode mode;
+	bool into;			/* a graph of the program's */
 	const struct object *ctx;
 	cuuint64_t id;			/* once asked for; 0: not known */
 	struct capture *next;
@@ -111,7 +112,7 @@ static void answers_forget(uint64_t stream, uint32_t thread, bool all)
 	}
 }
 
-static void begun(uint64_t stream, CUstreamCaptureMode mode)
+static void begun(uint64_t stream, CUstreamCaptureMode mode, bool into)
 {
 	struct thread *t = thread_self();
 	struct capture *c = calloc(1, sizeof(*c));
@@ -122,7 +123,7 @@ static void begun(uint64_t stream, CUstreamCaptureMode mode)
 		__atomic_store_n(&objects[VGPU_HANDLE_INDEX(stream)].stream.origin, true, __ATOMIC_RELAXED);
 	if (!c)
 		return;
-	*c = (struct capture){ .stream = stream, .thread = t->number, .mode = mode,
+	*c = (struct capture){ .stream = stream, .thread = t->number, .mode = mode, .into = into,
 			       .ctx = o ? o->ctx : context_current(t) };
 	pthread_mutex_lock(&lock);
 	c->next = list;
@@ -274,7 +275,7 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamBeginCapture_v2(CUstream hStream, CUstreamC
 	if (r == CUDA_SUCCESS)
 		r = call_cuStreamBeginCapture_v2(hStream, mode);
 	if (r == CUDA_SUCCESS)
-		begun(stream, mode);
+		begun(stream, mode, false);
 	return r;
 }
 
@@ -330,12 +331,12 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamBeginCaptureToGraph(CUstream hStream, CUgra
 	r = call_replyv(VGPU_MSG_cuStreamBeginCaptureToGraph, iov, 2, NULL, 0, NULL);
 	free(words);
 	if (r == CUDA_SUCCESS)
-		begun(rq.stream, mode);
+		begun(rq.stream, mode, true);
 	return r;
 }
 
 /* May this thread end the capture? */
-static CUresult my_capture(uint64_t stream)
+static CUresult my_capture(uint64_t stream, bool want_graph)
 {
 	struct thread *t = thread_self();
 	const struct capture *c;
@@ -345,6 +346,8 @@ static CUresult my_capture(uint64_t stream)
 	c = *at(stream, t->number);
 	if (c && c->mode != CU_STREAM_CAPTURE_MODE_RELAXED && c->thread != t->number)
 		r = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
+	else if (!want_graph && (!c || !c->into))
+		r = CUDA_ERROR_INVALID_VALUE;	/* nobody would have it */
 	pthread_mutex_unlock(&lock);
 	return r;
 }
@@ -362,9 +365,7 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamEndCapture(CUstream hStream, CUgraph *phGra
 		*phGraph = NULL;
 	if (!stream_handle(hStream, &rq.stream))
 		return CUDA_ERROR_INVALID_HANDLE;
-	if (!phGraph)
-		return CUDA_ERROR_INVALID_VALUE;
-	r = my_capture(rq.stream);
+	r = my_capture(rq.stream, phGraph);
 	if (r == CUDA_SUCCESS && !graph_fresh(&rq.fresh, 1, VGPU_H_GRAPH))
 		r = CUDA_ERROR_OUT_OF_MEMORY;
 	if (r != CUDA_SUCCESS)
@@ -376,7 +377,8 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamEndCapture(CUstream hStream, CUgraph *phGra
 	g = r == CUDA_SUCCESS ? graph_child_object(reply.graph, NULL) : NULL;
 	if (r == CUDA_SUCCESS || r == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED || r == CUDA_ERROR_STREAM_CAPTURE_UNJOINED)
 		ended(rq.stream);
-	*phGraph = (CUgraph)g;
+	if (phGraph)
+		*phGraph = (CUgraph)g;
 	return r;
 }
 

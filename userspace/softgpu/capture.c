@@ -535,9 +535,8 @@ void sg_capture_stream_ends(struct sg_stream *s)
 		if (!c->into)
 			sg_graph_free(c->graph);
 		capture_free(c);
-	} else if (c) {
-		c->invalid = true;
 	}
+	/* Of another that takes part what it has captured stays, to be joined or not. */
 	pthread_mutex_unlock(&lock);
 }
 

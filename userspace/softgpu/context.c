@@ -63,6 +63,7 @@ static void deactivate(struct sg_ctx *c)
 	sg_modules_end_ctx(c);
 	sg_textures_end_ctx(c);
 	sg_arrays_end_ctx(c);
+	sg_kernel_heap_end(c);
 	sg_heap_free_ctx(c);
 	sg_host_free_ctx(c);
 }

@@ -53,6 +53,16 @@ void sg_do_set(const struct sg_set *set)
 		set_row(set->dst + y * set->pitch, width, value, element);
 }
 
+static uint64_t allocate(void *ctx, uint64_t size)
+{
+	return sg_kernel_malloc(ctx, size);
+}
+
+static bool release(void *ctx, uint64_t addr)
+{
+	return sg_kernel_free(ctx, addr);
+}
+
 static void launch(struct sg_stream *s, struct sg_op *op)
 {
 	char fault[256] = "";
@@ -63,6 +73,9 @@ static void launch(struct sg_stream *s, struct sg_op *op)
 		.cooperative = op->u.launch.cooperative,
 		.params = op + 1,
 		.print = sg_print,
+		.allocate = allocate,
+		.release = release,
+		.opaque = s->ctx,
 	};
 	int err;
 

@@ -10,9 +10,16 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value)
 	if (e)
 		return e;
 	switch (limit) {
+	case CU_LIMIT_MALLOC_HEAP_SIZE:
+		pthread_mutex_lock(&c->lock);
+		if (c->heap)
+			e = CUDA_ERROR_INVALID_VALUE;	/* too late */
+		else
+			c->limits[limit] = value;
+		pthread_mutex_unlock(&c->lock);
+		return e;
 	case CU_LIMIT_STACK_SIZE:
 	case CU_LIMIT_PRINTF_FIFO_SIZE:
-	case CU_LIMIT_MALLOC_HEAP_SIZE:
 	case CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH:
 	case CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT:
 	case CU_LIMIT_MAX_L2_FETCH_GRANULARITY:

@@ -225,6 +225,7 @@ struct sg_ctx {
 	uint64_t peers[SG_DEVICES_MAX];	/* ids of the contexts whose memory it may reach, by device */
 	CUfunc_cache cache;
 	struct context_value *values;	/* libcuda/export_tables.h */
+	struct sg_kernel_heap *heap;	/* NULL until a kernel allocates; under @lock */
 	char fault_text[256];
 };
 
@@ -523,6 +524,15 @@ CUresult sg_stream_ask(CUstream h, bool ptds, struct sg_stream **out);
 /** Record @ev in @s, or let @s wait for it; as the calls of that name. */
 CUresult sg_event_record(struct sg_event *ev, struct sg_stream *s);
 void sg_event_wait(struct sg_event *ev, struct sg_stream *s);
+
+/* --- kernel_heap.c: malloc() and free() of kernels ------------------------------------------------------------------ */
+
+/** @return the address of @size bytes on @c's heap, 16-aligned, or 0 */
+uint64_t sg_kernel_malloc(struct sg_ctx *c, uint64_t size);
+/** @return false if it is not what sg_kernel_malloc() returned, or has been freed */
+bool sg_kernel_free(struct sg_ctx *c, uint64_t addr);
+/** Forget the heap; its memory goes with the context's. */
+void sg_kernel_heap_end(struct sg_ctx *c);
 
 /* --- print.c: what kernels print ----------------------------------------------------------------------------------- */
 

@@ -286,6 +286,37 @@ HANDLER(ctl_assertfail)
 	ptx_fault(w, in, first, FAULT_ASSERT, "assertion failed");
 }
 
+HANDLER(ctl_malloc)
+{
+	const struct ptx_launch *l = w->block->launch->request;
+	const struct builtin *c = in->ext;
+
+	for (uint32_t m = w->mask; m; m &= m - 1) {
+		unsigned int i = __builtin_ctz(m);
+		uint64_t at = l->allocate ? l->allocate(l->opaque, area_value(w, i, c->arg[0], 8)) : 0;
+
+		if (c->has_ret)
+			memcpy(w->frame->area + (size_t)i * w->frame->fn->area + c->ret, &at, 8);
+	}
+	return in + 1;
+}
+
+HANDLER(ctl_free)
+{
+	const struct ptx_launch *l = w->block->launch->request;
+	const struct builtin *c = in->ext;
+
+	for (uint32_t m = w->mask; m; m &= m - 1) {
+		unsigned int i = __builtin_ctz(m);
+		uint64_t at = area_value(w, i, c->arg[0], 8);
+
+		if (at && (!l->release || !l->release(l->opaque, at)))
+			ptx_fault(w, in, i, FAULT_TRAP, "free() of %#llx, which malloc() did not give, or which has been freed",
+				  (unsigned long long)at);
+	}
+	return in + 1;
+}
+
 void (*ptx_set_conditional)(uint64_t handle, uint32_t value);
 
 HANDLER(ctl_set_conditional)

@@ -6,7 +6,7 @@
 #include "exec.h"
 
 handler_fn ctl_bra, ctl_brap, ctl_join, ctl_guard, ctl_brx, ctl_call, ctl_calli, ctl_ret, ctl_exit, ctl_trap;
-handler_fn ctl_bar, ctl_vprintf, ctl_assertfail, ctl_set_conditional, ctl_nanosleep, ctl_time, ctl_fence, ctl_nop, ctl_local_address;
+handler_fn ctl_bar, ctl_vprintf, ctl_assertfail, ctl_set_conditional, ctl_malloc, ctl_free, ctl_nanosleep, ctl_time, ctl_fence, ctl_nop, ctl_local_address;
 
 /* ctl_bar: a barrier id, b count (0: none), c predicate, d destination; flags: */
 #define BAR_ARRIVE	0x10u
@@ -21,7 +21,7 @@ struct branch_table {
 	const struct insn *target[];
 };
 
-/* vprintf, __assertfail: where in the caller's area the arguments lie */
+/* vprintf, __assertfail, malloc, …: where in the caller's area the arguments lie */
 struct builtin {
 	uint32_t arg[5], ret;
 	bool has_ret;

@@ -78,6 +78,8 @@ const struct ptx_kernel_info *ptx_kernel_info(const struct ptx_kernel *k);
  * struct ptx_launch
  * @params: packed parameters, at least param_bytes
  * @print:  gets text from printf (one call per printf, already formatted) and assert
+ * @allocate, @release: malloc(), which gives 0 if there is no memory, and free(), false if there is nothing to free. In
+ *	    any thread, and NULL if there is no heap
  * @cancel: if not NULL and it becomes non-zero the launch stops early
  */
 struct ptx_launch {
@@ -86,7 +88,9 @@ struct ptx_launch {
 	bool cooperative;
 	const void *params;
 	void (*print)(void *opaque, const char *text, size_t len);
-	void *opaque;
+	uint64_t (*allocate)(void *opaque, uint64_t size);
+	bool (*release)(void *opaque, uint64_t addr);
+	void *opaque;			/* for these three */
 	const volatile int *cancel;
 };
 

@@ -74,11 +74,14 @@ static bool call_builtin(struct tr *t, const char *name, const struct call *c)
 	static const struct {
 		const char *name;
 		handler_fn *fn;
-		uint8_t nargs, size[5];
+		uint8_t ret, nargs, size[5];	/* @ret: bytes that it may return */
+		bool prints;
 	} known[] = {
-		{ "vprintf", ctl_vprintf, 2, { 8, 8 } },
-		{ "__assertfail", ctl_assertfail, 5, { 8, 8, 4, 8, 8 } },
-		{ "cudaGraphSetConditional", ctl_set_conditional, 2, { 8, 4 } },
+		{ "vprintf", ctl_vprintf, 4, 2, { 8, 8 }, true },
+		{ "__assertfail", ctl_assertfail, 4, 5, { 8, 8, 4, 8, 8 }, true },
+		{ "cudaGraphSetConditional", ctl_set_conditional, 4, 2, { 8, 4 }, false },
+		{ "malloc", ctl_malloc, 8, 1, { 8 }, false },
+		{ "free", ctl_free, 4, 1, { 8 }, false },
 	};
 
 	for (unsigned int i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -86,7 +89,7 @@ static bool call_builtin(struct tr *t, const char *name, const struct call *c)
 
 		if (strcmp(name, known[i].name))
 			continue;
-		if (c->nargs != known[i].nargs || c->nrets > 1 || (c->nrets && c->rets[0].size != 4))
+		if (c->nargs != known[i].nargs || c->nrets > 1 || (c->nrets && c->rets[0].size != known[i].ret))
 			t_error(t, "'%s' called with other parameters than it has", name);
 		b = t_keep(t, sizeof(*b));
 		for (uint32_t k = 0; k < c->nargs; k++) {
@@ -97,7 +100,7 @@ static bool call_builtin(struct tr *t, const char *name, const struct call *c)
 		b->has_ret = c->nrets;
 		b->ret = c->nrets ? c->rets[0].offset : 0;
 		put(t, known[i].fn)->ext = b;
-		t->m->prints |= known[i].fn != ctl_set_conditional;
+		t->m->prints |= known[i].prints;
 		return true;
 	}
 	return false;
