@@ -109,6 +109,11 @@ static void mappings(void)
 	CU(cuMemUnmap(va + granule, granule));
 	CU(cuMemRelease(a));
 	GIVES(cuMemCreate(&a, (total / granule + 1) * granule, &prop, 0), CUDA_ERROR_OUT_OF_MEMORY, "more than there is");
+	for (size_t align = granule; align <= 64 * granule; align *= 8) {
+		CU(cuMemAddressReserve(&other, granule, align, 0, 0));
+		ok(other % align == 0, "addresses aligned to %zu MiB", align >> 20);
+		CU(cuMemAddressFree(other, granule));
+	}
 	CU(cuMemAddressReserve(&other, granule, 0, 0, 0));
 	CU(cuMemAddressFree(other, granule));
 	CU(cuMemAddressFree(va, 16 * granule));

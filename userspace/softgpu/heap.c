@@ -449,7 +449,7 @@ uint64_t sg_heap_reserve(size_t size, size_t align)
 	uint32_t pages, i;
 	struct block *b;
 
-	if (!size || size > SG_HEAP_SIZE || align > ((size_t)HUGE_PAGES << SG_PAGE_SHIFT))
+	if (!size || size > SG_HEAP_SIZE || align > SG_HEAP_SIZE / 2)
 		return 0;
 	pages = (uint32_t)((size + PAGE - 1) >> SG_PAGE_SHIFT);
 	pthread_mutex_lock(&lock);

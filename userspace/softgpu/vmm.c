@@ -93,12 +93,12 @@ CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment, CU
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (!ptr || flags || !granular(size, size) || alignment & (alignment - 1))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (alignment > GRANULE || file < 0)
+	if (file < 0)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	r = malloc(sizeof(*r));
 	if (!r)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	r->base = sg_heap_reserve(size, GRANULE);
+	r->base = sg_heap_reserve(size, alignment > GRANULE ? alignment : GRANULE);
 	r->size = size;
 	if (!r->base) {
 		free(r);
