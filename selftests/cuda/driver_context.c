@@ -651,6 +651,46 @@ static void resolving(void)
 	ok(!old, "has no address");
 }
 
+/* As languages with finalizers do it: what a context has is destroyed while none is current. */
+static void ended_without_one(void)
+{
+	static const char ptx[] = ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry nothing()\n{\n	ret;\n}\n";
+	CUcontext ctx;
+	CUgraphExec exec;
+	CUlinkState link;
+	CUmodule module;
+	CUstream stream;
+	CUevent event;
+	CUgraph graph;
+	CUdeviceptr d;
+	void *host;
+
+	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
+	CU(cuCtxSetCurrent(ctx));
+	CU(cuModuleLoadData(&module, ptx));
+	CU(cuLinkCreate_v2(0, NULL, NULL, &link));
+	CU(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
+	CU(cuEventCreate(&event, CU_EVENT_DEFAULT));
+	CU(cuGraphCreate(&graph, 0));
+	CU(cuGraphInstantiateWithFlags(&exec, graph, 0));
+	CU(cuMemAlloc_v2(&d, 4096));
+	CU(cuMemAllocHost_v2(&host, 4096));
+	CU(cuMemsetD8Async(d, 1, 4096, stream));
+	CU(cuEventRecord(event, stream));
+	CU(cuCtxSetCurrent(NULL));
+	GIVES(cuGraphExecDestroy(exec), CUDA_SUCCESS, "an executable graph ends without a context");
+	GIVES(cuGraphDestroy(graph), CUDA_SUCCESS, "so does a graph");
+	GIVES(cuLinkDestroy(link), CUDA_SUCCESS, "a linker");
+	GIVES(cuEventDestroy_v2(event), CUDA_SUCCESS, "an event");
+	GIVES(cuStreamDestroy_v2(stream), CUDA_SUCCESS, "a stream");
+	GIVES(cuModuleUnload(module), CUDA_SUCCESS, "a module");
+	GIVES(cuMemFreeHost(host), CUDA_SUCCESS, "pinned memory");
+	GIVES(cuMemFree_v2(d), CUDA_SUCCESS, "and a device's");
+	OURS(cuStreamDestroy_v2(stream), CUDA_ERROR_INVALID_HANDLE, "once");
+	OURS(cuModuleUnload(module), CUDA_ERROR_INVALID_HANDLE, "each");
+	CU(cuDevicePrimaryCtxRelease_v2(dev));
+}
+
 int main(void)
 {
 	CUcontext ctx;
@@ -676,6 +716,7 @@ int main(void)
 	races();
 	reset();
 	captures_end();
+	ended_without_one();
 	resolving();
 	return tap_done();
 }

@@ -3,6 +3,8 @@
  * Streams and events: what they say of themselves, values that they wait for and write, fills and copies in them. Also
  * built with per-thread default streams (driver_stream-ptds), where each stream 0 here is the thread's own.
  */
+#include <pthread.h>
+
 #include "driver.h"
 
 #ifdef CUDA_API_PER_THREAD_DEFAULT_STREAM

@@ -92,8 +92,9 @@ static const char *const contextless[] = {
 	"cuEventRecordWithFlags", "cuStreamWaitEvent",
 	/* Nothing to copy. */
 	"cuMemcpyBatchAsync", "cuMemcpyBatchAsync_v2",
-	/* In whatever context it was allocated. */
-	"cuMemFree_v2",
+	/* It ends in the context that it was made in. */
+	"cuMemFree_v2", "cuModuleUnload", "cuStreamDestroy*", "cuEventDestroy*", "cuLinkDestroy", "cuGraphDestroy",
+	"cuGraphExecDestroy",
 };
 
 #endif

@@ -257,6 +257,8 @@ def emit_wire(entries, prototypes, agreed):
 
 # Calls that need no current context: they name a device, or what belongs to one or to the process.
 NO_CONTEXT = ("cuDevice", "cuMemPool", "cuGreenCtx", "cuLibraryUnload", "cuLibraryGetKernelCount")
+# Calls that end these do so in their own context, whichever is current.
+ENDS = ("del:module", "del:link", "del:stream", "del:event", "del:graphexec")
 
 
 def emit_marshaller(e, prototypes):
@@ -265,11 +267,15 @@ def emit_marshaller(e, prototypes):
     params = [p for _, p in plist]
     body = []
     ctx = "false" if e.name.startswith(NO_CONTEXT) or any(k.endswith(":ctx") for k in e.kinds) else "true"
+    ends = [f"object_get({p.name}, VGPU_H_{k[4:].upper()})" for k, p in plist if k in ENDS]
     has_reply = any(is_out(k) for k in e.kinds)
     body.append(f"\tstruct vgpu_rq_{e.key} rq;")
     if has_reply:
         body.append(f"\tstruct vgpu_rp_{e.key} rp;")
-    body.append(f"\tCUresult r = call_begin(&rq.call, {ctx});")
+    if ends:
+        body.append(f"\tCUresult r = call_begin_end(&rq.call, {ends[0]});")
+    else:
+        body.append(f"\tCUresult r = call_begin(&rq.call, {ctx});")
     created = [p for k, p in plist if k.startswith("new:")]
     if created:
         body.append("\tvoid *object;")

@@ -43,7 +43,7 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphDestroy(CUgraph hGraph)
 	CUresult r = ready(g);
 
 	if (r == CUDA_SUCCESS)
-		r = call_begin(&rq.call, true);
+		r = call_begin_end(&rq.call, g);
 	if (r != CUDA_SUCCESS)
 		return r;
 	rq.hGraph = g->wire;

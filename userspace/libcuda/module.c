@@ -304,7 +304,7 @@ VGPU_EXPORT CUresult CUDAAPI cuModuleUnload(CUmodule hmod)
 {
 	struct object *o = object_get(hmod, VGPU_H_MODULE), *children;
 	struct vgpu_call call;
-	CUresult r = call_begin(&call, true);
+	CUresult r = call_begin_end(&call, o);
 
 	if (r != CUDA_SUCCESS)
 		return r;

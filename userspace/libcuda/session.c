@@ -276,6 +276,20 @@ CUresult call_begin(struct vgpu_call *call, bool need_context)
 	return CUDA_SUCCESS;
 }
 
+CUresult call_begin_end(struct vgpu_call *call, const struct object *o)
+{
+	const struct object *ctx = o ? o->ctx : NULL;
+	CUresult r = call_begin(call, context_current(thread_self()));
+
+	if (r != CUDA_SUCCESS || call->ctx)
+		return r;
+	if (thread_self()->in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
+	if (ctx && context_alive(ctx))
+		call->ctx = ctx->wire;
+	return CUDA_SUCCESS;
+}
+
 /* Errors of kernels, after which a context gives no other answer. */
 static bool breaks_context(int r)
 {

@@ -135,6 +135,9 @@ CUresult session_failed(int err);
 /** Fill in what starts every request. @return an error without a session, or without a context if @need_context. */
 CUresult call_begin(struct vgpu_call *call, bool need_context);
 
+/** The same for a call that ends @o, which may be NULL: if no context is current it is sent for the object's own. */
+CUresult call_begin_end(struct vgpu_call *call, const struct object *o);
+
 /** Send without an answer. */
 CUresult call_post(uint16_t type, const void *rq, size_t len);
 CUresult call_postv(uint16_t type, const struct iovec *iov, int n);

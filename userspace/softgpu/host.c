@@ -223,8 +223,7 @@ CUresult cuMemAllocHost_v2(void **pp, size_t bytesize)
 CUresult cuMemFreeHost(void *p)
 {
 	struct sg_host_range r;
-	struct sg_ctx *c;
-	CUresult e = sg_enter(&c);
+	CUresult e = sg_enter_end();
 
 	if (!e)
 		e = sg_capture_unsafe();
@@ -262,8 +261,7 @@ CUresult cuMemHostRegister(void *p, size_t bytesize, unsigned int flags)
 CUresult cuMemHostUnregister(void *p)
 {
 	struct sg_host_range r;
-	struct sg_ctx *c;
-	CUresult e = sg_enter(&c);
+	CUresult e = sg_enter_end();
 
 	if (!e)
 		e = sg_capture_unsafe();

@@ -310,8 +310,7 @@ CUresult cuModuleLoad(CUmodule *module, const char *name)
 CUresult cuModuleUnload(CUmodule module)
 {
 	struct sg_library *lib = library_check(module);
-	struct sg_ctx *c;
-	CUresult e = sg_enter(&c);
+	CUresult e = sg_enter_end();
 
 	if (e)
 		return e;

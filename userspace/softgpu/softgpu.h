@@ -254,6 +254,16 @@ static inline CUresult sg_enter(struct sg_ctx **out)
 	return (CUresult)fault;
 }
 
+/** For calls that end something: no context need be current, but one that is must be fit for use. */
+static inline CUresult sg_enter_end(void)
+{
+	struct sg_ctx *c;
+
+	if (!sg_tls.ctx && sg_devices)
+		return sg_tls.in_callback ? CUDA_ERROR_NOT_PERMITTED : CUDA_SUCCESS;
+	return sg_enter(&c);
+}
+
 /** tables.c: a context ends; what runtimes keep for it goes first. They may call back, so no lock is held. */
 void sg_values_drop(struct sg_ctx *c);
 
