@@ -111,7 +111,9 @@ static void test_messages(void)
 	expect("a register of another size", HEAD ".entry k() { .reg .b32 %r<2>; add.u64 %r1, %r1, %r1; }", 218, ".b32");
 	expect("a missing label", HEAD ".entry k() { bra L; }", 218, "'L'");
 	expect("a label of another function", HEAD ".entry a() { L: ret; } .entry k() { bra L; }", 218, "'L'");
-	expect("a missing function", HEAD ".extern .func malloc(.param .b64 x); .entry k() { .param .b64 p; call malloc, (p); ret; }", 218, "malloc");
+	expect("a missing function", HEAD ".extern .func other(.param .b64 x); .entry k() { .param .b64 p; call other, (p); ret; }", 218, "other");
+	expect("malloc() of a size in 32 bits", HEAD ".extern .func malloc(.param .b32 x); .entry k() { .param .b32 p; call malloc, (p); ret; }", 218, "'malloc'");
+	expect("free() of two", HEAD ".extern .func free(.param .b64 x, .param .b64 y); .entry k() { .param .b64 p; call free, (p, p); ret; }", 218, "'free'");
 	expect("wrong parameters of a call", HEAD ".func f(.param .b32 x) { ret; } .entry k() { .param .b64 p; call f, (p); ret; }", 218, "'f'");
 	expect("two declarations", HEAD ".global .u32 x; .global .u32 x;", 218, "declared twice");
 	expect("too much shared memory", HEAD ".entry k() { .shared .b8 s[1000000]; ret; }", 218, "shared memory");
