@@ -441,7 +441,13 @@ bool fence_start_frees(struct worker *w)
 	return put_by.first;
 }
 
-/* @return true when it is over. */
+/* cuMemFree() waits for all of the context, also for what has come after the fence: no business of the dispatching thread's. */
+static bool may_block(struct worker *w, const struct wait *f)
+{
+	return (f->free_addr || f->followers) && (f->ctx != w->current || !context_idle(f->ctx));
+}
+
+/* @return true when it is over, or somebody else's. */
 static bool poll_one(struct worker *w, struct wait *f)
 {
 	CUresult r = CUDA_SUCCESS;
@@ -453,7 +459,10 @@ static bool poll_one(struct worker *w, struct wait *f)
 		if (r != CUDA_SUCCESS)
 			break;
 	}
-	finish(w, f, r);
+	if (may_block(w, f))
+		hand_over(w, f);
+	else
+		finish(w, f, r);
 	return true;
 }
 
