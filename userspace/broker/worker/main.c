@@ -176,6 +176,8 @@ void worker_serve(struct worker *w)
 			continue;
 		if (park_next(&m)) {
 			dispatch(w, &m);
+			if (w->violation[0])
+				end(w, w->violation, true);
 			continue;
 		}
 		soon = fence_start_frees(w) || park_waiting();

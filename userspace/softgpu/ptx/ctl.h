@@ -6,7 +6,8 @@
 #include "exec.h"
 
 handler_fn ctl_bra, ctl_brap, ctl_join, ctl_guard, ctl_brx, ctl_call, ctl_calli, ctl_ret, ctl_exit, ctl_trap;
-handler_fn ctl_bar, ctl_vprintf, ctl_assertfail, ctl_set_conditional, ctl_malloc, ctl_free, ctl_nanosleep, ctl_time, ctl_fence, ctl_nop, ctl_local_address;
+handler_fn ctl_bar, ctl_vprintf, ctl_assertfail, ctl_set_conditional, ctl_malloc, ctl_free;
+handler_fn ctl_nanosleep, ctl_time, ctl_fence, ctl_nop, ctl_local_address;
 
 /* ctl_bar: a barrier id, b count (0: none), c predicate, d destination; flags: */
 #define BAR_ARRIVE	0x10u
