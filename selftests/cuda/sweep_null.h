@@ -59,7 +59,7 @@ static const struct {
 	const char *name;
 	CUresult answer;
 } numbers[] = {
-	{ "cuCtxCreate_v3", CUDA_ERROR_NOT_SUPPORTED },		/* the parameters before it are */
+	{ "cuCtxCreate_v3", CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY },	/* the parameters before it are there */
 	{ "cuDeviceGetP2PAttribute", CUDA_ERROR_INVALID_DEVICE },	/* of one device, which is both */
 	{ "cuLinkAddFile", CUDA_ERROR_FILE_NOT_FOUND },
 	{ "cuLinkAddFile_v2", CUDA_ERROR_FILE_NOT_FOUND },
@@ -74,7 +74,7 @@ static const char *const contextless[] = {
 	/* A device, or a context of the program's choice, is an argument. */
 	"cuDevice*", "cuCtxCreate*", "cuCtxDestroy*", "cuCtxGetApiVersion", "cuCtxGetCurrent", "cuCtxGetDevResource",
 	"cuCtxGetDevice_v2", "cuCtxGetId", "cuCtxPushCurrent*", "cuCtxRecordEvent", "cuCtxSetCurrent",
-	"cuCtxSynchronize_v2", "cuCtxWaitEvent", "cuGreenCtx*",
+	"cuCtxSynchronize_v2", "cuCtxWaitEvent", "cuCtxFromGreenCtx", "cuGreenCtx*",
 	/* Nothing is done but told, of an object that has its context. */
 	"cuEventQuery", "cuEventSynchronize", "cuStreamQuery", "cuStreamGet*", "cuStreamIsCapturing",
 	"cuFuncGet*", "cuFuncIsLoaded", "cuFuncLoad", "cuKernelGet*", "cuLibraryGetKernel*",

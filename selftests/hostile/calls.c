@@ -776,9 +776,7 @@ static void green_quota(void)
 	desc.d.ids[0] = whole.id;
 	good = good && !result(VGPU_MSG_cuDevResourceGenerateDesc, &desc, sizeof(desc)) &&
 	       !ASK(cuGreenCtxCreate, .phCtx = MINE(GREENCTX, 3), .desc = MINE(RESDESC, 1), .flags = CU_GREEN_CTX_DEFAULT_STREAM);
-	/* Of another context the stream would be gone while the session still had its name. */
-	good = good && result(VGPU_MSG_cuGreenCtxStreamCreate, &stream, sizeof(stream)) == CUDA_ERROR_INVALID_CONTEXT;
-	stream.call.ctx = VGPU_PRIMARY_CTX(0);
+	/* Whatever context is current, the stream must be none of that one's. */
 	good = good && !result(VGPU_MSG_cuGreenCtxStreamCreate, &stream, sizeof(stream));
 	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &empty, sizeof(empty));
 	held = alloc(empty.free / 2);

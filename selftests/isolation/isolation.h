@@ -68,7 +68,7 @@ void own_create(struct own *own, uint32_t gen, uint64_t bytes);
 void objects_create(struct own *own);
 
 /* Arguments of a probe: H is where the handle under test goes, S, E and M are one's own objects, N… a new one's handle. */
-enum { H = -1, S = -2, E = -3, M = -4, RESERVED = -5, TEXT = -6, TEXT_SIZE = -7, NEW_ARRAY = -8, NEW_GRAPH = -9, NEW_GREENCTX = -10 };
+enum { H = -1, S = -2, E = -3, M = -4, RESERVED = -5, TEXT = -6, TEXT_SIZE = -7, NEW_ARRAY = -8, NEW_GRAPH = -9, NEW_GREENCTX = -10, NEW_CTX = -11 };
 
 /** struct probe - one use of a handle; it must work with one's own. @ends: it is the object's end */
 struct probe {

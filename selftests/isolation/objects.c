@@ -72,6 +72,7 @@ const struct probe probes[] = {
 	{ RESDESC, VGPU_MSG_cuGreenCtxCreate, false, 4, { NEW_GREENCTX, H, 0, CU_GREEN_CTX_DEFAULT_STREAM } },
 	{ GREENCTX, VGPU_MSG_cuGreenCtxRecordEvent, false, 2, { H, E } },
 	{ GREENCTX, VGPU_MSG_cuGreenCtxWaitEvent, false, 2, { H, E } },
+	{ GREENCTX, VGPU_MSG_cuCtxFromGreenCtx, false, 2, { NEW_CTX, H } },
 	{ USEROBJ, VGPU_MSG_cuUserObjectRetain, false, 2, { H, 1 } },
 	{ STREAM, VGPU_MSG_cuStreamDestroy_v2, true, 1, { H } },
 	{ EVENT, VGPU_MSG_cuEventDestroy_v2, true, 1, { H } },
@@ -109,6 +110,7 @@ static uint64_t word(const struct own *own, int64_t arg, uint64_t handle)
 	case NEW_ARRAY: return VGPU_HANDLE(own->gen, VGPU_H_ARRAY, fresh++);
 	case NEW_GRAPH: return VGPU_HANDLE(own->gen, VGPU_H_GRAPH, fresh++);
 	case NEW_GREENCTX: return VGPU_HANDLE(own->gen, VGPU_H_GREENCTX, fresh++);
+	case NEW_CTX: return VGPU_HANDLE(own->gen, VGPU_H_CTX, fresh++);
 	default: return (uint64_t)arg;
 	}
 }

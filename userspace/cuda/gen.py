@@ -26,7 +26,6 @@ REASONS = {
     "graphics": "OpenGL, EGL and VDPAU, which a pod has not",
     "multicast": "memory that the switch between several GPUs serves",
     "tools": "checkpoints and core dumps of the GPU's side of a process, which here is another process",
-    "green-contexts": "the ordinary context of a green context",
     "sparse-arrays": "memory mapped into parts of an array",
     "decompression": "the GPU's engine for compressed data",
     "removed": "CUDA 13's library exports it, its headers declare it no more",

@@ -19,7 +19,7 @@ struct capture {
 	uint32_t thread;		/* which thread began it */
 	CUstreamCaptureMode mode;
 	bool into;			/* a graph of the program's */
-	const struct object *ctx;
+	const struct object *ctx, *green;
 	cuuint64_t id;			/* once asked for; 0: not known */
 	struct capture *next;
 };
@@ -124,7 +124,8 @@ static void begun(uint64_t stream, CUstreamCaptureMode mode, bool into)
 	if (!c)
 		return;
 	*c = (struct capture){ .stream = stream, .thread = t->number, .mode = mode, .into = into,
-			       .ctx = o ? o->ctx : context_current(t) };
+			       .ctx = o ? o->ctx : context_current(t),
+			       .green = o ? o->stream.green : context_green(t) };
 	pthread_mutex_lock(&lock);
 	c->next = list;
 	list = c;
@@ -234,9 +235,11 @@ CUresult capture_unsafe_slow(void)
 	return forbid(of_mode, thread_self());
 }
 
-static bool in_context(const struct capture *c, const void *ctx)
+static bool in_context(const struct capture *c, const void *context)
 {
-	return c->ctx == ctx;
+	const struct object *ctx = context;
+
+	return ctx->context->green ? c->green == ctx->context->green : c->ctx == ctx;
 }
 
 bool capture_in_slow(const struct object *ctx)

@@ -25,6 +25,7 @@ CUresult context_init(void)
 						 .api_version = VGPU_DRIVER_VERSION };
 		o->wire = VGPU_PRIMARY_CTX(i);
 		o->context = &primaries[i];
+		o->root = o;
 		o->type = VGPU_H_CTX;
 		shim.devices[i].primary = o;
 	}
@@ -60,8 +61,8 @@ static CUresult context_of(CUcontext ctx, struct object **out)
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!ctx) {
-		*out = context_current(thread_self());
-		if (*out && context_ended(thread_self(), *out))
+		*out = context_top(thread_self());
+		if (*out && context_ended(thread_self()))
 			return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	} else {
 		*out = object_get(ctx, VGPU_H_CTX);
@@ -83,6 +84,18 @@ static void end_object(struct object *o, void *ctx)
 		object_delete(o);
 }
 
+static void set_active(struct object *ctx, bool active)
+{
+	__atomic_store_n(&ctx->active, active, __ATOMIC_RELAXED);
+}
+
+/* Green contexts go with their primary one. */
+static void end_green(struct object *o, void *ctx)
+{
+	if (o->root == ctx)
+		set_active(o, false);
+}
+
 /* A context has ended, and with it what was made in it: its handles are none any more. */
 static void context_gone(struct object *ctx)
 {
@@ -93,6 +106,7 @@ static void context_gone(struct object *ctx)
 	capture_context_ends(ctx);
 	objects_each(VGPU_H_EVENT, end_object, ctx);
 	objects_each(VGPU_H_TEXREF, end_object, ctx);
+	objects_each(VGPU_H_CTX, end_green, ctx);
 }
 
 /*
@@ -107,11 +121,6 @@ static void settle(struct object *ctx)
 }
 
 /* --- primary contexts --- */
-
-static void set_active(struct object *ctx, bool active)
-{
-	__atomic_store_n(&ctx->active, active, __ATOMIC_RELAXED);
-}
 
 static CUresult primary_of(CUdevice dev, struct context **c)
 {
@@ -340,7 +349,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxGetCurrent(CUcontext *pctx)
 		return r;
 	if (!pctx)
 		return CUDA_ERROR_INVALID_VALUE;
-	*pctx = (CUcontext)context_current(thread_self());
+	*pctx = (CUcontext)context_top(thread_self());
 	return CUDA_SUCCESS;
 }
 
@@ -366,8 +375,9 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v2(CUcontext *pctx, unsigned int flags,
 	}
 	o = (struct object *)*pctx;
 	*c = (struct context){ .device = dev, .flags = flags, .api_version = VGPU_DRIVER_VERSION,
-			       .id = __atomic_fetch_add(&next_id, 1, __ATOMIC_RELAXED) };
+			       .id = context_next_id() };
 	o->context = c;
+	o->root = o;
 	o->active = true;
 	return push(o);
 }
@@ -380,8 +390,10 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (paramsArray || numParams)
-		return REFUSE("cuCtxCreate with execution affinity", "green-contexts");
+	if (!pctx || !paramsArray != !numParams)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (paramsArray)
+		return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;	/* as wherever NVIDIA's MPS does not run */
 	return cuCtxCreate_v2(pctx, flags, dev);
 }
 
@@ -393,9 +405,10 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (ctxCreateParams && (ctxCreateParams->execAffinityParams || ctxCreateParams->cigParams))
-		return REFUSE("cuCtxCreate with parameters", "green-contexts");
-	return cuCtxCreate_v2(pctx, flags, dev);
+	if (ctxCreateParams && ctxCreateParams->cigParams)
+		return REFUSE("cuCtxCreate for work beside that of graphics", "graphics");
+	return cuCtxCreate_v3(pctx, ctxCreateParams ? ctxCreateParams->execAffinityParams : NULL,
+			      ctxCreateParams ? ctxCreateParams->numExecAffinityParams : 0, flags, dev);
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
@@ -410,7 +423,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	if (r != CUDA_SUCCESS)
 		return r;
 	o = object_get(ctx, VGPU_H_CTX);
-	if (!o || o->context->primary)
+	if (!o || o->context->primary || o->context->green)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	t = thread_self();
 	if (t->in_callback)
@@ -435,6 +448,70 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy(CUcontext ctx)
 {
 	return cuCtxDestroy_v2(ctx);
+}
+
+/* --- green contexts as ordinary ones --- */
+
+CUresult context_of_green(CUcontext *out, struct object *green)
+{
+	static pthread_mutex_t converting = PTHREAD_MUTEX_INITIALIZER;
+	struct context *c;
+	CUresult r = CUDA_SUCCESS;
+	CUcontext made;
+
+	pthread_mutex_lock(&converting);
+	if (!green->green.ctx) {
+		c = calloc(1, sizeof(*c));
+		r = c ? call_cuCtxFromGreenCtx(&made, (CUgreenCtx)green) : CUDA_ERROR_OUT_OF_MEMORY;
+		if (r != CUDA_SUCCESS) {
+			free(c);
+		} else {
+			struct object *o = (struct object *)made;
+
+			*c = (struct context){ .device = green->green.device, .id = green->green.id, .green = green,
+					       .api_version = VGPU_DRIVER_VERSION };
+			o->context = c;
+			o->root = context_primary(green->green.device);
+			set_active(o, true);
+			green->green.ctx = o;
+		}
+	}
+	if (r == CUDA_SUCCESS)
+		*out = (CUcontext)green->green.ctx;
+	pthread_mutex_unlock(&converting);
+	return r;
+}
+
+void context_green_settle(struct object *green)
+{
+	if (green->green.ctx)
+		settle(green->green.ctx);
+}
+
+static void end_stream_of(struct object *o, void *green)
+{
+	if (o->stream.green != green)
+		return;
+	capture_stream_ends(o->wire);
+	object_delete(o);
+}
+
+/* All else that was made in it is the primary context's, and stays. */
+void context_green_gone(struct object *green, struct object *o)
+{
+	struct context *c = o ? o->context : NULL;
+
+	objects_each(VGPU_H_STREAM, end_stream_of, green);
+	if (!o)
+		return;
+	values_end((CUcontext)o, values_take(&c->values));
+	object_delete(o);
+	free(c);
+}
+
+uint64_t context_next_id(void)
+{
+	return __atomic_fetch_add(&next_id, 1, __ATOMIC_RELAXED);
 }
 
 /* --- asking and telling --- */
@@ -466,7 +543,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxGetFlags(unsigned int *flags)
 		return r;
 	if (!flags)
 		return CUDA_ERROR_INVALID_VALUE;
-	*flags = o->context->flags;
+	*flags = o->root->context->flags;
 	return CUDA_SUCCESS;
 }
 
@@ -479,7 +556,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxSetFlags(unsigned int flags)
 		return r;
 	if (flags & ~(unsigned int)CU_CTX_FLAGS_MASK)
 		return CUDA_ERROR_INVALID_VALUE;
-	o->context->flags = flags;
+	o->root->context->flags = flags;
 	return CUDA_SUCCESS;
 }
 

@@ -12,7 +12,7 @@ struct context_value **tables_values(CUcontext ctx)
 	if (session_check() != CUDA_SUCCESS)
 		return NULL;
 	if (!ctx || ctx == (CUcontext)(intptr_t)-1)
-		ctx = (CUcontext)context_current(thread_self());
+		ctx = (CUcontext)context_top(thread_self());
 	o = object_get(ctx, VGPU_H_CTX);
 	return o ? &o->context->values : NULL;
 }

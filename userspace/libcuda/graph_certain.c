@@ -22,13 +22,13 @@ static bool zero(const void *p, size_t n)
 	return true;
 }
 
-/* The caller's current context, if work can be done in it. */
+/* The caller's current context, if work can be done in it and it is no green one. */
 static const struct object *usable_context(void)
 {
 	const struct thread *t = thread_self();
-	const struct object *ctx = context_current(t);
+	const struct object *ctx = context_top(t);
 
-	return ctx && !context_ended(t, ctx) && context_active(ctx) && !t->in_callback ? ctx : NULL;
+	return ctx && !context_ended(t) && !ctx->context->green && context_active(ctx) && !t->in_callback ? ctx : NULL;
 }
 
 static bool kernel_certain(const CUDA_KERNEL_NODE_PARAMS_v3 *k, const struct object *ctx)
@@ -133,7 +133,7 @@ uint64_t graph_last_added(void)
 
 void graph_node_added(struct object *node, const CUgraphNodeParams *p)
 {
-	const struct object *f, *ctx = context_current(thread_self());
+	const struct object *f, *ctx = context_top(thread_self());
 
 	node->node.added = __atomic_add_fetch(&added, 1, __ATOMIC_RELAXED);
 	node->node.function = 0;

@@ -19,7 +19,7 @@ static void *token(uint64_t wire)
 
 static bool context_token(CUcontext *ctx)
 {
-	struct object *o = *ctx ? object_get(*ctx, VGPU_H_CTX) : context_current(thread_self());
+	struct object *o = *ctx ? object_get(*ctx, VGPU_H_CTX) : context_top(thread_self());
 
 	*ctx = o ? token(o->wire) : NULL;
 	return o;

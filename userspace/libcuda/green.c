@@ -49,7 +49,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDeviceGetDevResource(CUdevice device, CUdevResour
 
 VGPU_EXPORT CUresult CUDAAPI cuCtxGetDevResource(CUcontext hCtx, CUdevResource *resource, CUdevResourceType type)
 {
-	const struct object *ctx = hCtx ? object_get(hCtx, VGPU_H_CTX) : context_current(thread_self());
+	const struct object *ctx = hCtx ? object_get(hCtx, VGPU_H_CTX) : context_top(thread_self());
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
@@ -138,16 +138,21 @@ VGPU_EXPORT CUresult CUDAAPI cuGreenCtxCreate(CUgreenCtx *phCtx, CUdevResourceDe
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = call_cuGreenCtxCreate(phCtx, desc, dev, flags);
-	if (r == CUDA_SUCCESS)
-		((struct object *)*phCtx)->green.device = dev;
-	else
+	if (r == CUDA_SUCCESS) {
+		struct object *g = (struct object *)*phCtx;
+
+		g->green.device = dev;
+		g->green.id = context_next_id();
+		g->green.ctx = NULL;
+	} else {
 		cuDevicePrimaryCtxRelease_v2(dev);
+	}
 	return r;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuGreenCtxDestroy(CUgreenCtx hCtx)
 {
-	const struct object *g = object_get(hCtx, VGPU_H_GREENCTX);
+	struct object *g = object_get(hCtx, VGPU_H_GREENCTX), *ctx;
 	CUresult r = session_check();
 	uint32_t device;
 
@@ -155,9 +160,16 @@ VGPU_EXPORT CUresult CUDAAPI cuGreenCtxDestroy(CUgreenCtx hCtx)
 		return r;
 	if (!g)
 		return CUDA_ERROR_INVALID_CONTEXT;
+	if (thread_self()->in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
+	context_green_settle(g);
+	ctx = g->green.ctx;
 	device = g->green.device;
 	r = call_cuGreenCtxDestroy(hCtx);
-	return r == CUDA_SUCCESS ? cuDevicePrimaryCtxRelease_v2(device) : r;
+	if (r != CUDA_SUCCESS)
+		return r;
+	context_green_gone(g, ctx);
+	return cuDevicePrimaryCtxRelease_v2(device);
 }
 
 static CUresult alive(CUgreenCtx h)
@@ -171,7 +183,21 @@ VGPU_EXPORT CUresult CUDAAPI cuGreenCtxGetId(CUgreenCtx greenCtx, unsigned long 
 {
 	CUresult r = alive(greenCtx);
 
-	return r != CUDA_SUCCESS ? r : call_cuGreenCtxGetId(greenCtx, greenCtxId);
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (!greenCtxId)
+		return CUDA_ERROR_INVALID_VALUE;
+	*greenCtxId = ((const struct object *)greenCtx)->green.id;
+	return CUDA_SUCCESS;
+}
+
+VGPU_EXPORT CUresult CUDAAPI cuCtxFromGreenCtx(CUcontext *pContext, CUgreenCtx hCtx)
+{
+	CUresult r = alive(hCtx);
+
+	if (r != CUDA_SUCCESS)
+		return r;
+	return pContext ? context_of_green(pContext, (struct object *)hCtx) : CUDA_ERROR_INVALID_VALUE;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuGreenCtxRecordEvent(CUgreenCtx hCtx, CUevent hEvent)
@@ -201,15 +227,11 @@ VGPU_EXPORT CUresult CUDAAPI cuGreenCtxStreamCreate(CUstream *phStream, CUgreenC
 		return r;
 	if (!phStream || flags != CU_STREAM_NON_BLOCKING)
 		return CUDA_ERROR_INVALID_VALUE;
-	/* To everybody but the driver it is a stream of the primary context, which the green one holds. */
-	r = cuCtxPushCurrent_v2((CUcontext)context_primary(g->green.device));
-	if (r != CUDA_SUCCESS)
-		return r;
 	r = call_cuGreenCtxStreamCreate(phStream, greenCtx, flags, priority);
-	cuCtxPopCurrent_v2(NULL);
 	if (r != CUDA_SUCCESS)
 		return r;
 	o = (struct object *)*phStream;
+	/* It ends with the primary context, which the green one holds. */
 	o->ctx = context_primary(g->green.device);
 	o->stream.flags = flags;
 	o->stream.priority = priority;
@@ -228,6 +250,6 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetGreenCtx(CUstream hStream, CUgreenCtx *p
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (!phCtx)
 		return CUDA_ERROR_INVALID_VALUE;
-	*phCtx = o ? (CUgreenCtx)object_get(o->stream.green, VGPU_H_GREENCTX) : NULL;
+	*phCtx = (CUgreenCtx)(o ? o->stream.green : context_green(thread_self()));
 	return CUDA_SUCCESS;
 }

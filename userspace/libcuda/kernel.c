@@ -15,7 +15,7 @@ static struct object *context_on(uint32_t device)
 	const struct thread *t = thread_self();
 	struct object *ctx = context_current(t);
 
-	if (ctx && (context_ended(t, ctx) || context_device(ctx) != device))
+	if (ctx && (context_ended(t) || context_device(ctx) != device))
 		ctx = NULL;
 	if (!ctx)
 		ctx = context_primary(device);

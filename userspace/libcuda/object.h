@@ -34,7 +34,7 @@ struct object {
 			int32_t priority;
 			uint32_t sent;		/* messages for it, counted once they are sent */
 			uint32_t idle;		/* sent when it was last seen idle */
-			struct object *green;	/* the green context it was made in */
+			struct object *green;	/* the green context it was made in, and ends with */
 			bool origin;		/* a capture began here, and is not over */
 			uint32_t joined;	/* of which time of captures it may have become a part: capture.c */
 		} stream;
@@ -50,6 +50,7 @@ struct object {
 		} event;
 		struct {
 			struct context *context;
+			struct object *root;	/* whose all is that is made in it: itself, or the primary one of a green one */
 			bool active;	/* work can be done in it: a primary context while it is retained; atomic */
 		};
 		struct link *link;
@@ -75,6 +76,8 @@ struct object {
 		} node;
 		struct {
 			uint32_t device;
+			uint64_t id;
+			struct object *ctx;	/* it as an ordinary context, once asked for */
 		} green;
 		struct {
 			uint64_t flags;

@@ -38,7 +38,7 @@ static CUresult arena_alloc(void **pp, size_t size, enum range_kind kind, unsign
 		return res;
 	if (!ctx)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	if (context_ended(thread_self(), ctx))
+	if (context_ended(thread_self()))
 		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	if (!pp || !size)
 		return CUDA_ERROR_INVALID_VALUE;

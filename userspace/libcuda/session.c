@@ -261,11 +261,11 @@ CUresult call_begin(struct vgpu_call *call, bool need_context)
 	if (__builtin_expect(__atomic_load_n(&shim.state, __ATOMIC_ACQUIRE) != SHIM_READY, 0))
 		return session_check();
 	t = thread_self();
-	ctx = context_current(t);
+	ctx = context_top(t);
 	if (need_context && !ctx)
 		return t->in_callback ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_INVALID_CONTEXT;
 	/* It is current, but nothing can be done in it: it has ended, or is a primary one that nobody retains. */
-	if (ctx && __builtin_expect(context_ended(t, ctx) || !context_active(ctx), 0)) {
+	if (ctx && __builtin_expect(context_ended(t) || !context_active(ctx), 0)) {
 		if (need_context)
 			return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 		ctx = NULL;

@@ -106,15 +106,24 @@ static inline void own_end(void)
 	thread_self()->own--;
 }
 
-static inline struct object *context_current(const struct thread *t)
+/** The context that is current, which may be a green one: what calls are made in. */
+static inline struct object *context_top(const struct thread *t)
 {
 	return t->depth ? t->stack[t->depth - 1] : NULL;
 }
 
 /** Has @t's current context ended? Then it is current still, and good for nothing. */
-static inline bool context_ended(const struct thread *t, const struct object *ctx)
+static inline bool context_ended(const struct thread *t)
 {
-	return ctx->wire != t->stack_wire[t->depth - 1];
+	return t->stack[t->depth - 1]->wire != t->stack_wire[t->depth - 1];
+}
+
+/** The current context as far as what is made in it goes: of a green one the primary one. */
+static inline struct object *context_current(const struct thread *t)
+{
+	struct object *top = context_top(t);
+
+	return top && !context_ended(t) ? top->root : top;
 }
 
 /** Can work be done in context @ctx? Threads ask while others retain and release it. */
@@ -165,9 +174,16 @@ void fork_init(void);
 
 /* context.c */
 struct object *context_primary(uint32_t device);
+/** The green context @green as an ordinary one. */
+CUresult context_of_green(CUcontext *out, struct object *green);
+/** @green is about to end; it has ended, and was @ctx as an ordinary one, or NULL. */
+void context_green_settle(struct object *green);
+void context_green_gone(struct object *green, struct object *ctx);
 CUresult context_init(void);
 uint32_t context_device(const struct object *ctx);
 uint64_t context_id(const struct object *ctx);
+/** A number that no context has had. */
+uint64_t context_next_id(void);
 bool context_alive(const struct object *ctx);
 /** cuCtxSynchronize() for the shim's own sake. */
 CUresult context_settle(struct object *ctx);
@@ -179,8 +195,17 @@ struct context {
 	uint32_t retained;	/* primary: cuDevicePrimaryCtxRetain minus Release */
 	uint64_t id;
 	bool primary;
+	struct object *green;	/* it is this green context's */
 	struct context_value *values;
 };
+
+/** The green context that is current for @t, or NULL. */
+static inline struct object *context_green(const struct thread *t)
+{
+	const struct object *top = context_top(t);
+
+	return top && !context_ended(t) ? top->context->green : NULL;
+}
 
 /* stream.c: what stream arguments mean */
 static inline CUstream stream_per_thread(CUstream s)
@@ -210,7 +235,8 @@ static inline bool stream_handle(CUstream s, uint64_t *wire)
 		*wire = (uintptr_t)s;
 		if (!s)
 			*wire = stream_default(thread_self());
-		return true;
+		/* Green contexts have a default stream, but none for each thread. */
+		return *wire != 2 || !context_green(thread_self());
 	}
 	*wire = object_handle(s, VGPU_H_STREAM);
 	if (!*wire)

@@ -26,6 +26,7 @@ static void made(CUstream s, unsigned int flags, int priority)
 	o->ctx = context_current(thread_self());
 	o->stream.flags = flags;
 	o->stream.priority = priority;
+	o->stream.green = context_green(thread_self());
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamCreate(CUstream *phStream, unsigned int Flags)
@@ -165,41 +166,52 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamQuery(CUstream hStream)
 	return r;
 }
 
-static CUresult context_of(CUstream hStream, struct object **ctx)
+/* *@green: the green one that it is in; may be NULL. */
+static CUresult context_of(CUstream hStream, struct object **ctx, struct object **green)
 {
 	CUresult r;
 	struct object *o = find(hStream, &r);
+	uint64_t wire;
 
 	if (r != CUDA_SUCCESS)
 		return r;
+	if (!stream_handle(hStream, &wire))
+		return CUDA_ERROR_INVALID_HANDLE;
 	*ctx = o ? o->ctx : context_current(thread_self());
+	*green = o ? o->stream.green : context_green(thread_self());
 	return *ctx ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamGetCtx(CUstream hStream, CUcontext *pctx)
 {
-	struct object *ctx;
-	CUresult r = context_of(hStream, &ctx);
+	struct object *ctx, *green;
+	CUresult r = context_of(hStream, &ctx, &green);
 
 	if (r != CUDA_SUCCESS || !pctx)
 		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	if (green)
+		return context_of_green(pctx, green);
 	*pctx = (CUcontext)ctx;
 	return CUDA_SUCCESS;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamGetCtx_v2(CUstream hStream, CUcontext *pCtx, CUgreenCtx *pGreenCtx)
 {
+	struct object *ctx, *green;
+	CUresult r = context_of(hStream, &ctx, &green);
+
+	if (r != CUDA_SUCCESS || !pCtx)
+		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	*pCtx = (CUcontext)ctx;
 	if (pGreenCtx)
-		*pGreenCtx = NULL;
-	if (pGreenCtx && object_get(hStream, VGPU_H_STREAM))
-		*pGreenCtx = (CUgreenCtx)((struct object *)hStream)->stream.green;
-	return cuStreamGetCtx(hStream, pCtx);
+		*pGreenCtx = (CUgreenCtx)green;
+	return CUDA_SUCCESS;
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuStreamGetDevice(CUstream hStream, CUdevice *device)
 {
-	struct object *ctx;
-	CUresult r = context_of(hStream, &ctx);
+	struct object *ctx, *green;
+	CUresult r = context_of(hStream, &ctx, &green);
 
 	if (r != CUDA_SUCCESS || !device)
 		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;

@@ -317,7 +317,7 @@ CUresult sg_capture_legacy_slow(struct sg_ctx *ctx, bool sync, bool invalidate)
 	pthread_mutex_lock(&lock);
 	for (struct sg_capture *c = captures; c; c = c->next) {
 		for (struct member *m = c->members; m; m = m->next) {
-			if (m->stream->ctx != ctx || (!sync && !m->stream->blocking))
+			if ((sync && ctx == ctx->root ? m->stream->ctx : m->stream->home) != ctx || (!sync && !m->stream->blocking))
 				continue;
 			if (invalidate)
 				c->invalid = true;
@@ -357,7 +357,7 @@ CUresult sg_capture_join(struct sg_stream *s, uint64_t id, const struct sg_tips 
 	own = atomic_load(&s->capture);
 	if (!c) {
 		e = CUDA_ERROR_CAPTURED_EVENT;
-	} else if (s == s->ctx->legacy) {
+	} else if (s == s->home->legacy) {
 		e = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
 		c->invalid = true;
 	} else if (!own && !take_part(c, s)) {
@@ -399,7 +399,7 @@ static CUresult begin(CUstream stream, bool ptds, struct sg_graph *into, const C
 		return e;
 	if ((unsigned int)mode > CU_STREAM_CAPTURE_MODE_RELAXED)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (s == s->ctx->legacy)
+	if (s == s->home->legacy)
 		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 	if (atomic_load(&s->capture) || (into && into->capture))
 		return CUDA_ERROR_ILLEGAL_STATE;
@@ -593,8 +593,8 @@ static CUresult info(CUstream stream, bool ptds, CUstreamCaptureStatus *status, 
 		return e;
 	if (!status)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (s == s->ctx->legacy && atomic_load(&sg_captures)) {
-		e = sg_capture_legacy_slow(s->ctx, false, false);
+	if (s == s->home->legacy && atomic_load(&sg_captures)) {
+		e = sg_capture_legacy_slow(s->home, false, false);
 		if (e)
 			return e;
 	}

@@ -45,11 +45,44 @@ static struct sg_ctx *ctx_new(int device)
 
 	if (!c)
 		return NULL;
+	c->root = c;
 	c->device = device;
 	pthread_mutex_init(&c->lock, NULL);
 	atomic_store(&c->fault, CUDA_ERROR_CONTEXT_IS_DESTROYED);
 	atomic_store_explicit(&c->object.live, sg_ctx_table.magic, memory_order_release);
 	return c;
+}
+
+struct sg_ctx **sg_ctx_greens(struct sg_ctx *c)
+{
+	struct sg_ctx **list = NULL;
+	size_t n = 0;
+
+	pthread_mutex_lock(&c->lock);
+	for (struct sg_ctx *g = c->greens; g; g = g->sibling)
+		n++;
+	if (n)
+		list = calloc(n + 1, sizeof(*list));
+	n = 0;
+	for (struct sg_ctx *g = c->greens; list && g; g = g->sibling) {
+		list[n++] = g;
+		sg_object_get(g);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return list;
+}
+
+/* Its green ones have no streams any more, and are good for nothing. */
+static void end_greens(struct sg_ctx *c)
+{
+	struct sg_ctx **list = sg_ctx_greens(c);
+
+	for (struct sg_ctx **p = list; p && *p; p++) {
+		atomic_store(&(*p)->fault, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+		sg_queue_end_ctx(*p);
+		sg_object_put(&sg_ctx_table, *p);
+	}
+	free(list);
 }
 
 /* End all that lives in @c. Its fault stays CONTEXT_IS_DESTROYED. */
@@ -58,6 +91,7 @@ static void deactivate(struct sg_ctx *c)
 	sg_queue_sync_ctx(c);
 	sg_print_flush();
 	atomic_store(&c->fault, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+	end_greens(c);
 	sg_queue_end_ctx(c);
 	sg_events_end_ctx(c);
 	sg_modules_end_ctx(c);
@@ -83,7 +117,7 @@ static void thread_end(void *unused)
 	free(sg_tls.stack);
 	sg_tls.stack = NULL;
 	sg_tls.depth = sg_tls.cap = 0;
-	sg_tls.ctx = NULL;
+	sg_ctx_swap(NULL);
 }
 
 bool sg_contexts_init(void)
@@ -138,14 +172,14 @@ static CUresult push(struct sg_ctx *c)
 		sg_thread_remember();
 	}
 	sg_tls.stack[sg_tls.depth++] = c;
-	sg_tls.ctx = c;
+	sg_ctx_swap(c);
 	return CUDA_SUCCESS;
 }
 
 static void pop(void)
 {
 	sg_tls.depth--;
-	sg_tls.ctx = sg_tls.depth ? sg_tls.stack[sg_tls.depth - 1] : NULL;
+	sg_ctx_swap(sg_tls.depth ? sg_tls.stack[sg_tls.depth - 1] : NULL);
 }
 
 CUresult cuCtxPushCurrent_v2(CUcontext ctx)
@@ -169,7 +203,7 @@ CUresult cuCtxPopCurrent_v2(CUcontext *pctx)
 	if (!sg_tls.depth)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (pctx)
-		*pctx = (CUcontext)sg_tls.ctx;
+		*pctx = (CUcontext)sg_tls.top;
 	pop();
 	return CUDA_SUCCESS;
 }
@@ -196,7 +230,7 @@ CUresult cuCtxSetCurrent(CUcontext ctx)
 	if (!sg_tls.depth)
 		return push(c);
 	sg_tls.stack[sg_tls.depth - 1] = c;
-	sg_tls.ctx = c;
+	sg_ctx_swap(c);
 	return CUDA_SUCCESS;
 }
 
@@ -206,7 +240,7 @@ CUresult cuCtxGetCurrent(CUcontext *pctx)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (!pctx)
 		return CUDA_ERROR_INVALID_VALUE;
-	*pctx = (CUcontext)sg_tls.ctx;
+	*pctx = (CUcontext)sg_tls.top;
 	return CUDA_SUCCESS;
 }
 
@@ -389,12 +423,12 @@ CUresult cuCtxDestroy_v2(CUcontext ctx)
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!c || c->primary)
+	if (!c || c->primary || c->green)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	sg_values_drop(c);
 	deactivate(c);
 	atomic_store(&c->object.live, 0);
-	if (sg_tls.ctx == c)
+	if (sg_tls.top == c)
 		pop();
 	sg_object_put(&sg_ctx_table, c);
 	return CUDA_SUCCESS;
@@ -405,17 +439,66 @@ CUresult cuCtxDestroy(CUcontext ctx)
 	return cuCtxDestroy_v2(ctx);
 }
 
+/* --- green contexts as ordinary ones ------------------------------------------------------------------------------- */
+
+struct sg_ctx *sg_ctx_new_green(struct sg_ctx *root, struct sg_green *green)
+{
+	struct sg_ctx *c = ctx_new(root->device);
+
+	if (!c)
+		return NULL;
+	c->root = root;
+	c->green = green;
+	if (start(c)) {
+		atomic_store(&c->object.live, 0);
+		sg_object_put(&sg_ctx_table, c);
+		return NULL;
+	}
+	pthread_mutex_lock(&root->lock);
+	c->sibling = root->greens;
+	root->greens = c;
+	pthread_mutex_unlock(&root->lock);
+	return c;
+}
+
+void sg_ctx_end_green(struct sg_ctx *c)
+{
+	struct sg_ctx **p;
+
+	sg_values_drop(c);
+	sg_queue_sync_ctx(c);
+	sg_print_flush();
+	atomic_store(&c->fault, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+	sg_queue_end_ctx(c);
+	pthread_mutex_lock(&c->root->lock);
+	for (p = &c->root->greens; *p && *p != c; p = &(*p)->sibling)
+		;
+	if (*p)
+		*p = c->sibling;
+	pthread_mutex_unlock(&c->root->lock);
+	atomic_store(&c->object.live, 0);
+	sg_object_put(&sg_ctx_table, c);
+}
+
 /* --- questions ----------------------------------------------------------------------------------------------------- */
 
 /* @ctx, or the current context for NULL. A sticky fault is told. */
 static CUresult ctx_of(CUcontext ctx, struct sg_ctx **out)
 {
-	if (!ctx)
-		return sg_enter(out);
+	CUresult e;
+
+	if (!ctx) {
+		e = sg_enter(out);
+		*out = sg_tls.top;
+		return e;
+	}
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	*out = ctx_check(ctx);
-	return *out ? (CUresult)atomic_load(&(*out)->fault) : CUDA_ERROR_INVALID_CONTEXT;
+	if (!*out)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	e = (CUresult)atomic_load(&(*out)->fault);
+	return e ? e : (CUresult)atomic_load(&(*out)->root->fault);
 }
 
 CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx)
@@ -502,7 +585,7 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx)
 		return e;
 	sg_queue_sync_ctx(c);
 	sg_print_flush();
-	return (CUresult)atomic_load(&c->fault);
+	return (CUresult)atomic_load(&c->root->fault);
 }
 
 CUresult cuCtxSynchronize(void)

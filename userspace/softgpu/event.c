@@ -363,31 +363,55 @@ static CUresult whole(CUcontext ctx, CUevent event, struct sg_ctx **c, struct sg
 	*c = sg_object_check(&sg_ctx_table, ctx);
 	if (!*c)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	if ((*ev)->ctx != *c)
+	if ((*ev)->ctx != (*c)->root)
 		return CUDA_ERROR_INVALID_HANDLE;
-	e = (CUresult)atomic_load(&(*c)->fault);
+	e = (CUresult)atomic_load(&(*c)->root->fault);
 	return e ? e : sg_capture_legacy(*c, true);
 }
 
-/* The streams of @c, each with a reference, the legacy one too. malloc()ed, NULL at the end. */
-static struct sg_stream **streams_of(struct sg_ctx *c)
+static bool add_streams(struct sg_ctx *c, struct sg_stream ***list, size_t *n)
 {
-	struct sg_stream **list;
-	size_t n = 0;
+	struct sg_stream **more;
+	size_t room = *n + 2;
 
 	pthread_mutex_lock(&c->lock);
 	for (struct sg_stream *s = c->streams; s; s = s->next)
-		n++;
-	list = calloc(n + 2, sizeof(*list));
-	n = 0;
-	for (struct sg_stream *s = c->streams; list && s; s = s->next)
-		list[n++] = s;
-	if (list && c->legacy)
-		list[n++] = c->legacy;
-	for (size_t i = 0; list && i < n; i++)
-		sg_object_get(list[i]);
+		room++;
+	more = realloc(*list, room * sizeof(*more));
+	if (more) {
+		*list = more;
+		for (struct sg_stream *s = c->streams; s; s = s->next)
+			more[(*n)++] = s;
+		if (c->legacy)
+			more[(*n)++] = c->legacy;
+		for (size_t i = 0; i < *n; i++)
+			if (more[i]->home == c)
+				sg_object_get(more[i]);
+		more[*n] = NULL;
+	}
 	pthread_mutex_unlock(&c->lock);
-	return list;
+	return more;
+}
+
+/* The streams of @c and its green ones, each with a reference, legacy ones too. malloc()ed, NULL at the end. */
+static struct sg_stream **streams_of(struct sg_ctx *c)
+{
+	struct sg_ctx **greens = sg_ctx_greens(c);
+	struct sg_stream **list = NULL;
+	size_t n = 0;
+	bool all = add_streams(c, &list, &n);
+
+	for (struct sg_ctx **p = greens; p && *p; p++) {
+		all = all && add_streams(*p, &list, &n);
+		sg_object_put(&sg_ctx_table, *p);
+	}
+	free(greens);
+	if (all)
+		return list;
+	for (size_t i = 0; i < n; i++)
+		sg_object_put(&sg_stream_table, list[i]);
+	free(list);
+	return NULL;
 }
 
 /* All that is queued in the context by now: a stream of its own waits for it. */
@@ -398,13 +422,13 @@ CUresult cuCtxRecordEvent(CUcontext ctx, CUevent event)
 	struct sg_ctx *c;
 	CUstream handle;
 	CUresult e = whole(ctx, event, &c, &ev);
-	struct sg_ctx *before = sg_tls.ctx;
+	struct sg_ctx *before;
 
 	if (e)
 		return e;
-	sg_tls.ctx = c;
+	before = sg_ctx_swap(c);
 	e = cuStreamCreate(&handle, CU_STREAM_NON_BLOCKING);
-	sg_tls.ctx = before;
+	sg_ctx_swap(before);
 	if (e)
 		return e;
 	joint = (struct sg_stream *)handle;

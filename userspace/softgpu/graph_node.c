@@ -67,14 +67,14 @@ static bool own_op(struct sg_node *n, struct sg_node *recorded)
 static CUresult record(struct sg_node *n, CUcontext ctx, CUresult (*call)(const CUgraphNodeParams *p, CUstream s),
 		       const CUgraphNodeParams *p)
 {
-	struct sg_ctx *c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.ctx, *before = sg_tls.ctx;
+	struct sg_ctx *c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.top, *before;
 	struct sg_recording r;
 	struct sg_node *done;
 	CUresult e;
 
 	if (!c)
 		return ctx ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_CONTEXT;
-	sg_tls.ctx = c;
+	before = sg_ctx_swap(c);
 	e = sg_record_begin(&r);
 	if (!e) {
 		e = call(p, (CUstream)r.stream);
@@ -82,7 +82,7 @@ static CUresult record(struct sg_node *n, CUcontext ctx, CUresult (*call)(const 
 		if (!own_op(n, done) && !e)
 			e = CUDA_ERROR_INVALID_VALUE;
 	}
-	sg_tls.ctx = before;
+	sg_ctx_swap(before);
 	return e;
 }
 
@@ -292,7 +292,7 @@ CUresult sg_node_set(struct sg_node *n, CUgraphNodeParams *p, struct sg_graph *g
 	if (n->type == CU_GRAPH_NODE_TYPE_KERNEL && p->kernel.extra && !point(n, true))
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	if (n->type == CU_GRAPH_NODE_TYPE_KERNEL)
-		n->params.kernel.ctx = p->kernel.ctx ? p->kernel.ctx : (CUcontext)sg_tls.ctx;
+		n->params.kernel.ctx = p->kernel.ctx ? p->kernel.ctx : (CUcontext)sg_tls.top;
 	if (n->type == CU_GRAPH_NODE_TYPE_KERNEL && !p->kernel.func) {
 		n->params.kernel.func = NULL;
 		n->params.kernel.kern = p->kernel.kern;
@@ -348,7 +348,7 @@ static void describe_copy(struct sg_node *n)
 	p->WidthInBytes = c->width;
 	p->Height = c->height;
 	p->Depth = c->depth;
-	n->params.memcpy.copyCtx = (CUcontext)sg_tls.ctx;
+	n->params.memcpy.copyCtx = (CUcontext)sg_tls.top;
 }
 
 static void describe_value(struct sg_node *n)
@@ -367,7 +367,7 @@ static void describe_value(struct sg_node *n)
 		b->waitValue.value64 = n->op->u.write.value;
 		b->waitValue.flags = n->op->u.write.condition;
 	}
-	n->params.memOp = (CUDA_BATCH_MEM_OP_NODE_PARAMS_v2){ .ctx = (CUcontext)sg_tls.ctx, .count = b ? 1 : 0,
+	n->params.memOp = (CUDA_BATCH_MEM_OP_NODE_PARAMS_v2){ .ctx = (CUcontext)sg_tls.top, .count = b ? 1 : 0,
 							      .paramArray = b };
 }
 
@@ -383,7 +383,7 @@ void sg_node_describe(struct sg_node *n)
 			.gridDimX = op->u.launch.grid[0], .gridDimY = op->u.launch.grid[1],
 			.gridDimZ = op->u.launch.grid[2], .blockDimX = op->u.launch.block[0],
 			.blockDimY = op->u.launch.block[1], .blockDimZ = op->u.launch.block[2],
-			.sharedMemBytes = op->u.launch.shared, .ctx = (CUcontext)sg_tls.ctx,
+			.sharedMemBytes = op->u.launch.shared, .ctx = (CUcontext)sg_tls.top,
 		};
 		point(n, false);
 		break;
@@ -394,7 +394,7 @@ void sg_node_describe(struct sg_node *n)
 		n->params.memset = (CUDA_MEMSET_NODE_PARAMS_v2){
 			.dst = (CUdeviceptr)op->u.set.dst, .pitch = op->u.set.pitch, .value = op->u.set.value,
 			.elementSize = op->u.set.element, .width = op->u.set.width, .height = op->u.set.height,
-			.ctx = (CUcontext)sg_tls.ctx,
+			.ctx = (CUcontext)sg_tls.top,
 		};
 		break;
 	case SG_OP_HOST:

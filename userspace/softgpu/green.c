@@ -23,7 +23,7 @@ struct sg_desc {
 
 struct sg_green {
 	struct sg_object object;
-	struct sg_ctx *ctx;
+	struct sg_ctx *ctx;		/* it as an ordinary context */
 	int device;
 	unsigned int sms;
 	uint64_t id;
@@ -66,11 +66,11 @@ CUresult cuDeviceGetDevResource(CUdevice dev, CUdevResource *out, CUdevResourceT
 
 CUresult cuCtxGetDevResource(CUcontext ctx, CUdevResource *out, CUdevResourceType type)
 {
-	struct sg_ctx *c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.ctx;
+	struct sg_ctx *c = ctx ? sg_object_check(&sg_ctx_table, ctx) : sg_tls.top;
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	return c ? get(out, type, c->device, sg_cpus) : CUDA_ERROR_INVALID_CONTEXT;
+	return c ? get(out, type, c->device, c->green ? c->green->sms : sg_cpus) : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 CUresult cuDevSmResourceSplitByCount(CUdevResource *result, unsigned int *groups, const CUdevResource *input,
@@ -123,7 +123,6 @@ CUresult cuDevResourceGenerateDesc(CUdevResourceDesc *out, CUdevResource *resour
 
 CUresult cuGreenCtxCreate(CUgreenCtx *out, CUdevResourceDesc desc, CUdevice dev, unsigned int flags)
 {
-	static _Atomic uint64_t ids;
 	const struct sg_desc *d = sg_object_check(&sg_desc_table, desc);
 	struct sg_green *g;
 	CUcontext ctx;
@@ -139,14 +138,17 @@ CUresult cuGreenCtxCreate(CUgreenCtx *out, CUdevResourceDesc desc, CUdevice dev,
 	if (e)
 		return e;
 	g = sg_object_new(&sg_green_table);
-	if (!g) {
+	if (g)
+		g->ctx = sg_ctx_new_green((struct sg_ctx *)ctx, g);
+	if (!g || !g->ctx) {
+		if (g)
+			sg_object_put(&sg_green_table, g);
 		cuDevicePrimaryCtxRelease_v2(dev);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	g->ctx = (struct sg_ctx *)ctx;
 	g->device = dev;
 	g->sms = d->sms;
-	g->id = atomic_fetch_add(&ids, 1) + 1;
+	g->id = g->ctx->id;
 	atomic_store_explicit(&g->object.live, sg_green_table.magic, memory_order_release);
 	*out = (CUgreenCtx)g;
 	return CUDA_SUCCESS;
@@ -169,6 +171,7 @@ CUresult cuGreenCtxDestroy(CUgreenCtx h)
 	if (e)
 		return e;
 	device = g->device;
+	sg_ctx_end_green(g->ctx);
 	atomic_store(&g->object.live, 0);
 	sg_object_put(&sg_green_table, g);
 	return cuDevicePrimaryCtxRelease_v2(device);
@@ -193,9 +196,20 @@ CUresult cuGreenCtxGetId(CUgreenCtx h, unsigned long long *id)
 	return CUDA_SUCCESS;
 }
 
+CUresult cuCtxFromGreenCtx(CUcontext *out, CUgreenCtx h)
+{
+	struct sg_green *g;
+	CUresult e = enter(h, &g);
+
+	if (e || !out)
+		return e ? e : CUDA_ERROR_INVALID_VALUE;
+	*out = (CUcontext)g->ctx;
+	return CUDA_SUCCESS;
+}
+
 CUresult cuGreenCtxStreamCreate(CUstream *out, CUgreenCtx h, unsigned int flags, int priority)
 {
-	struct sg_ctx *before = sg_tls.ctx;
+	struct sg_ctx *before;
 	struct sg_green *g;
 	CUresult e = enter(h, &g);
 
@@ -203,11 +217,9 @@ CUresult cuGreenCtxStreamCreate(CUstream *out, CUgreenCtx h, unsigned int flags,
 		return e;
 	if (!out || flags != CU_STREAM_NON_BLOCKING)
 		return CUDA_ERROR_INVALID_VALUE;
-	sg_tls.ctx = g->ctx;
+	before = sg_ctx_swap(g->ctx);
 	e = cuStreamCreateWithPriority(out, flags, priority);
-	sg_tls.ctx = before;
-	if (!e)
-		((struct sg_stream *)*out)->green = g;
+	sg_ctx_swap(before);
 	return e;
 }
 
@@ -218,11 +230,10 @@ CUresult cuStreamGetGreenCtx(CUstream stream, CUgreenCtx *out)
 
 	if (e || !out)
 		return e ? e : CUDA_ERROR_INVALID_VALUE;
-	*out = sg_object_check(&sg_green_table, s->green) ? (CUgreenCtx)s->green : NULL;
+	*out = (CUgreenCtx)s->home->green;
 	return CUDA_SUCCESS;
 }
 
-/* All of the context is more than the green one's streams, which it includes. */
 CUresult cuGreenCtxRecordEvent(CUgreenCtx h, CUevent event)
 {
 	struct sg_green *g;

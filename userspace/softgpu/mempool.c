@@ -476,7 +476,7 @@ BOTH(cuMemAllocFromPoolAsync, (CUdeviceptr *dptr, size_t size, CUmemoryPool pool
 	if (e)
 		return e;
 	if (sg_capturing(s))
-		return cuMemAllocAsync(dptr, size, (CUstream)s == (CUstream)s->ctx->legacy ? CU_STREAM_LEGACY :
+		return cuMemAllocAsync(dptr, size, (CUstream)s == (CUstream)s->home->legacy ? CU_STREAM_LEGACY :
 				       s->per_thread ? CU_STREAM_PER_THREAD : (CUstream)s);
 	return sg_pool_alloc_ordered(p, s, dptr, size);
 }

@@ -138,7 +138,7 @@ static CUresult load(const void *image, struct sg_ctx *c, bool module, struct ji
 CUresult sg_library_instance(struct sg_library *lib, struct sg_ctx *c, struct ptx_module **out, unsigned int *slot)
 {
 	struct sg_instance *free_slot = NULL, *in = NULL;
-	struct sg_ctx *current = sg_tls.ctx;
+	struct sg_ctx *current;
 	char text[256] = "";
 	struct ptx_log log = { .text = text, .cap = sizeof(text) };
 	int err;
@@ -160,9 +160,9 @@ CUresult sg_library_instance(struct sg_library *lib, struct sg_ctx *c, struct pt
 			return CUDA_ERROR_INVALID_HANDLE;
 		if (!free_slot)
 			return CUDA_ERROR_OUT_OF_MEMORY;
-		sg_tls.ctx = c;
+		current = sg_ctx_swap(c);
 		err = ptx_module_load(lib->text, lib->len, &log, &free_slot->ptx);
-		sg_tls.ctx = current;
+		sg_ctx_swap(current);
 		if (err) {
 			free_slot->ptx = NULL;
 			return (CUresult)err;

@@ -135,7 +135,7 @@ static bool work(struct sg_stream *s)
 /* Take @s off its context once its handle is gone and all is done. Only its thread, or who dropped it without one. */
 static void reap(struct sg_stream *s)
 {
-	struct sg_ctx *c = s->ctx;
+	struct sg_ctx *c = s->home;
 
 	pthread_mutex_lock(&c->lock);
 	for (struct sg_stream **p = &c->streams; *p; p = &(*p)->next) {
@@ -311,7 +311,7 @@ static void wait_for(struct sg_stream *s, struct sg_stream *on, uint64_t seq)
 /* The legacy stream's rules: it waits for all blocking streams, and they for it. */
 static void order(struct sg_stream *s)
 {
-	struct sg_ctx *c = s->ctx;
+	struct sg_ctx *c = s->home;
 
 	if (!s->blocking)
 		return;
@@ -384,7 +384,7 @@ uint64_t sg_queue_end(struct sg_stream *s, struct sg_op *op, bool heavy)
 /* Is everything done that operations queued on @s from now on must wait for, besides what is in @s? */
 static bool others_done(struct sg_stream *s)
 {
-	struct sg_ctx *c = s->ctx;
+	struct sg_ctx *c = s->home;
 	bool idle = true;
 
 	if (!s->blocking)
@@ -447,11 +447,11 @@ static void sync_streams(struct sg_ctx *c, bool all)
 
 void sg_queue_sync(struct sg_stream *s)
 {
-	struct sg_stream *legacy = s->ctx->legacy;
+	struct sg_stream *legacy = s->home->legacy;
 
 	if (s->blocking) {
 		if (s == legacy)
-			sync_streams(s->ctx, false);
+			sync_streams(s->home, false);
 		else
 			sg_queue_wait(legacy, atomic_load_explicit(&legacy->enqueued, memory_order_acquire));
 	}
@@ -471,7 +471,7 @@ static struct sg_stream *legacy_of(struct sg_ctx *c)
 	return s;
 }
 
-void sg_queue_sync_ctx(struct sg_ctx *c)
+static void sync_home(struct sg_ctx *c)
 {
 	struct sg_stream *legacy;
 
@@ -481,6 +481,18 @@ void sg_queue_sync_ctx(struct sg_ctx *c)
 		return;
 	sg_queue_wait(legacy, atomic_load_explicit(&legacy->enqueued, memory_order_acquire));
 	stream_put(legacy);
+}
+
+void sg_queue_sync_ctx(struct sg_ctx *c)
+{
+	struct sg_ctx **greens = sg_ctx_greens(c);
+
+	sync_home(c);
+	for (struct sg_ctx **p = greens; p && *p; p++) {
+		sync_home(*p);
+		sg_object_put(&sg_ctx_table, *p);
+	}
+	free(greens);
 }
 
 void sg_queue_sync_all(void)
@@ -528,7 +540,8 @@ struct sg_stream *sg_stream_new(struct sg_ctx *c, unsigned int flags, int priori
 		return NULL;
 	}
 	s->ring = ring;
-	s->ctx = c;
+	s->ctx = c->root;
+	s->home = c;
 	s->flags = flags;
 	s->priority = priority;
 	s->blocking = !(flags & CU_STREAM_NON_BLOCKING);

@@ -207,11 +207,14 @@ void sg_host_free_ctx(struct sg_ctx *ctx);
  * struct sg_ctx - a context.
  * @fault: what every call in it answers: 0, the first fault of a kernel (sticky), CONTEXT_IS_DESTROYED when it is
  *	   destroyed or (a primary one) not retained
- * @lock:  streams, libraries, retain count
+ * @lock:  streams, green ones, libraries, retain count
+ * @root:  whose all is that is made in it: itself, or the primary one of a green one, which has but streams of its own
  */
 struct sg_ctx {
 	struct sg_object object;
 	_Atomic int fault;
+	struct sg_ctx *root, *greens, *sibling;
+	struct sg_green *green;		/* this is it as an ordinary context */
 	int device;
 	bool primary;
 	unsigned int flags, retained;
@@ -230,7 +233,7 @@ struct sg_ctx {
 };
 
 struct sg_tls {
-	struct sg_ctx *ctx;		/* top of the stack */
+	struct sg_ctx *top, *ctx;	/* of the stack, and its root */
 	struct sg_ctx **stack;
 	unsigned int depth, cap;
 	struct sg_stream *own;		/* this thread's default streams, one per context */
@@ -250,9 +253,27 @@ static inline CUresult sg_enter(struct sg_ctx **out)
 	if (unlikely(!c))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	fault = atomic_load_explicit(&c->fault, memory_order_relaxed);
+	if (unlikely(sg_tls.top != c) && !fault)
+		fault = atomic_load_explicit(&sg_tls.top->fault, memory_order_relaxed);
 	*out = c;
 	return (CUresult)fault;
 }
+
+/** @c becomes the current one, or none does. @return which was. */
+static inline struct sg_ctx *sg_ctx_swap(struct sg_ctx *c)
+{
+	struct sg_ctx *before = sg_tls.top;
+
+	sg_tls.top = c;
+	sg_tls.ctx = c ? c->root : NULL;
+	return before;
+}
+
+/** context.c: @c's green contexts, each with a reference. malloc()ed, NULL at the end; NULL if there is none. */
+struct sg_ctx **sg_ctx_greens(struct sg_ctx *c);
+/** A context for @green, of the primary one @root. @return NULL without memory */
+struct sg_ctx *sg_ctx_new_green(struct sg_ctx *root, struct sg_green *green);
+void sg_ctx_end_green(struct sg_ctx *c);
 
 /** For calls that end something: no context need be current, but one that is must be fit for use. */
 static inline CUresult sg_enter_end(void)
@@ -348,14 +369,14 @@ struct sg_capture;
 struct sg_stream {
 	struct sg_object object;
 	struct sg_ctx *ctx;
-	struct sg_stream *next;		/* in its context */
+	struct sg_ctx *home;		/* with whose legacy stream it keeps order: @ctx, or a green one of it */
+	struct sg_stream *next;		/* in its home */
 	struct sg_stream *next_own;	/* in its thread, for per-thread default streams */
 	unsigned int flags;
 	int priority;
 	bool blocking;			/* takes part in the legacy stream's ordering */
 	bool per_thread;
 	uint64_t id;
-	const void *green;		/* the green context it was made in */
 	CUstreamAttrValue *kept;	/* attributes that change nothing here, by id; malloc()ed when one is set */
 	char *ring;
 

@@ -52,7 +52,7 @@ CUresult sg_stream_ask(CUstream h, bool ptds, struct sg_stream **out)
 	if ((uintptr_t)h > 2) {
 		struct sg_stream *s = sg_object_check(&sg_stream_table, h);
 
-		if (unlikely(!s || s->ctx->legacy == s))
+		if (unlikely(!s || s->home->legacy == s))
 			return sg_devices ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_NOT_INITIALIZED;
 		*out = s;
 		return (CUresult)atomic_load_explicit(&s->ctx->fault, memory_order_relaxed);
@@ -61,8 +61,8 @@ CUresult sg_stream_ask(CUstream h, bool ptds, struct sg_stream **out)
 	if (unlikely(e))
 		return e;
 	if (h == CU_STREAM_PER_THREAD || (!h && ptds))
-		return own_stream(c, out);
-	*out = c->legacy;
+		return sg_tls.top == c ? own_stream(c, out) : CUDA_ERROR_INVALID_HANDLE;
+	*out = sg_tls.top->legacy;
 	return CUDA_SUCCESS;
 }
 
@@ -74,9 +74,9 @@ CUresult sg_stream_of(CUstream h, bool ptds, struct sg_stream **out)
 		return e;
 	if (unlikely(atomic_load_explicit(&(*out)->capture, memory_order_relaxed) != NULL))
 		return sg_capture_check(*out);
-	if (likely(*out != (*out)->ctx->legacy))
+	if (likely(*out != (*out)->home->legacy))
 		return CUDA_SUCCESS;
-	return sg_capture_legacy((*out)->ctx, false);
+	return sg_capture_legacy((*out)->home, false);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
@@ -90,6 +90,7 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int pr
 	if (!stream || flags & ~(unsigned int)CU_STREAM_NON_BLOCKING)
 		return CUDA_ERROR_INVALID_VALUE;
 	priority = priority > 0 ? 0 : priority < -5 ? -5 : priority;
+	c = sg_tls.top;
 	s = sg_stream_new(c, flags, priority, false);
 	if (!s)
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -113,7 +114,7 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if ((uintptr_t)stream <= 2 || !s || s->per_thread || s->ctx->legacy == s)
+	if ((uintptr_t)stream <= 2 || !s || s->per_thread || s->home->legacy == s)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (sg_capturing(s))
 		sg_capture_stream_ends(s);
@@ -212,19 +213,23 @@ BOTH(cuStreamGetCtx, (CUstream stream, CUcontext *ctx), (stream, ctx, ptds))
 		return e;
 	if (!ctx)
 		return CUDA_ERROR_INVALID_VALUE;
-	*ctx = (CUcontext)s->ctx;
+	*ctx = (CUcontext)s->home;
 	return CUDA_SUCCESS;
 }
 
 BOTH(cuStreamGetCtx_v2, (CUstream stream, CUcontext *ctx, CUgreenCtx *green), (stream, ctx, green, ptds))
 {
-	CUresult e = cuStreamGetCtx_do(stream, ctx, ptds);
-
 	struct sg_stream *s;
+	CUresult e = sg_stream_ask(stream, ptds, &s);
 
-	if (!e && green && !sg_stream_ask(stream, ptds, &s))
-		*green = (CUgreenCtx)s->green;
-	return e;
+	if (e)
+		return e;
+	if (!ctx)
+		return CUDA_ERROR_INVALID_VALUE;
+	*ctx = (CUcontext)s->ctx;
+	if (green)
+		*green = (CUgreenCtx)s->home->green;
+	return CUDA_SUCCESS;
 }
 
 BOTH(cuStreamGetDevice, (CUstream stream, CUdevice *device), (stream, device, ptds))

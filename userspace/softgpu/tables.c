@@ -8,7 +8,7 @@
 
 struct context_value **tables_values(CUcontext ctx)
 {
-	struct sg_ctx *c = sg_tls.ctx;
+	struct sg_ctx *c = sg_tls.top;
 
 	if (ctx && ctx != (CUcontext)(intptr_t)-1)
 		c = sg_object_check(&sg_ctx_table, ctx);

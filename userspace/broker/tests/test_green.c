@@ -7,10 +7,13 @@
 
 struct worker_driver worker_driver;
 
-static struct worker w = { .ndevices = 1 };
+static struct wctx primary = { .root = &primary, .refs = 1 };
+static struct worker w = { .ndevices = 1, .primary = { &primary } };
 static struct handle slot;		/* of the only green context */
 static CUresult says, answer;
 static unsigned int released;		/* primary_released() when nobody had the primary context any more */
+static struct wctx known;		/* the green context as an ordinary one */
+static int forgotten;
 
 static CUresult fake_create(CUgreenCtx *out, CUdevResourceDesc desc, CUdevice dev, unsigned int flags)
 {
@@ -27,6 +30,13 @@ int worker_handle_free(struct worker *w_, uint64_t h, enum vgpu_handle_type t) {
 void *worker_handle(struct worker *w_, uint64_t h, enum vgpu_handle_type t) { return &w; }
 int worker_device(struct worker *w_, uint64_t device) { return 0; }
 void primary_settle(struct worker *w_, unsigned int dev) { }
+struct wctx *context_new(uint64_t handle, CUcontext real, int device) { return &known; }
+void context_add_green(struct wctx *root, struct wctx *c) { c->root = root; }
+void context_settle(struct worker *w_, struct wctx *c) { }
+void context_set_none(struct worker *w_) { }
+void context_end_streams(struct worker *w_, struct wctx *c) { }
+void context_forget_green(struct worker *w_, struct wctx *c) { forgotten++; }
+struct handle *handle_add(struct handle_table *t, uint64_t value, enum vgpu_handle_type type, void *object) { return NULL; }
 
 int worker_handle_add(struct worker *w_, uint64_t h, enum vgpu_handle_type t, void *obj)
 {
@@ -84,10 +94,10 @@ int main(void)
 	create();
 	ok(answer == CUDA_SUCCESS && w.greens[0] == 1, "a green context has the primary one");
 	destroy(CUDA_ERROR_LAUNCH_FAILED);
-	ok(answer == CUDA_ERROR_LAUNCH_FAILED && w.greens[0] == 1 && slot.value && !released,
+	ok(answer == CUDA_ERROR_LAUNCH_FAILED && w.greens[0] == 1 && slot.value && !released && !forgotten,
 	   "one that the driver does not destroy goes on to");
 	destroy(CUDA_ERROR_CONTEXT_IS_DESTROYED);
-	ok(answer == CUDA_SUCCESS && !w.greens[0] && released == 1,
+	ok(answer == CUDA_SUCCESS && !w.greens[0] && released == 1 && forgotten == 1,
 	   "one that has ended before does not: the primary context is free");
 	destroy(CUDA_SUCCESS);
 	ok(answer == CUDA_ERROR_INVALID_HANDLE && !w.greens[0], "and its handle is gone");

@@ -20,6 +20,7 @@ struct wctx *context_new(uint64_t handle, CUcontext real, int device)
 		return NULL;
 	c->handle = handle;
 	c->real = real;
+	c->root = c;
 	c->device = device;
 	c->refs = 1;
 	c->legacy.ctx = c;
@@ -85,11 +86,26 @@ bool stream_idle(struct wstream *s)
 	return true;
 }
 
-static bool all_idle(struct wctx *c, bool nonblocking_too)
+void context_visit(const struct wctx *c)
+{
+	if (c != worker.current)
+		D.cuCtxSetCurrent(c->real);
+}
+
+void context_leave(const struct wctx *c)
+{
+	if (c != worker.current)
+		D.cuCtxSetCurrent(worker.current ? worker.current->real : NULL);
+}
+
+static bool streams_idle(struct wctx *c, bool nonblocking_too)
 {
 	struct wstream *s, *next;
 	bool idle = true;
 
+	if (!c->dirty)
+		return true;
+	context_visit(c);
 	for (s = c->dirty; s; s = next) {
 		next = s->next;
 		if (s->nonblocking && !nonblocking_too)
@@ -97,6 +113,16 @@ static bool all_idle(struct wctx *c, bool nonblocking_too)
 		if (!stream_idle(s))
 			idle = false;
 	}
+	context_leave(c);
+	return idle;
+}
+
+static bool all_idle(struct wctx *c, bool nonblocking_too)
+{
+	bool idle = streams_idle(c, nonblocking_too);
+
+	for (struct wctx *g = c->greens; g; g = g->sibling)
+		idle = streams_idle(g, nonblocking_too) && idle;
 	return idle;
 }
 
@@ -114,11 +140,13 @@ struct wctx *context_find(struct worker *w, uint64_t h)
 {
 	struct handle *e;
 	uint32_t index = VGPU_HANDLE_INDEX(h) - 1;
+	struct wctx *c;
 
 	if (index < w->ndevices && h == VGPU_PRIMARY_CTX(index))
 		return w->primary[index];
 	e = object_find(w, h, VGPU_H_CTX);
-	return e ? e->aux : NULL;
+	c = e ? e->aux : NULL;
+	return c && !c->dead ? c : NULL;
 }
 
 void context_set_none(struct worker *w)
@@ -214,7 +242,8 @@ int stream_of(struct worker *w, const struct vgpu_call *call, uint64_t h, struct
 	struct handle *e;
 
 	if (h <= 2) {
-		if (!w->current)
+		/* Green contexts have no default streams for threads. */
+		if (!w->current || (h == 2 && w->current->root != w->current))
 			return IDM_ERROR_INVALID_HANDLE;
 		*out = h == 2 ? thread_stream(w->current, call->thread) : &w->current->legacy;
 		return *out ? 0 : IDM_ERROR_OUT_OF_MEMORY;
@@ -280,7 +309,59 @@ void context_settle(struct worker *w, struct wctx *c)
 {
 	fence_drain_frees(w);
 	fence_settle(w, &c->refs, 1);
+	for (struct wctx *g = c->greens; g; g = g->sibling)
+		fence_settle(w, &g->refs, 1);
 	handle_purge(&w->handles, is_link_of, c);
+}
+
+void context_add_green(struct wctx *root, struct wctx *c)
+{
+	c->root = root;
+	c->sibling = root->greens;
+	root->greens = c;
+}
+
+static bool stream_in(struct handle *e, void *arg)
+{
+	struct wstream *s = VGPU_HANDLE_TYPE(e->value) == VGPU_H_STREAM ? e->aux : NULL;
+
+	if (!s || s->ctx != arg)
+		return false;
+	capture_stream_ends(&worker, s->real);
+	stream_unlist(s);
+	watch_end(s);
+	D.cuStreamDestroy_v2(s->real);
+	object_release_aux(e);
+	return true;
+}
+
+/* The driver would keep the streams of a green context that has ended, for nobody. */
+void context_end_streams(struct worker *w, struct wctx *c)
+{
+	if (c->dead)
+		return;
+	handle_purge(&w->handles, stream_in, c);
+	if (c->behind_legacy)
+		D.cuStreamDestroy_v2(c->behind_legacy);
+	c->behind_legacy = NULL;
+}
+
+void context_forget_green(struct worker *w, struct wctx *c)
+{
+	struct wctx **p;
+
+	if (!c->dead) {
+		c->dead = true;
+		capture_context_ends(w, c);
+		for (p = &c->root->greens; *p != c; p = &(*p)->sibling)
+			;
+		*p = c->sibling;
+	}
+	if (c->handle)
+		worker_handle_del(w, c->handle, VGPU_H_CTX);
+	if (w->current == c)
+		context_set_none(w);
+	context_put(c);
 }
 
 static void arena_unpinned(struct worker *w, const struct wctx *ended);
@@ -290,6 +371,15 @@ void context_forget(struct worker *w, struct wctx *c)
 	c->dead = true;
 	c->dirty = NULL;
 	capture_context_ends(w, c);
+	/* Green ones end with it, whose streams go now. */
+	for (struct wctx *g = c->greens; g; g = g->sibling) {
+		g->dead = true;
+		g->dirty = NULL;
+		capture_context_ends(w, g);
+		if (w->current == g)
+			context_set_none(w);
+	}
+	c->greens = NULL;
 	handle_purge(&w->handles, in_context, c);
 	lease_uncharge(w, range_remove_owner(&w->ranges, c->handle));
 	lease_uncharge(w, __atomic_exchange_n(&c->stuck, 0, __ATOMIC_RELAXED));
@@ -322,7 +412,7 @@ void arena_pin(struct worker *w)
 		if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED)
 			worker_complain(w, "%llu MiB of arena cannot be pinned: CUresult %d",
 					(unsigned long long)(w->arena[i].size >> 20), r);
-		w->arena[i].pinned = w->current;
+		w->arena[i].pinned = w->current->root;
 	}
 }
 
@@ -330,8 +420,10 @@ static bool any_context(struct handle *e, void *arg)
 {
 	struct wctx **found = arg;
 
-	if (VGPU_HANDLE_TYPE(e->value) == VGPU_H_CTX)
-		*found = e->aux;
+	struct wctx *c = VGPU_HANDLE_TYPE(e->value) == VGPU_H_CTX ? e->aux : NULL;
+
+	if (c && c == c->root)
+		*found = c;
 	return false;
 }
 
@@ -564,7 +656,9 @@ void worker_hand_cuCtxDestroy_v2(struct worker *w, const struct idm_message *m)
 	if (!payload_is(w, m, sizeof(*q)))
 		return;
 	e = object_find(w, q->ctx, VGPU_H_CTX);
-	if (e) {
+	if (e && ((struct wctx *)e->aux)->root != e->aux) {
+		r = CUDA_ERROR_INVALID_CONTEXT;
+	} else if (e) {
 		struct wctx *c = e->aux;
 		CUcontext real = c->real;
 
@@ -599,7 +693,7 @@ void worker_hand_cuCtxSetLimit(struct worker *w, const struct idm_message *m)
 		goto out;
 	which = q->limit == CU_LIMIT_PRINTF_FIFO_SIZE;
 	if (w->current && (which || q->limit == CU_LIMIT_MALLOC_HEAP_SIZE))
-		charged = &w->current->limits[which];
+		charged = &w->current->root->limits[which];
 	charge = charged && q->value > defaults[which] ? q->value - defaults[which] : 0;
 	more = charged && charge > *charged ? charge - *charged : 0;
 	if (more && !memory_charge(w, more)) {

@@ -52,6 +52,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
+/* In the driver's current context, which @c is the root of: so the event ends with it. */
 static CUevent pool_get(struct wctx *c, CUresult *r)
 {
 	CUevent e = NULL;
@@ -61,14 +62,8 @@ static CUevent pool_get(struct wctx *c, CUresult *r)
 		e = c->pool[--c->npool];
 	pthread_mutex_unlock(&c->pool_lock);
 	*r = CUDA_SUCCESS;
-	if (!e) {
-		/* Events end with the context that is current when they are made, and the pool is @c's. */
-		if (c != worker.current)
-			D.cuCtxSetCurrent(c->real);
+	if (!e)
 		*r = D.cuEventCreate(&e, CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
-		if (c != worker.current)
-			D.cuCtxSetCurrent(worker.current ? worker.current->real : NULL);
-	}
 	return *r == CUDA_SUCCESS ? e : NULL;
 }
 
@@ -96,17 +91,22 @@ static struct wait *wait_new(struct wctx *c, unsigned int events, CUresult *r)
 	}
 	f->ctx = c;
 	__atomic_add_fetch(&c->refs, 1, __ATOMIC_RELAXED);
+	if (c->root != c)
+		__atomic_add_fetch(&c->root->refs, 1, __ATOMIC_RELAXED);
 	return f;
 }
 
 static void wait_free(struct wait *f)
 {
+	struct wctx *root = f->ctx->root;
 	unsigned int i;
 
 	for (i = 0; !f->user && i < f->nevents; i++)
-		pool_put(f->ctx, f->events[i]);
+		pool_put(root, f->events[i]);
 	if (f->user)
 		event_put(f->user);
+	if (root != f->ctx)
+		context_put(root);
 	context_put(f->ctx);
 	free(f->buffer);
 	free(f);
@@ -115,13 +115,13 @@ static void wait_free(struct wait *f)
 static CUresult add_event(struct wait *f, CUstream stream)
 {
 	CUresult r;
-	CUevent e = pool_get(f->ctx, &r);
+	CUevent e = pool_get(f->ctx->root, &r);
 
 	if (!e)
 		return r;
 	r = D.cuEventRecord(e, stream);
 	if (r != CUDA_SUCCESS) {
-		pool_put(f->ctx, e);
+		pool_put(f->ctx->root, e);
 		return r;
 	}
 	f->events[f->nevents++] = e;
@@ -149,37 +149,58 @@ struct wait *fence_stream(struct wstream *s, CUresult *r)
 
 	if (!f)
 		return NULL;
+	context_visit(s->ctx);
 	*r = add_event(f, s->real);
+	context_leave(s->ctx);
 	if (*r == CUDA_SUCCESS)
 		return f;
 	wait_free(f);
 	return NULL;
 }
 
+static unsigned int pending_streams(const struct wctx *c)
+{
+	unsigned int n = 0;
+
+	for (const struct wstream *s = c->dirty; s; s = s->next)
+		n++;
+	return n;
+}
+
+static CUresult add_streams(struct wait *f, struct wctx *c)
+{
+	unsigned int blocking = 0;
+	CUresult r = CUDA_SUCCESS;
+
+	for (const struct wstream *s = c->dirty; s; s = s->next)
+		blocking += !s->nonblocking;
+	if (c->dirty)
+		context_visit(c);
+	for (const struct wstream *s = c->dirty; s && r == CUDA_SUCCESS; s = s->next)
+		if (!capture_active(s->real) && !capture_forbids(s->real))
+			r = s == &c->legacy && blocking > 1 ? add_legacy(f, c) : add_event(f, s->real);
+	if (c->dirty)
+		context_leave(c);
+	return r;
+}
+
 struct wait *fence_context(struct wctx *c, CUresult *r)
 {
-	unsigned int n = 0, blocking = 0;
-	struct wstream *s;
+	unsigned int n = pending_streams(c);
 	struct wait *f;
 
-	for (s = c->dirty; s; s = s->next) {
-		n++;
-		blocking += !s->nonblocking;
-	}
+	for (const struct wctx *g = c->greens; g; g = g->sibling)
+		n += pending_streams(g);
 	f = wait_new(c, n, r);
 	if (!f)
 		return NULL;
-	for (s = c->dirty; s; s = s->next) {
-		if (capture_active(s->real) || capture_forbids(s->real))
-			continue;
-		*r = s == &c->legacy && blocking > 1 ? add_legacy(f, c) : add_event(f, s->real);
-		if (*r != CUDA_SUCCESS) {
-			wait_free(f);
-			return NULL;
-		}
-	}
-	*r = CUDA_SUCCESS;
-	return f;
+	*r = add_streams(f, c);
+	for (struct wctx *g = c->greens; g && *r == CUDA_SUCCESS; g = g->sibling)
+		*r = add_streams(f, g);
+	if (*r == CUDA_SUCCESS)
+		return f;
+	wait_free(f);
+	return NULL;
 }
 
 /*
@@ -400,22 +421,22 @@ static void start_frees(struct worker *w, struct wctx *c)
 	struct wait *f, *followers = take_put_by(c);
 	CUresult r = CUDA_SUCCESS;
 
-	if (c != w->current)
-		D.cuCtxSetCurrent(c->real);
 	f = fence_context(c, &r);
 	if (f) {
 		f->frees_context = true;
 		f->followers = followers;
 		fence_start(w, f);
 	}
+	if (!f)
+		context_visit(c);
 	while (!f && followers) {
 		struct wait *next = followers->next;
 
 		finish(w, followers, r);
 		followers = next;
 	}
-	if (c != w->current)
-		D.cuCtxSetCurrent(w->current ? w->current->real : NULL);
+	if (!f)
+		context_leave(c);
 }
 
 static struct wctx *startable(void)
@@ -444,7 +465,7 @@ bool fence_start_frees(struct worker *w)
 /* cuMemFree() waits for all of the context, also for what has come after the fence: no business of the dispatching thread's. */
 static bool may_block(struct worker *w, const struct wait *f)
 {
-	return (f->free_addr || f->followers) && (f->ctx != w->current || !context_idle(f->ctx));
+	return (f->free_addr || f->followers) && (f->ctx != context_root(w) || !context_idle(f->ctx));
 }
 
 /* @return true when it is over, or somebody else's. */

@@ -114,11 +114,26 @@ out:
 
 /* --- green contexts ----------------------------------------------------------------------------------------------- */
 
+/* Without cuCtxFromGreenCtx() nothing but its own streams is ever used of it, and those are in the primary context, too. */
+static struct wctx *known_as(struct wctx *root, CUgreenCtx green)
+{
+	CUcontext real = root->real;
+	struct wctx *c;
+
+	if (D.cuCtxFromGreenCtx && D.cuCtxFromGreenCtx(&real, green) != CUDA_SUCCESS)
+		return NULL;
+	c = context_new(0, real, root->device);
+	if (c)
+		context_add_green(root, c);
+	return c;
+}
+
 void worker_hand_cuGreenCtxCreate(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuGreenCtxCreate *q = m->payload;
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
 	CUgreenCtx made = NULL;
+	struct wctx *c = NULL;
 	void *desc;
 	int err;
 
@@ -132,13 +147,20 @@ void worker_hand_cuGreenCtxCreate(struct worker *w, const struct idm_message *m)
 		err = IDM_ERROR_INVALID_HANDLE;
 	if (!err && D.cuGreenCtxCreate && D.cuGreenCtxDestroy)
 		r = q->dev >= w->ndevices ? CUDA_ERROR_INVALID_DEVICE :
+		    !w->primary[q->dev] ? CUDA_ERROR_INVALID_CONTEXT :
 		    D.cuGreenCtxCreate(&made, desc, w->ordinals[q->dev], (unsigned int)q->flags);
 	if (!err && r == CUDA_SUCCESS) {
-		err = worker_handle_add(w, q->phCtx, VGPU_H_GREENCTX, made);
+		c = known_as(w->primary[q->dev], made);
+		err = c ? worker_handle_add(w, q->phCtx, VGPU_H_GREENCTX, made) : IDM_ERROR_OUT_OF_MEMORY;
 		if (err) {
+			if (c)
+				context_forget_green(w, c);
 			D.cuGreenCtxDestroy(made);
 		} else {
-			object_find(w, q->phCtx, VGPU_H_GREENCTX)->refs = q->dev;
+			struct handle *e = object_find(w, q->phCtx, VGPU_H_GREENCTX);
+
+			e->refs = q->dev;
+			e->aux = c;
 			w->greens[q->dev]++;
 		}
 	}
@@ -161,14 +183,20 @@ void worker_hand_cuGreenCtxDestroy(struct worker *w, const struct idm_message *m
 	if (e) {
 		CUgreenCtx green = e->object;
 		unsigned int dev = e->refs;
+		struct wctx *c = e->aux;
 
+		context_settle(w, c);
 		if (!w->retained[dev] && w->greens[dev] == 1)
 			primary_settle(w, dev);
+		if (w->current == c)
+			context_set_none(w);
+		context_end_streams(w, c);
 		r = D.cuGreenCtxDestroy(green);
 		/* A reset of the primary context may have been its end: then it is gone, as was asked for. */
 		if (r == CUDA_ERROR_CONTEXT_IS_DESTROYED)
 			r = CUDA_SUCCESS;
 		if (r == CUDA_SUCCESS) {
+			context_forget_green(w, c);
 			worker_handle_del(w, q->hCtx, VGPU_H_GREENCTX);
 			w->greens[dev]--;
 			primary_released(w, dev);
@@ -177,12 +205,44 @@ void worker_hand_cuGreenCtxDestroy(struct worker *w, const struct idm_message *m
 	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
 }
 
-/* Its streams are the primary context's, and end with it: so that must be the caller's. */
+/* It as an ordinary context: the client's name for that. */
+void worker_hand_cuCtxFromGreenCtx(struct worker *w, const struct idm_message *m)
+{
+	const struct vgpu_rq_cuCtxFromGreenCtx *q = m->payload;
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	struct handle *e, *name;
+	struct wctx *c;
+	int err;
+
+	if (!payload_is(w, m, sizeof(*q)))
+		return;
+	err = worker_handle_free(w, q->pContext, VGPU_H_CTX);
+	if (!err && VGPU_HANDLE_GEN(q->pContext) == 0)
+		err = IDM_ERROR_INVALID_HANDLE;	/* could be mistaken for a primary one */
+	e = err ? NULL : object_find(w, q->hCtx, VGPU_H_GREENCTX);
+	if (!err && !e)
+		err = IDM_ERROR_INVALID_HANDLE;
+	c = e ? e->aux : NULL;
+	if (c && (c->dead || c->handle)) {
+		r = c->dead ? CUDA_ERROR_CONTEXT_IS_DESTROYED : CUDA_ERROR_INVALID_VALUE;
+	} else if (c && D.cuCtxFromGreenCtx) {
+		name = handle_add(&w->handles, q->pContext, VGPU_H_CTX, c->real);
+		r = name ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+		if (name) {
+			name->aux = c;
+			c->handle = q->pContext;
+		}
+	}
+	worker_reply(w, &m->header, &q->call, err, r, NULL, 0);
+}
+
+/* Its streams are in it, and as everything that is made in it the primary context's. */
 void worker_hand_cuGreenCtxStreamCreate(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuGreenCtxStreamCreate *q = m->payload;
 	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
 	CUstream stream = NULL;
+	struct wctx *c, *was;
 	struct handle *e;
 	int err;
 
@@ -194,12 +254,16 @@ void worker_hand_cuGreenCtxStreamCreate(struct worker *w, const struct idm_messa
 	e = err ? NULL : object_find(w, q->greenCtx, VGPU_H_GREENCTX);
 	if (!err && !e)
 		err = IDM_ERROR_INVALID_HANDLE;
-	if (e && (!w->current || w->current != w->primary[e->refs]))
-		r = CUDA_ERROR_INVALID_CONTEXT;
-	else if (e && D.cuGreenCtxStreamCreate)
+	c = e ? e->aux : NULL;
+	if (c && c->dead)
+		r = CUDA_ERROR_CONTEXT_IS_DESTROYED;
+	else if (c && D.cuGreenCtxStreamCreate)
 		r = D.cuGreenCtxStreamCreate(&stream, e->object, (unsigned int)q->flags, (int)q->priority);
 	if (!err && r == CUDA_SUCCESS) {
+		was = w->current;
+		w->current = c;
 		err = worker_handle_add(w, q->phStream, VGPU_H_STREAM, stream);
+		w->current = was;
 		if (err)
 			D.cuStreamDestroy_v2(stream);
 	}

@@ -20,7 +20,7 @@ static bool known(const struct range *r, void *token)
 /* What the driver made of the memory at @r goes out. */
 static CUresult range_out(struct worker *w, struct range *r, enum ipc_kind kind, const void *handle, void *token)
 {
-	const struct wctx *c = r->owner ? context_find(w, r->owner) : w->current;
+	const struct wctx *c = r->owner ? context_find(w, r->owner) : context_root(w);
 	CUresult e = give_out(w, kind, handle, file_of(handle), c ? (uint64_t)c->device : 0, r->size, r->charged, r->base,
 			      &r->shared, token);
 
@@ -168,7 +168,7 @@ static CUresult open_memory(struct worker *w, const struct vgpu_ipc *q, struct v
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (!D.cuIpcOpenMemHandle_v2 || !D.cuIpcCloseMemHandle)
 		return CUDA_ERROR_NOT_SUPPORTED;
-	return bring_in(w, q, &how, w->current_handle, NULL, rp);
+	return bring_in(w, q, &how, context_owner(w), NULL, rp);
 }
 
 void worker_hand_ipc_open_memory(struct worker *w, const struct idm_message *m)
@@ -232,7 +232,7 @@ void worker_hand_cuIpcCloseMemHandle(struct worker *w, const struct idm_message 
 	t = *range;
 	range_remove(&w->ranges, t.base, &charged);
 	ipc_unlist(t.shared);
-	f = w->current && !context_idle(w->current) ? fence_context(w->current, &r) : NULL;
+	f = w->current && !context_idle(context_root(w)) ? fence_context(context_root(w), &r) : NULL;
 	if (f) {
 		fence_for(f, m);
 		f->free_addr = t.base;

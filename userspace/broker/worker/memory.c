@@ -130,7 +130,7 @@ CUresult memory_allocate(struct worker *w, uint64_t size, alloc_fn fn, void *arg
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	r = had(w, size, fn, arg, out);
 	if (r == CUDA_SUCCESS)
-		r = noted(w, *out, size, RANGE_ALLOC, w->current_handle, charge);
+		r = noted(w, *out, size, RANGE_ALLOC, context_owner(w), charge);
 	if (r != CUDA_SUCCESS)
 		lease_uncharge(w, charge);
 	return r;
@@ -355,8 +355,8 @@ void worker_hand_cuMemFree_v2(struct worker *w, const struct idm_message *m)
 		r = CUDA_ERROR_INVALID_VALUE;
 		goto out;
 	}
-	if (w->current && !context_idle(w->current)) {
-		f = fence_frees(w->current, &r);
+	if (w->current && !context_idle(context_root(w))) {
+		f = fence_frees(context_root(w), &r);
 		if (f) {
 			f->free_addr = q->dptr;
 			f->uncharge = t.charged;

@@ -22,6 +22,9 @@ void *worker_handle(struct worker *w, uint64_t h, enum vgpu_handle_type t)
 	if (t == VGPU_H_CTX && index < w->ndevices && h == VGPU_PRIMARY_CTX(index))
 		return w->primary[index] ? w->primary[index]->real : NULL;
 	e = object_find(w, h, t);
+	/* A green one may have ended with its primary one. */
+	if (e && t == VGPU_H_CTX && ((const struct wctx *)e->aux)->dead)
+		return NULL;
 	return e ? e->object : NULL;
 }
 
@@ -94,7 +97,7 @@ int worker_handle_add(struct worker *w, uint64_t h, enum vgpu_handle_type t, voi
 	if (t != VGPU_H_LIBRARY && t != VGPU_H_MEMPOOL && t != VGPU_H_KERNEL && t != VGPU_H_CTX &&
 	    t != VGPU_H_GRAPH && t != VGPU_H_GRAPHNODE && t != VGPU_H_GRAPHEXEC && t != VGPU_H_USEROBJ &&
 	    t != VGPU_H_GREENCTX && t != VGPU_H_RESDESC)
-		e->ctx = w->current_handle;
+		e->ctx = context_owner(w);
 	return 0;
 }
 

@@ -35,7 +35,7 @@ void worker_hand_watch(struct worker *w, const struct idm_message *m)
 		return;
 	place = q->place % sizeof(uint64_t) ? NULL : idm_server_arena(w->server, q->place, sizeof(uint64_t));
 	if (!place || !D.cuStreamWriteValue64_v2 || !D.cuStreamWaitEvent || worker_enter(w, &q->call) || !w->current ||
-	    stream_of(w, &q->call, q->stream, &s) || s->ctx != w->current || capture_active(s->real))
+	    stream_of(w, &q->call, q->stream, &s) || s->ctx->root != w->current->root || capture_active(s->real))
 		goto out;
 	event = object_find(w, q->event, VGPU_H_EVENT);
 	shadow = event ? shadow_of(s) : NULL;

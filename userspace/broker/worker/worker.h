@@ -68,9 +68,15 @@ struct wstream {
 	struct wstream *next, **prev;
 };
 
-/** struct wctx - a context. Lives until it is dead and no wait refers to it. */
+/**
+ * struct wctx - a context. Lives until it is dead and no wait refers to it.
+ * @handle: of a green one 0 until the client asks for it as an ordinary one
+ * @root: whose all is that is made in it: itself, or the primary one of a green one
+ * @greens, @sibling: a primary one's green ones
+ */
 struct wctx {
 	uint64_t handle;
+	struct wctx *root, *greens, *sibling;
 	CUcontext real;
 	int device;			/* the session's number of it */
 	int refs;			/* atomic: the table, and each wait */
@@ -135,7 +141,7 @@ struct worker {
 	struct range_map ranges;
 	struct latch_table latches;
 
-	/* The dispatching thread's current context. */
+	/* The dispatching thread's current context, as the client names it. */
 	uint64_t current_handle;
 	struct wctx *current;
 	struct {
@@ -204,6 +210,18 @@ uint64_t lease_free(struct worker *w);
 bool lease_zone(uint64_t first, struct vgpu_zone_reply *out);
 
 /* context.c */
+/** The current context as far as what is made in it goes, and its handle. */
+static inline struct wctx *context_root(const struct worker *w)
+{
+	return w->current ? w->current->root : NULL;
+}
+static inline uint64_t context_owner(const struct worker *w)
+{
+	return w->current ? w->current->root->handle : 0;
+}
+/** Between the two @c is the driver's current context, whose default stream is meant by CU_STREAM_LEGACY. Not nested. */
+void context_visit(const struct wctx *c);
+void context_leave(const struct wctx *c);
 struct wctx *context_new(uint64_t handle, CUcontext real, int device);
 void context_put(struct wctx *c);
 struct wctx *context_find(struct worker *w, uint64_t h);
@@ -214,6 +232,10 @@ uint32_t device_number(struct worker *w, uint64_t device);
 uint32_t device_of_number(struct worker *w, uint32_t number);
 /** The context is gone for the client: everything that ends with it leaves the tables. */
 void context_forget(struct worker *w, struct wctx *c);
+/** A green context @c is @root's from the first on. It ends with the others, before and after its end in the driver. */
+void context_add_green(struct wctx *root, struct wctx *c);
+void context_end_streams(struct worker *w, struct wctx *c);
+void context_forget_green(struct worker *w, struct wctx *c);
 /** The last references to the primary context of device @dev are about to go; some have gone, perhaps the last. */
 void primary_settle(struct worker *w, unsigned int dev);
 void primary_released(struct worker *w, unsigned int dev);
