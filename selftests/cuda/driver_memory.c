@@ -5,7 +5,7 @@
 
 #include "driver.h"
 
-#define MANY	3000	/* frees: more than there is room for in a stream */
+#define MANY	5000
 
 static void memsets(CUstream stream)
 {

@@ -5,6 +5,9 @@ it compiles itself, by Triton, comes as PTX and runs: TRITON_PTXAS_PATH leads to
 """
 import torch
 import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch.cuda.green_contexts import GreenContext
 
 from tap import run, test
 
@@ -100,6 +103,36 @@ def _():
 
     compiled(sgd, torch.randn(16, 8), torch.randn(16, 4), torch.randn(8, 12), torch.randn(12, 4), rtol=1e-4, atol=1e-5)
     compiled(adam, *[torch.randn(500) for _ in range(3)], torch.rand(500), rtol=1e-4, atol=1e-5)
+
+
+@triton.jit
+def twice(src, dst, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(dst + i, tl.load(src + i, mask=i < n) * 2, mask=i < n)
+
+
+@test("green contexts: kernels and copies in one, and in a stream of it")
+def _():
+    def doubled(x):
+        y = torch.empty_like(x)
+        twice[(4,)](x, y, x.numel(), BLOCK=256)
+        return y
+
+    x = torch.randn(1000)
+    on_gpu = x.to(cuda)
+    green = GreenContext.create(num_sms=1, device_id=0)
+    green.set_context()
+    inside = doubled(on_gpu).clone()
+    same(inside, x * 2)
+    green.pop_context()
+    same(inside, x * 2)
+    stream = green.Stream()
+    with torch.cuda.stream(stream):
+        inside = doubled(on_gpu)
+    stream.synchronize()
+    same(inside, x * 2)
+    del green, stream
+    same(doubled(on_gpu), x * 2)
 
 
 never_time()

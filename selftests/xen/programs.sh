@@ -6,8 +6,10 @@
 # run_list POD FILE-OF-NAMES: each program's output in /run/t/POD.NAME, its status in /run/t/POD.NAME.status
 run_list() {
 	while read -r program; do
+		begun=$(cut -d. -f1 /proc/uptime)
 		timeout 240 podexec run "pod$1" "/lab/bin/$program" </dev/null >"/run/t/$1.$program" 2>&1
 		echo $? >"/run/t/$1.$program.status"
+		echo "$(($(cut -d. -f1 /proc/uptime) - begun)) s $program in pod $1" >>"/run/t/times$1"
 	done <"$2"
 }
 
@@ -27,4 +29,6 @@ section_cuda() {
 		done <"/run/t/list$pod"
 	done
 	check "sessions of programs that have ended are closed" wait_for 15 no_sessions
+	echo "# the longest:"
+	sort -rn /run/t/times1 /run/t/times2 | head -n 12 | sed 's/^/# /'
 }

@@ -16,6 +16,7 @@
 /* What a client may have under way. One that wants more is made to wait, with all its threads. */
 #define PENDING_MAX	4096u
 #define PENDING_BYTES	(64ull << 20)
+#define PUT_BY_MAX	65536u	/* frees that are put by, which cost the driver nothing */
 /* Fences for frees that a context has under way, each with an event in all of its busy streams. */
 #define FREES_MAX	8
 
@@ -36,9 +37,9 @@ static int settlers;	/* atomic */
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t less;
-	unsigned int waits;
+	unsigned int waits, put_by;
 	uint64_t bytes;
-} pending = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 };
+} pending = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0 };
 
 /* Frees that are deferred, in the order in which they were begun; under pending.lock. */
 static TAILQ_HEAD(, wait) frees = TAILQ_HEAD_INITIALIZER(frees);
@@ -259,7 +260,7 @@ static void free_over(struct wait *f)
 /* What was waited for has happened, or failed. In any thread. */
 static void finish(struct worker *w, struct wait *f, CUresult r)
 {
-	bool deferred_free = f->deferred_free;
+	bool deferred_free = f->deferred_free, put_by = f->put_by;
 	struct wait *followers = f->followers;
 	size_t size = f->size;
 
@@ -289,7 +290,7 @@ static void finish(struct worker *w, struct wait *f, CUresult r)
 	/* Before anybody is told who may wait for just that. */
 	wait_free(f);
 	pthread_mutex_lock(&pending.lock);
-	pending.waits--;
+	*(put_by ? &pending.put_by : &pending.waits) -= 1;
 	pending.bytes -= size;
 	if (deferred_free)
 		__atomic_sub_fetch(&w->deferred_frees, 1, __ATOMIC_RELEASE);
@@ -363,17 +364,25 @@ static void hand_over_all(struct worker *w)
 	}
 }
 
+/* Under the lock. */
+static bool too_many(const struct wait *f)
+{
+	if (f->put_by)
+		return pending.put_by >= PUT_BY_MAX;
+	return pending.waits && !f->followers && (pending.waits >= PENDING_MAX || pending.bytes + f->size > PENDING_BYTES);
+}
+
 void fence_start(struct worker *w, struct wait *f)
 {
 	pthread_mutex_lock(&pending.lock);
-	while (pending.waits && !f->followers && (pending.waits >= PENDING_MAX || pending.bytes + f->size > PENDING_BYTES)) {
+	while (too_many(f)) {
 		pthread_mutex_unlock(&pending.lock);
 		hand_over_all(w);
 		pthread_mutex_lock(&pending.lock);
-		if (pending.waits >= PENDING_MAX || pending.bytes + f->size > PENDING_BYTES)
+		if (too_many(f))
 			pthread_cond_wait(&pending.less, &pending.lock);
 	}
-	pending.waits++;
+	*(f->put_by ? &pending.put_by : &pending.waits) += 1;
 	pending.bytes += f->size;
 	if (f->deferred_free) {
 		f->number = __atomic_add_fetch(&frees_begun, 1, __ATOMIC_RELAXED);
