@@ -30,6 +30,13 @@ static bool on_driver(void)
 	return known;
 }
 
+/* In a pod, which may be emulated: what is only more of the same is done less often. */
+static bool in_pod(void) __attribute__((unused));
+static bool in_pod(void)
+{
+	return !access("/dev/vgpu", F_OK);
+}
+
 /* The GPU at the end of it is our software: what it does to the byte that hardware does in units of its own. */
 #define ON_SOFTWARE() ({							\
 	CUdevice dev_;								\
