@@ -12,7 +12,6 @@ static const char ptx[] =
 	".address_size 64\n"
 	PTX_ADD;
 
-#define AGAIN	300
 
 static CUcontext ctx;
 static CUstream s, t;
@@ -572,93 +571,6 @@ static void freeing(void)
 	GIVES(cuMemFreeHost(pinned), CUDA_SUCCESS, "later memory is freed as ever");
 }
 
-/* What a graph had is given out again before word of its end is through. */
-static void given_out_again(void)
-{
-	CUDA_MEM_ALLOC_NODE_PARAMS a = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
-				.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 } }, .bytesize = 1 << 16 };
-	CUdeviceptr plain;
-	CUgraphNode n;
-	int good = 0;
-	CUgraph g;
-
-	for (int i = 0; i < AGAIN; i++) {
-		CU(cuGraphCreate(&g, 0));
-		CU(cuGraphAddMemAllocNode(&n, g, NULL, 0, &a));
-		CU(cuGraphDestroy(g));
-		if (cuMemAlloc(&plain, 1 << 16) != CUDA_SUCCESS)
-			continue;
-		good += cuMemsetD8(plain, 1, 1 << 16) == CUDA_SUCCESS;
-		CU(cuMemFree(plain));
-	}
-	CU(cuCtxSynchronize());
-	ok(good == AGAIN, "memory that a graph had can be had at once: %d of %d times", good, AGAIN);
-}
-
-static void graph_memory(void)
-{
-	CUDA_MEM_ALLOC_NODE_PARAMS a = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
-				.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 } }, .bytesize = 1 << 20 }, told;
-	CUDA_MEMSET_NODE_PARAMS m = { .elementSize = 4, .width = 4, .height = 1, .value = 9 };
-	CUgraphNode alloc, set, give;
-	cuuint64_t used = 1, zero = 0, high = 0;
-	CUdeviceptr p = 0;
-	unsigned int v = 0;
-	CUgraphExec x, y;
-	CUgraph g;
-
-	CU(cuGraphCreate(&g, 0));
-	CU(cuGraphAddMemAllocNode(&alloc, g, NULL, 0, &a));
-	ok(a.dptr, "an allocation node tells its address at once");
-	m.dst = a.dptr;
-	CU(cuGraphAddMemsetNode(&set, g, &alloc, 1, &m, ctx));
-	CU(cuGraphMemAllocNodeGetParams(alloc, &told));
-	ok(told.dptr == a.dptr && told.bytesize == a.bytesize, "and later");
-	GIVES(cuGraphDestroyNode(set), CUDA_ERROR_NOT_SUPPORTED, "taking nodes out of such a graph");
-	GIVES(cuGraphRemoveDependencies(g, &alloc, &set, NULL, 1), CUDA_ERROR_NOT_SUPPORTED, "or edges");
-	CU(cuGraphInstantiate(&x, g, 0));
-	GIVES(cuGraphInstantiate(&y, g, 0), CUDA_ERROR_NOT_SUPPORTED, "a second executable graph");
-	CU(cuGraphLaunch(x, s));
-	CU(cuStreamSynchronize(s));
-	CU(cuMemcpyDtoH(&v, a.dptr, 4));
-	ok(v == 9, "memory that a graph does not free is there after it: %u", v);
-	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
-	ok(used >= 1 << 20, "and counts: %llu", (unsigned long long)used);
-	GIVES(cuGraphLaunch(x, s), CUDA_ERROR_INVALID_VALUE, "a launch that would allocate it twice");
-	CU(cuMemFreeAsync(a.dptr, s));
-	CU(cuGraphLaunch(x, s));
-	CU(cuStreamSynchronize(s));
-	CU(cuMemFree(a.dptr));
-	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
-	ok(used == 0 || !ON_SOFTWARE(), "both ways of freeing it work");
-	CU(cuDeviceSetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &zero));
-	CU(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &high));
-	ok(high == 0 || !ON_SOFTWARE(), "high-water marks can be put back");
-	GIVES(cuDeviceSetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &zero), CUDA_ERROR_INVALID_VALUE,
-	      "what is used can't be set");
-	GIVES(cuDeviceGraphMemTrim(99), CUDA_ERROR_INVALID_DEVICE, "no such device");
-	CU(cuGraphExecDestroy(x));
-	CU(cuGraphDestroy(g));
-
-	CU(cuGraphCreate(&g, 0));
-	CU(cuGraphAddMemAllocNode(&alloc, g, NULL, 0, &a));
-	m.dst = a.dptr;
-	CU(cuGraphAddMemsetNode(&set, g, &alloc, 1, &m, ctx));
-	CU(cuGraphAddMemFreeNode(&give, g, &set, 1, a.dptr));
-	CU(cuGraphMemFreeNodeGetParams(give, &p));
-	ok(p == a.dptr, "a free node tells what it frees");
-	GIVES(cuGraphAddMemFreeNode(&give, g, &set, 1, a.dptr), CUDA_ERROR_INVALID_VALUE, "freeing it twice");
-	GIVES(cuGraphAddMemFreeNode(&give, g, &set, 1, d), CUDA_ERROR_INVALID_VALUE, "freeing other memory");
-	launch_graph(g, 3);
-	ok(true, "a graph that frees what it allocates can be launched at will");
-	CU(cuGraphDestroy(g));
-	CU(cuDeviceGraphMemTrim(0));
-	a.bytesize = 0;
-	CU(cuGraphCreate(&g, 0));
-	GIVES(cuGraphAddMemAllocNode(&alloc, g, NULL, 0, &a), CUDA_ERROR_INVALID_VALUE, "an allocation of nothing");
-	CU(cuGraphDestroy(g));
-}
-
 /* Copies between memory that the CPU reaches, which are nodes like others. */
 static void host_to_host(void)
 {
@@ -720,8 +632,6 @@ int main(void)
 	taken_away();
 	threads();
 	freeing();
-	graph_memory();
-	given_out_again();
 	host_to_host();
 	CU(cuMemFree(d));
 	CU(cuDevicePrimaryCtxRelease(dev));

@@ -373,7 +373,7 @@ struct vgpu_ipc_token_reply {
 struct vgpu_node {
 	uint64_t params[32];	/* CUgraphNodeParams */
 	uint32_t more;
-	uint32_t hook;		/* HOST: enum vgpu_hook */
+	uint32_t hook;		/* HOST: enum vgpu_hook. MEMCPY, changed: of struct vgpu_node_half, which follows; 0: nothing does */
 	uint64_t id;		/* MEM_ALLOC: number of the client's record of the memory */
 };
 
@@ -384,6 +384,11 @@ struct vgpu_node {
  */
 #define VGPU_HOOK_ID	(1ull << 63)	/* in the numbers of callbacks */
 enum vgpu_hook { VGPU_HOOK_PLAIN, VGPU_HOOK_BEFORE, VGPU_HOOK_AFTER };
+
+/* The function and its word of a copy's other half. */
+struct vgpu_node_half {
+	uint64_t id, ack;
+};
 
 /* cuGraphAddNode_v2 and all its kin: then ndeps handles of nodes, ndeps CUgraphEdgeData, nbodies handles, node.more */
 struct vgpu_graph_node {
@@ -661,7 +666,8 @@ struct vgpu_callback {
 	int32_t result;		/* CUresult of the stream */
 	uint32_t what;
 };
-enum vgpu_told { VGPU_TOLD_RUN, VGPU_TOLD_GONE };
+/* STAYS: no graph has the memory any more, but it is there until it is freed. */
+enum vgpu_told { VGPU_TOLD_RUN, VGPU_TOLD_GONE, VGPU_TOLD_STAYS };
 
 /* cuOccupancyMaxPotentialClusterSize, cuOccupancyMaxActiveClusters: struct vgpu_launch and its attributes, no params */
 struct vgpu_clusters_reply {

@@ -142,10 +142,18 @@ static void memory_gone(void *data)
 	free(g);
 }
 
+static void memory_stays(void *data)
+{
+	struct graph_memory *g = data;
+
+	range_mark(g->address, RANGE_OUTLIVED, true);
+	free(g);
+}
+
 struct hook *graph_memory_hook(void)
 {
 	struct graph_memory *g = calloc(1, sizeof(*g));
-	struct hook *h = g ? hook_new(&(struct hook){ .data = g, .gone = memory_gone, .gone_data = g, .ours = true }) :
+	struct hook *h = g ? hook_new(&(struct hook){ .data = g, .gone = memory_gone, .stays = memory_stays, .gone_data = g, .ours = true }) :
 			     NULL;
 
 	if (!h)
@@ -338,7 +346,6 @@ static CUresult send_pageable(const struct object *g, struct object *node, const
 	}
 	/* Only to be deleted with the graph. */
 	graph_node_object(hidden->wire, (struct object *)g, CU_GRAPH_NODE_TYPE_HOST);
-	node->node.pageable = true;
 	return r;
 }
 
@@ -424,29 +431,46 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphAddNode(CUgraphNode *phGraphNode, CUgraph hG
 
 /* --- changing ------------------------------------------------------------------------------------------------------- */
 
-static CUresult set(const struct object *exec, struct object *node, CUgraphNodeParams *p)
+/* The other half of a copy of pageable memory comes along. */
+static CUresult pack_half(struct node_message *m)
 {
-	struct vgpu_graph_set rq = { .exec = exec ? exec->wire : 0, .handle = node->wire };
-	CUresult r = call_begin(&rq.call, false);
-	struct node_message m;
-	struct iovec iov[2];
+	struct vgpu_node_half *half = malloc(sizeof(*half));
 
-	if (r == CUDA_SUCCESS)
-		r = node_pack(&m, p);
+	if (!half) {
+		node_message_discard(m);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	*half = (struct vgpu_node_half){ hook_id(m->hook), hook_ack(m->hook) };
+	m->more = (unsigned char *)half;
+	m->node.more = sizeof(*half);
+	return CUDA_SUCCESS;
+}
+
+static CUresult send_set(const struct object *exec, const struct object *node, const struct node_message *m, bool certain)
+{
+	struct vgpu_graph_set rq = { .exec = exec ? exec->wire : 0, .handle = node->wire, .node = m->node };
+	struct iovec iov[2] = { { &rq, sizeof(rq) }, { m->more, m->node.more } };
+	CUresult r = call_begin(&rq.call, false);
+
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (m.pageable || node->node.pageable) {
-		/* Both halves would have to change at once. */
-		node_message_discard(&m);
-		return REFUSE("new parameters for a graph's copy of pageable memory", "allocate it with cuMemHostAlloc");
-	}
-	rq.node = m.node;
-	iov[0] = (struct iovec){ &rq, sizeof(rq) };
-	iov[1] = (struct iovec){ m.more, m.node.more };
-	if (exec && graph_set_certain(exec, node, p))
-		r = call_postv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2);
-	else
-		r = call_replyv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2, NULL, 0, NULL);
+	return certain ? call_postv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2) :
+	       call_replyv(VGPU_MSG_cuGraphExecNodeSetParams, iov, 2, NULL, 0, NULL);
+}
+
+static CUresult set(const struct object *exec, struct object *node, CUgraphNodeParams *p)
+{
+	struct node_message m;
+	CUresult r;
+
+	r = node_pack(&m, p);
+	if (r == CUDA_SUCCESS && m.pageable)
+		r = pack_half(&m);
+	if (r != CUDA_SUCCESS)
+		return r;
+	r = send_set(exec, node, &m, exec && graph_set_certain(exec, node, p));
+	if (r == CUDA_ERROR_NOT_SUPPORTED && p->type == CU_GRAPH_NODE_TYPE_MEMCPY)
+		REFUSE("a graph's copy that comes to be of pageable memory, or to be of none", "allocate it with cuMemHostAlloc");
 	if (!exec)
 		graph_node_changed(node);
 	node_message_free(&m);

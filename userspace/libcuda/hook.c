@@ -56,6 +56,7 @@ struct hook *hook_new(const struct hook *what)
 		h->fn = what->fn;
 		h->data = what->data;
 		h->gone = what->gone;
+		h->stays = what->stays;
 		h->gone_data = what->gone_data;
 		h->ours = what->ours;
 		alive[h->index] = true;
@@ -103,7 +104,7 @@ void hook_told(uint64_t id, uint32_t what)
 		return;
 	}
 	if (h->gone)
-		h->gone(h->gone_data);
+		(what == VGPU_TOLD_STAYS && h->stays ? h->stays : h->gone)(h->gone_data);
 	pthread_mutex_lock(&lock);
 	alive[h->index] = false;
 	h->next_idle = idle;

@@ -13,6 +13,7 @@ struct hook {
 	void *data;
 	void (*gone)(void *gone_data);	/* at the end; may be NULL */
 	void *gone_data;
+	void (*stays)(void *gone_data);	/* in its place, if memory is there still that the hook is a record of */
 	uint32_t *ack;			/* counts calls that have returned */
 	uint32_t index;
 	bool ours;			/* both functions are the shim's, and wait for nothing */

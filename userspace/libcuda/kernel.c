@@ -206,6 +206,8 @@ VGPU_EXPORT CUresult CUDAAPI cuKernelGetParamInfo(CUkernel kernel, size_t paramI
 	struct object *o;
 	CUresult r = find(kernel, true, &o);
 
+	if (r == CUDA_SUCCESS && !context_top(thread_self()))
+		return CUDA_ERROR_INVALID_CONTEXT;
 	return r == CUDA_SUCCESS ? param_info(o, paramIndex, paramOffset, paramSize) : r;
 }
 
@@ -214,6 +216,8 @@ VGPU_EXPORT CUresult CUDAAPI cuFuncGetName(const char **name, CUfunction hfunc)
 	struct object *o;
 	CUresult r = find(hfunc, false, &o);
 
+	if (r == CUDA_ERROR_INVALID_HANDLE && !hfunc)
+		return CUDA_ERROR_INVALID_VALUE;
 	if (r != CUDA_SUCCESS || !name)
 		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
 	*name = o->kernel->name;

@@ -196,17 +196,32 @@ static bool of_graph(CUdeviceptr dptr)
 {
 	struct range r;
 
-	return range_find(dptr, &r) && is(dptr, RANGE_GRAPH, &r);
+	return range_find(dptr, &r) && is(dptr, RANGE_GRAPH, &r) && !(r.flags & RANGE_OUTLIVED);
+}
+
+/* Device memory that is freed with its address, out of the map. */
+static bool take(CUdeviceptr dptr)
+{
+	return range_remove(dptr, 1 << RANGE_DEVICE | 1 << RANGE_GRAPH, NULL);
 }
 
 CUresult memory_from_pool(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUmemoryPool from, CUstream stream)
 {
 	struct request q = { .call = pool ? from_pool : ordered, .size = bytesize, .pool = pool, .from = from,
 			     .stream = stream };
+	struct vgpu_call call;
 	uint64_t wire;
+	CUresult r;
 
 	if (!stream_handle(stream, &wire))
 		return CUDA_ERROR_INVALID_HANDLE;
+	if (dptr && !bytesize) {
+		/* Nothing, which can be freed. */
+		r = call_begin(&call, true);
+		if (r == CUDA_SUCCESS)
+			*dptr = 0;
+		return r;
+	}
 	if (capture_active(wire)) {
 		/* A pool that is not the device's has no part in a graph's memory, which is the graph's own. */
 		return captured(&q, dptr);
@@ -240,12 +255,12 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr)
 		return r;
 	if (!range_find(dptr, &old))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (is(dptr, RANGE_GRAPH, &old))
+	if (of_graph(dptr))
 		return call_cuMemFree_v2(dptr);
 	if (is(dptr, RANGE_MANAGED, &old))
 		return pinned_free(dptr, 1 << RANGE_MANAGED);
 	/* Out of the map first: the worker may give the address to another thread as soon as it has the message. */
-	if (!range_remove(dptr, 1 << RANGE_DEVICE, NULL))
+	if (!take(dptr))
 		return CUDA_ERROR_INVALID_VALUE;
 	return call_cuMemFree_v2(dptr);
 }
@@ -261,7 +276,9 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (of_graph(dptr) || capture_active(wire))
 		return call_cuMemFreeAsync(dptr, hStream);
-	if (!range_remove(dptr, 1 << RANGE_DEVICE, NULL))
+	if (!dptr)
+		return CUDA_SUCCESS;
+	if (!take(dptr))
 		return CUDA_ERROR_INVALID_VALUE;
 	return call_cuMemFreeAsync(dptr, hStream);
 }

@@ -68,7 +68,6 @@ struct object {
 		struct kernel *kernel;		/* function and kernel */
 		struct {
 			uint32_t type;		/* CUgraphNodeType */
-			bool pageable;		/* a copy with a hidden half */
 			CUgraph *bodies;	/* CONDITIONAL: malloc()ed */
 			void *told;		/* what parameters last told point to; malloc()ed */
 			uint64_t added;		/* when, of all nodes; 0: not known */

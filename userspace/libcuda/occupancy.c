@@ -148,6 +148,7 @@ VGPU_EXPORT CUresult CUDAAPI cuOccupancyAvailableDynamicSMemPerBlock(size_t *dyn
 
 	if (r != CUDA_SUCCESS)
 		return r;
+	key[2] = k->attributes[CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES];
 	if (!dynamicSmemSize)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (recall(k, SHARED, key, &answer)) {

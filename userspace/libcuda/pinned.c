@@ -233,8 +233,10 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostUnregister(void *p)
 		r = capture_unsafe();
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!range_find((uintptr_t)p, &old) || old.base != (uintptr_t)p || old.kind != RANGE_REGISTERED)
+	if (!range_find((uintptr_t)p, &old) || old.kind != RANGE_REGISTERED)
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	if (old.base != (uintptr_t)p)
+		return CUDA_ERROR_INVALID_VALUE;
 	/* Copies of it may be under way, and the program may free it now: not before they can be waited for. */
 	mapped = mapped_arena(old.base, old.size, &arena);
 	if (capture_in(old.ctx))

@@ -81,7 +81,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(unsigned long long *)data = r->id;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
-		*(unsigned int *)data = r->kind == RANGE_DEVICE && r->flags & RANGE_SYNC;
+		*(unsigned int *)data = (r->kind == RANGE_DEVICE || r->kind == RANGE_MANAGED) && r->flags & RANGE_SYNC;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
 		*(unsigned int *)data = r->kind == RANGE_DEVICE && !pool_of(r);
@@ -187,7 +187,8 @@ VGPU_EXPORT CUresult CUDAAPI cuPointerSetAttribute(const void *value, CUpointer_
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!value || attribute != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !range_find(ptr, &range) || range.kind != RANGE_DEVICE)
+	if (!value || attribute != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !range_find(ptr, &range) ||
+	    (range.kind != RANGE_DEVICE && range.kind != RANGE_MANAGED))
 		return CUDA_ERROR_INVALID_VALUE;
 	range_mark(range.base, RANGE_SYNC, *(const unsigned int *)value);
 	return CUDA_SUCCESS;

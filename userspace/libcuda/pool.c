@@ -80,6 +80,8 @@ static CUresult located(const CUmemLocation *location, CUmemAllocationType type,
 
 	if (r != CUDA_SUCCESS)
 		return r;
+	if (type == CU_MEM_ALLOCATION_TYPE_MANAGED && location)
+		return CUDA_ERROR_NOT_SUPPORTED;
 	if (!location || location->type == CU_MEM_LOCATION_TYPE_INVALID || type != CU_MEM_ALLOCATION_TYPE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE)
@@ -121,6 +123,9 @@ VGPU_EXPORT CUresult CUDAAPI cuMemPoolCreate(CUmemoryPool *pool, const CUmemPool
 
 	if (r != CUDA_SUCCESS)
 		return r;
+	/* As every device without CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS. */
+	if (pool && poolProps && poolProps->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED)
+		return CUDA_ERROR_NOT_SUPPORTED;
 	if (!pool || !poolProps || poolProps->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (poolProps->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
@@ -311,7 +316,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t b
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!dptr || !bytesize || !pool_device(pool, &device) || only_imported(pool))
+	if (!dptr || !pool_device(pool, &device) || only_imported(pool))
 		return CUDA_ERROR_INVALID_VALUE;
 	return memory_from_pool(dptr, bytesize, pool, pool, hStream);
 }
@@ -324,7 +329,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemAllocAsync(CUdeviceptr *dptr, size_t bytesize,
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!dptr || !bytesize)
+	if (!dptr)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (ctx) {
 		r = cuDeviceGetDefaultMemPool(&usual, context_device(ctx));

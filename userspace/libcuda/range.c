@@ -77,6 +77,19 @@ static struct node *holder(uint64_t addr)
 	return n && addr - n->range.base < n->range.size ? n : NULL;
 }
 
+/* Under the lock. */
+static void unlink_node(struct node *n)
+{
+	struct node **at = &root;
+
+	while (*at != n)
+		at = n->range.base < (*at)->range.base ? &(*at)->left : &(*at)->right;
+	*at = merge(n->left, n->right);
+	n->left = spare;
+	spare = n;
+	count--;
+}
+
 int range_insert(const struct range *r)
 {
 	struct node *n, *left, *right, *below;
@@ -86,10 +99,13 @@ int range_insert(const struct range *r)
 		return -EINVAL;
 	pthread_mutex_lock(&lock);
 	/* Whatever overlaps either holds our first byte or starts inside us; the last start below our end tells. */
-	below = at_or_below(r->base + r->size - 1);
-	if (below && (below->range.base >= r->base || r->base - below->range.base < below->range.size)) {
-		err = -EEXIST;
-		goto out;
+	while ((below = at_or_below(r->base + r->size - 1)) &&
+	       (below->range.base >= r->base || r->base - below->range.base < below->range.size)) {
+		if (below->range.kind != RANGE_GRAPH || !(below->range.flags & RANGE_OUTLIVED)) {
+			err = -EEXIST;
+			goto out;
+		}
+		unlink_node(below);
 	}
 	n = spare;
 	if (n)
@@ -138,19 +154,6 @@ void range_mark(uint64_t base, uint32_t flag, bool on)
 bool range_find(uint64_t addr, struct range *out)
 {
 	return range_covers(addr, 0, out);
-}
-
-/* Under the lock. */
-static void unlink_node(struct node *n)
-{
-	struct node **at = &root;
-
-	while (*at != n)
-		at = n->range.base < (*at)->range.base ? &(*at)->left : &(*at)->right;
-	*at = merge(n->left, n->right);
-	n->left = spare;
-	spare = n;
-	count--;
 }
 
 bool range_remove(uint64_t base, unsigned int kinds, struct range *out)

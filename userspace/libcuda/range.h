@@ -33,10 +33,11 @@ struct range {
 	void *owner;		/* RANGE_GLOBAL: module or library */
 };
 
-/** @return 0, -EEXIST if it overlaps another range, -EINVAL if it wraps or is empty, -ENOMEM */
+/** What RANGE_OUTLIVED is in the way has been freed. @return 0, -EEXIST if it overlaps another range, -EINVAL if it wraps or is empty, -ENOMEM */
 int range_insert(const struct range *r);
 
-#define RANGE_SYNC	0x80000000u	/* in flags, of RANGE_DEVICE: blocking copies wait */
+#define RANGE_SYNC	0x80000000u	/* in flags, of RANGE_DEVICE and RANGE_MANAGED: blocking copies wait */
+#define RANGE_OUTLIVED	0x40000000u	/* of RANGE_GRAPH: it is gone, and the memory is freed like any other */
 /** Set or clear bits of the flags of the range that starts at @base. */
 void range_mark(uint64_t base, uint32_t flag, bool on);
 

@@ -143,7 +143,7 @@ CUresult sg_exec_check(CUgraphExec h, struct sg_exec **out);
 void sg_graph_run(struct sg_stream *s, struct sg_graph *g);
 
 /* graph_cond.c */
-CUresult sg_cond_node(struct sg_node *n, const CUDA_CONDITIONAL_NODE_PARAMS *p);
+CUresult sg_cond_node(struct sg_node *n, const CUDA_CONDITIONAL_NODE_PARAMS *p, const struct sg_graph *g);
 void sg_cond_execute(struct sg_stream *s, void *node);
 void sg_cond_reset(struct sg_stream *s, void *graph);
 void sg_cond_forget(struct sg_graph *g);

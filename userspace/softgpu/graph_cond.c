@@ -62,13 +62,21 @@ CUresult cuGraphConditionalHandleCreate(CUgraphConditionalHandle *out, CUgraph g
 	return CUDA_SUCCESS;
 }
 
-CUresult sg_cond_node(struct sg_node *n, const CUDA_CONDITIONAL_NODE_PARAMS *p)
+/* Is the handle @c for use in @g, which may be the body of a node of the graph that it was made for? */
+static bool is_for(const struct sg_cond *c, const struct sg_graph *g)
+{
+	while (g && g != c->graph)
+		g = g->owner ? g->owner->graph : NULL;
+	return g;
+}
+
+CUresult sg_cond_node(struct sg_node *n, const CUDA_CONDITIONAL_NODE_PARAMS *p, const struct sg_graph *g)
 {
 	struct sg_cond *c = find(p->handle);
 	bool size_ok = p->type == CU_GRAPH_COND_TYPE_WHILE ? p->size == 1 :
 		       p->type == CU_GRAPH_COND_TYPE_IF ? p->size == 1 || p->size == 2 : p->size > 0 && p->size <= 1024;
 
-	if (!c || !c->graph || c->used || p->type > CU_GRAPH_COND_TYPE_SWITCH || !size_ok)
+	if (!c || !c->graph || (g && !is_for(c, g)) || c->used || p->type > CU_GRAPH_COND_TYPE_SWITCH || !size_ok)
 		return CUDA_ERROR_INVALID_VALUE;
 	n->params.conditional = *p;
 	n->bodies = calloc(p->size, sizeof(*n->bodies));

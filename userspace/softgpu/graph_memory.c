@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Memory that graphs allocate. Its address is fixed when the node is made; here so is the memory, which lasts as long
- * as a graph, executable or not, names it. Launches have it and give it back, which is only noted.
+ * as a graph, executable or not, names it, or a launch had it and nobody has given it back. That is only noted: what has
+ * been given back counts as used until it is trimmed.
  */
 #include <stdlib.h>
 
@@ -11,8 +12,8 @@ struct sg_graph_memory {
 	CUdeviceptr addr;
 	size_t size;
 	int device;
-	bool had;
-	unsigned int refs;
+	bool had, counted;	/* @counted: as used */
+	unsigned int refs;	/* of graphs */
 	struct sg_graph_memory *next;
 };
 
@@ -53,21 +54,27 @@ void sg_graph_memory_get(struct sg_graph_memory *m)
 	pthread_mutex_unlock(&lock);
 }
 
-void sg_graph_memory_put(struct sg_graph_memory *m)
+/* Under the lock. */
+static void unlist(struct sg_graph_memory *m)
 {
 	struct sg_graph_memory **p;
+
+	for (p = &all; *p != m; p = &(*p)->next)
+		;
+	*p = m->next;
+	usage[m->device].reserved -= m->size;
+	if (m->counted)
+		usage[m->device].used -= m->size;
+}
+
+void sg_graph_memory_put(struct sg_graph_memory *m)
+{
 	bool last;
 
 	pthread_mutex_lock(&lock);
-	last = !--m->refs;
-	if (last) {
-		for (p = &all; *p != m; p = &(*p)->next)
-			;
-		*p = m->next;
-		usage[m->device].reserved -= m->size;
-		if (m->had)
-			usage[m->device].used -= m->size;
-	}
+	last = !--m->refs && !m->had;
+	if (last)
+		unlist(m);
 	pthread_mutex_unlock(&lock);
 	if (!last)
 		return;
@@ -91,10 +98,11 @@ struct sg_graph_memory *sg_graph_memory_find(CUdeviceptr addr)
 /* Under the lock. */
 static void note(struct sg_graph_memory *m, bool had)
 {
-	if (m->had == had)
-		return;
 	m->had = had;
-	usage[m->device].used += had ? m->size : -m->size;
+	if (!had || m->counted)
+		return;
+	m->counted = true;
+	usage[m->device].used += m->size;
 	if (usage[m->device].used > usage[m->device].used_high)
 		usage[m->device].used_high = usage[m->device].used;
 }
@@ -128,9 +136,30 @@ bool sg_graph_memory_owns(CUdeviceptr addr, CUresult *e)
 
 	if (!m)
 		return false;
+	pthread_mutex_lock(&lock);
+	if (m->refs == 1) {		/* this one */
+		m->refs = 0;
+		pthread_mutex_unlock(&lock);
+		return false;
+	}
+	pthread_mutex_unlock(&lock);
 	*e = sg_graph_memory_give(m) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 	sg_graph_memory_put(m);
 	return true;
+}
+
+bool sg_graph_memory_outlived(CUdeviceptr addr)
+{
+	struct sg_graph_memory *m;
+
+	pthread_mutex_lock(&lock);
+	for (m = all; m && m->addr != addr; m = m->next)
+		;
+	if (m)
+		unlist(m);
+	pthread_mutex_unlock(&lock);
+	free(m);
+	return m;
 }
 
 static CUresult device(CUdevice dev)
@@ -142,7 +171,17 @@ static CUresult device(CUdevice dev)
 
 CUresult cuDeviceGraphMemTrim(CUdevice dev)
 {
-	return device(dev);	/* what no graph names any more is gone already */
+	CUresult e = device(dev);
+
+	pthread_mutex_lock(&lock);
+	for (struct sg_graph_memory *m = all; m && !e; m = m->next) {
+		if (m->device != dev || m->had || !m->counted)
+			continue;
+		m->counted = false;
+		usage[dev].used -= m->size;
+	}
+	pthread_mutex_unlock(&lock);
+	return e;
 }
 
 CUresult cuDeviceGetGraphMemAttribute(CUdevice dev, CUgraphMem_attribute attr, void *value)

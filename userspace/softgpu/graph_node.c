@@ -278,7 +278,7 @@ CUresult sg_node_set(struct sg_node *n, CUgraphNodeParams *p, struct sg_graph *g
 	case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
 		return batch(n, p);
 	case CU_GRAPH_NODE_TYPE_CONDITIONAL:
-		return sg_cond_node(n, &p->conditional);
+		return sg_cond_node(n, &p->conditional, g);
 	default:
 		return CUDA_ERROR_NOT_SUPPORTED;
 	}

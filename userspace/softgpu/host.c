@@ -269,8 +269,10 @@ CUresult cuMemHostUnregister(void *p)
 		return e;
 	if (!p)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!sg_host_info((uint64_t)p, &r) || r.allocated || r.base != (uint64_t)p)
+	if (!sg_host_info((uint64_t)p, &r) || r.allocated)
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	if (r.base != (uint64_t)p)
+		return CUDA_ERROR_INVALID_VALUE;
 	sg_queue_sync_all();
 	return take((uint64_t)p, false, &r) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 }

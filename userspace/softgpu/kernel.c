@@ -447,7 +447,7 @@ CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, CUfunction func
 CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t *size, CUfunction func, int blocks, int block_size)
 {
 	struct sg_kernel *k;
-	size_t each;
+	size_t each, most;
 	CUresult e = enter(func, &k);
 
 	if (e)
@@ -457,7 +457,10 @@ CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t *size, CUfunction func, 
 	each = SG_SHARED_SM / (size_t)blocks;
 	each = each > SG_SHARED_RESERVED ? (each - SG_SHARED_RESERVED) & ~127ul : 0;
 	each = each > k->info.static_shared ? each - k->info.static_shared : 0;
-	*size = each < SG_SHARED_OPTIN - k->info.static_shared ? each : SG_SHARED_OPTIN - k->info.static_shared;
+	/* More only for a kernel that has been allowed more. */
+	most = (size_t)k->max_dynamic + k->info.static_shared > SG_SHARED_DEFAULT ? SG_SHARED_OPTIN : SG_SHARED_DEFAULT;
+	most -= k->info.static_shared;
+	*size = each < most ? each : most;
 	return CUDA_SUCCESS;
 }
 

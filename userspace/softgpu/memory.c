@@ -96,6 +96,10 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 		sg_queue_sync_ctx(c);
 		return e;
 	}
+	if (sg_graph_memory_outlived(dptr)) {
+		sg_queue_sync_ctx(c);
+		return sg_heap_free(dptr) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	}
 	/* Module variables have no context of their own here and are freed with their module. */
 	if (!sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a) || a.flags & SG_ALLOC_FREEING)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -159,6 +163,10 @@ static CUresult capture_alloc(struct sg_stream *s, CUdeviceptr *dptr, size_t siz
 	struct sg_node *n;
 	CUresult e;
 
+	if (dptr && !size) {
+		*dptr = 0;
+		return CUDA_SUCCESS;
+	}
 	p.alloc.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
 	p.alloc.poolProps.location = (CUmemLocation){ .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = s->ctx->device };
 	p.alloc.bytesize = size;
@@ -223,10 +231,13 @@ BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
 		return capture_free(s, dptr);
 	if (sg_graph_memory_owns(dptr, &e))
 		return e;
-	if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a) || a.flags & SG_ALLOC_FREEING)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (a.flags & SG_ALLOC_IMPORTED && !sg_ipc_last(dptr))
-		return CUDA_SUCCESS;
+	if (!sg_graph_memory_outlived(dptr)) {
+		if (!dptr || !sg_heap_info(dptr, &a) || a.base != dptr || !a.ctx || foreign(&a) ||
+		    a.flags & SG_ALLOC_FREEING)
+			return dptr ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+		if (a.flags & SG_ALLOC_IMPORTED && !sg_ipc_last(dptr))
+			return CUDA_SUCCESS;
+	}
 	if (sg_queue_lock_idle(s)) {
 		size_t size = sg_heap_free(dptr);
 
@@ -387,8 +398,7 @@ CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attr, CUde
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!value || attr != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !sg_heap_info(ptr, &a) || a.reserved ||
-	    a.flags & SG_ALLOC_MANAGED)
+	if (!value || attr != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !sg_heap_info(ptr, &a) || a.reserved)
 		return CUDA_ERROR_INVALID_VALUE;
 	sg_heap_set_sync(ptr, *(const unsigned int *)value);
 	return CUDA_SUCCESS;

@@ -11,6 +11,8 @@
 #include "mempool.h"
 #include "share.h"
 
+#define SG_POOL_UNIT	(2ull << 20)	/* pools' sizes are multiples of it */
+
 /*
  * struct sg_pool - @used and @kept bytes, under @lock; @access: a bit for each device but its own; @fd: of one that can be shared,
  * what it is known by, else -1; @key is half its name's, @imported: it is another process's
@@ -97,8 +99,10 @@ static CUresult located(const CUmemLocation *location, CUmemAllocationType type,
 {
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!location || type != CU_MEM_ALLOCATION_TYPE_PINNED)
+	if (!location || (type != CU_MEM_ALLOCATION_TYPE_PINNED && type != CU_MEM_ALLOCATION_TYPE_MANAGED))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (type == CU_MEM_ALLOCATION_TYPE_MANAGED)
+		return CUDA_ERROR_NOT_SUPPORTED;
 	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	*dev = location->id;
@@ -135,9 +139,10 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!pool || !props || props->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
+	if (!pool || !props ||
+	    (props->allocType != CU_MEM_ALLOCATION_TYPE_PINNED && props->allocType != CU_MEM_ALLOCATION_TYPE_MANAGED))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (props->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+	if (props->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED || props->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
 	    props->handleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	if (props->location.id < 0 || props->location.id >= sg_devices)
@@ -145,7 +150,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
 	p = pool_new(props->location.id);
 	if (!p)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	p->max = props->maxSize;
+	p->max = (props->maxSize + SG_POOL_UNIT - 1) / SG_POOL_UNIT * SG_POOL_UNIT;
 	if (props->handleTypes) {
 		struct sg_name name;
 		CUresult e = sg_share_new(SG_SHARE_POOL, 4096, p->device, NULL, &name, &p->fd);
@@ -483,8 +488,13 @@ BOTH(cuMemAllocFromPoolAsync, (CUdeviceptr *dptr, size_t size, CUmemoryPool pool
 
 CUresult sg_pool_alloc_ordered(struct sg_pool *p, struct sg_stream *s, CUdeviceptr *dptr, size_t size)
 {
-	CUresult e = sg_pool_alloc(p, s->ctx, dptr, size);
+	CUresult e;
 
+	if (dptr && !size) {
+		*dptr = 0;
+		return CUDA_SUCCESS;
+	}
+	e = sg_pool_alloc(p, s->ctx, dptr, size);
 	if (e != CUDA_ERROR_OUT_OF_MEMORY)
 		return e;
 	/* What is queued may free some. */

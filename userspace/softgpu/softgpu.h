@@ -92,6 +92,8 @@ static inline void *sg_object_check(const struct sg_table *t, const void *h)
 
 /** graph_memory.c: if @addr belongs to a graph, give it back, with *@e the answer. */
 bool sg_graph_memory_owns(CUdeviceptr addr, CUresult *e);
+/** No graph names the memory at @addr any more, and it is there: now it is the caller's to free. @return false if not */
+bool sg_graph_memory_outlived(CUdeviceptr addr);
 
 extern struct sg_table sg_ctx_table, sg_stream_table, sg_event_table, sg_library_table, sg_kernel_table, sg_pool_table,
 		       sg_green_table, sg_desc_table;

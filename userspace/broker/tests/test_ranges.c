@@ -75,6 +75,15 @@ int main(void)
 	ok(!range_add(&m, 0x2000, 0x40, RANGE_GLOBAL, 3, 64) && !range_add(&m, 0x2000, 0x1000, RANGE_ALLOC, 1, 4096) &&
 	   m.displaced == 64 && m.count == 1 && range_remove_owner(&m, 1) == 4096,
 	   "a library's variable that was reset away makes room, and its charge is told");
+	m.displaced = 0;
+	ok(!range_add(&m, 0x9000, 0x100, RANGE_OUTLIVED, 0, 256) && !range_add(&m, 0x5000, 0x100, RANGE_ALLOC, 1, 256) &&
+	   !range_add(&m, 0x3000, 0x100, RANGE_OUTLIVED, 0, 256) && range_next(&m, 0, RANGE_OUTLIVED)->base == 0x3000 &&
+	   range_next(&m, 0x3001, RANGE_OUTLIVED)->base == 0x9000 && !range_next(&m, 0x9001, RANGE_OUTLIVED),
+	   "ranges of a kind are found in order");
+	ok(!range_add(&m, 0x2f80, 0x100, RANGE_ALLOC, 1, 256) && m.displaced == 256 && range_next(&m, 0, RANGE_OUTLIVED)->base == 0x9000 &&
+	   range_add(&m, 0x5000, 0x10, RANGE_ALLOC, 1, 16) == -EEXIST, "memory that has outlived its graph makes room, too");
+	range_map_free(&m);
+	m = (struct range_map){ 0 };
 
 	for (i = 0; i < 100000; i++)
 		bad += !!range_add(&m, 0x10000 + 256ull * i, 256, RANGE_ALLOC, i % 3, 1);

@@ -80,7 +80,7 @@ void hook_exec_end(struct life *life, CUgraph graph, CUgraphExec exec);
 void hook_leave(struct hook *h, CUgraphExec exec, CUgraphNode node);
 /** What @graph holds of the client's user objects is not known any more, or anybody of @object (handles). */
 void hook_forget_holds(uint64_t graph, uint64_t object);
-/** Graph @to is a copy of @from. */
+/** Graph @to is a copy of @from; either may be a node, for the graph in it. */
 void hook_copy_holds(uint64_t from, uint64_t to);
 void CUDA_CB hook_run(void *hook);
 /** If host function @fn(@data) is one of these: the number and word of the client's function. */

@@ -220,6 +220,8 @@ void worker_hand_graph_get(struct worker *w, const struct idm_message *m)
 		f = (struct fresh){ .handles = &q->fresh, .n = q->fresh != 0 };
 		if (r == CUDA_SUCCESS)
 			p.graph.graph = (CUgraph)(uintptr_t)graph_name_graph(w, child, q->handle, &f);
+		if (f.used)
+			hook_copy_holds(q->handle, (uint64_t)(uintptr_t)p.graph.graph);
 		break;
 	case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
 		r = alloc(w, node, &p, buffer + sizeof(*v), &v->more);

@@ -197,8 +197,7 @@ static void forget_below(struct worker *w, uint64_t handle)
 			continue;
 		name_drop(e->object);
 		handle_remove(&w->handles, e);
-		if (type == VGPU_H_GRAPH)
-			hook_forget_holds(value, 0);
+		hook_forget_holds(value, 0);
 		/* Plain nodes have nothing below them, and are by far the most. */
 		if (type == VGPU_H_GRAPH || has_graphs)
 			forget_below(w, value);
@@ -223,6 +222,7 @@ void graph_forget_node(struct worker *w, uint64_t handle)
 
 	if (!e)
 		return;
+	hook_forget_holds(handle, 0);
 	if (e->aux)
 		forget_below(w, handle);
 	name_drop(e->object);

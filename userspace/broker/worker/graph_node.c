@@ -238,6 +238,12 @@ static int translate(struct worker *w, const struct vgpu_node *v, const void *mo
 	}
 }
 
+/* Of a copy's new parameters: what follows them. */
+static const struct vgpu_node_half *half_of(const struct vgpu_node *v)
+{
+	return v->hook != VGPU_HOOK_PLAIN && v->more == sizeof(struct vgpu_node_half) ? (const void *)(v + 1) : NULL;
+}
+
 /* Nothing has come of parameters with which the client had sent a number. */
 static void refused(struct worker *w, const struct vgpu_node *v)
 {
@@ -247,6 +253,8 @@ static void refused(struct worker *w, const struct vgpu_node *v)
 		hook_refuse(w, number(p->host.fn));
 	else if (p->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
 		hook_refuse(w, v->id);
+	else if (p->type == CU_GRAPH_NODE_TYPE_MEMCPY && half_of(v))
+		hook_refuse(w, half_of(v)->id);
 }
 
 static void discard(struct worker *w, struct made *d)
@@ -281,6 +289,9 @@ static CUresult added(struct worker *w, const struct vgpu_graph_node *q, CUgraph
 		r = hook_keep(d->hook, graph);
 	}
 	*err = graph_enter_node(w, q->handle, node, q->graph);
+	/* For its own copy of a graph, which may be asked for when that one is gone. */
+	if (!*err && d->p.type == CU_GRAPH_NODE_TYPE_GRAPH && d->p.graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE)
+		hook_copy_holds(number(((CUgraphNodeParams *)q->node.params)->graph.graph), q->handle);
 	if (d->p.type == CU_GRAPH_NODE_TYPE_GRAPH && d->p.graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE)
 		graph_moved(w, number(((CUgraphNodeParams *)q->node.params)->graph.graph), q->handle);
 	for (uint32_t i = 0; !*err && d->p.type == CU_GRAPH_NODE_TYPE_CONDITIONAL && i < q->nbodies; i++)
@@ -367,6 +378,51 @@ out:
 	worker_reply(w, &m->header, &q->call, err, r, &rp, sizeof(rp));
 }
 
+static CUresult set_params(CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *p)
+{
+	return exec ? D.cuGraphExecNodeSetParams(exec, node, p) : D.cuGraphNodeSetParams(node, p);
+}
+
+/*
+ * A copy, whose other half must come along if it has one, and only then. When the copy's parameters are right the half's
+ * are; if the driver refuses them all the same, the half's hook stays, with the client's buffer, which the copy uses.
+ */
+static CUresult set_copy(struct worker *w, const struct vgpu_graph_set *q, CUgraphNode node, CUgraphExec exec, struct made *d,
+			 bool *taken)
+{
+	CUgraphNode before = graph_hidden(node, false), after = before ? NULL : graph_hidden(node, true);
+	enum vgpu_hook kind = before ? VGPU_HOOK_BEFORE : after ? VGPU_HOOK_AFTER : VGPU_HOOK_PLAIN;
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_HOST, .host.fn = hook_run };
+	CUgraph graph = worker_handle(w, graph_of_node(w, q->handle), VGPU_H_GRAPH);
+	const struct vgpu_node_half *half = half_of(&q->node);
+	struct hook *h;
+	CUresult r;
+
+	if (kind != q->node.hook)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (kind == VGPU_HOOK_PLAIN)
+		return set_params(exec, node, &d->p);
+	h = half ? hook_new(w, half->id, half->ack, kind, &r) : NULL;
+	if (!h)
+		return half ? r : CUDA_ERROR_INVALID_VALUE;
+	*taken = true;
+	r = exec ? CUDA_SUCCESS : hook_keep(h, graph);
+	if (r != CUDA_SUCCESS)
+		return r;
+	r = set_params(exec, node, &d->p);
+	if (r != CUDA_SUCCESS && exec)
+		hook_drop(h);
+	else if (r != CUDA_SUCCESS)
+		hook_unkeep(h, graph);
+	if (r != CUDA_SUCCESS)
+		return r;
+	p.host.userData = h;
+	r = set_params(exec, before ? before : after, &p);
+	if (r == CUDA_SUCCESS && exec)
+		hook_leave(h, exec, before ? before : after);
+	return r;
+}
+
 void worker_hand_graph_set(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_graph_set *q = m->payload;
@@ -395,13 +451,17 @@ void worker_hand_graph_set(struct worker *w, const struct idm_message *m)
 	err = translate(w, &q->node, q + 1, &d, &r);
 	if (err || r != CUDA_SUCCESS)
 		goto out;
+	if (d.p.type == CU_GRAPH_NODE_TYPE_MEMCPY) {
+		r = set_copy(w, q, node, exec, &d, &taken);
+		goto out;
+	}
 	taken = d.hook;
 	if (d.hook && !exec) {
 		graph = worker_handle(w, graph_of_node(w, q->handle), VGPU_H_GRAPH);
 		r = hook_keep(d.hook, graph);
 	}
 	if (r == CUDA_SUCCESS)
-		r = exec ? D.cuGraphExecNodeSetParams(exec, node, &d.p) : D.cuGraphNodeSetParams(node, &d.p);
+		r = set_params(exec, node, &d.p);
 	else
 		d.hook = NULL;
 	lease_uncharge(w, d.charge);	/* memory nodes do not change */

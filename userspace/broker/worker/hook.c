@@ -116,7 +116,8 @@ void hook_reap(struct worker *w)
 	while (h) {
 		struct hook *next = h->next;
 
-		if (range_remove(&w->ranges, h->memory, &charged))
+		c.what = memory_outlives(w, h->memory) ? VGPU_TOLD_STAYS : VGPU_TOLD_GONE;
+		if (c.what == VGPU_TOLD_GONE && range_remove(&w->ranges, h->memory, &charged))
 			lease_uncharge(w, charged);
 		idm_server_callback(w->server, h->id, &c, sizeof(c));
 		__atomic_sub_fetch(&memories, 1, __ATOMIC_RELAXED);

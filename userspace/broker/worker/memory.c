@@ -44,6 +44,54 @@ static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
 	return true;
 }
 
+/* --- memory that has outlived its graph ----------------------------------------------------------------------- */
+
+static bool graph_has(struct worker *w, uint64_t addr)
+{
+	int mapped = 0;
+
+	return D.cuPointerGetAttribute && D.cuPointerGetAttribute(&mapped, CU_POINTER_ATTRIBUTE_MAPPED, addr) == CUDA_SUCCESS &&
+	       mapped;
+}
+
+/* What the driver keeps of graphs' memory that is not in use is not charged any more, so it must go. */
+static void trim_graphs(struct worker *w)
+{
+	for (unsigned int i = 0; D.cuDeviceGraphMemTrim && i < w->ndevices; i++)
+		if (w->primary[i])
+			D.cuDeviceGraphMemTrim(w->ordinals[i]);
+}
+
+bool memory_outlives(struct worker *w, uint64_t addr)
+{
+	struct range *r = range_find(&w->ranges, addr);
+
+	trim_graphs(w);
+	if (!r || !graph_has(w, addr))
+		return false;
+	r->kind = RANGE_OUTLIVED;
+	return true;
+}
+
+/* Another graph may have freed it. @return true if one did */
+static bool outlived_settle(struct worker *w)
+{
+	bool any = false;
+	uint64_t charged;
+	struct range *r;
+
+	for (uint64_t at = 0; (r = range_next(&w->ranges, at, RANGE_OUTLIVED)); at = at + 1) {
+		at = r->base;
+		if (!any)
+			trim_graphs(w);
+		if (graph_has(w, at) || !range_remove(&w->ranges, at, &charged))
+			continue;
+		lease_uncharge(w, charged);
+		any = true;
+	}
+	return any;
+}
+
 /* --- allocating ---------------------------------------------------------------------------------------------- */
 
 /* What is being freed, or what pools keep, may be what is missing. */
@@ -54,7 +102,7 @@ bool memory_charge(struct worker *w, uint64_t bytes)
 		return true;
 	if (park_taken)
 		return false;
-	if (pool_release(w) && lease_charge(w, bytes))
+	if ((pool_release(w) && lease_charge(w, bytes)) || (outlived_settle(w) && lease_charge(w, bytes)))
 		return true;
 	lease_refused(w, bytes);
 	return false;
@@ -299,7 +347,7 @@ static bool take_range(struct worker *w, uint64_t addr, struct range *out)
 	struct range *r = range_find(&w->ranges, addr);
 	uint64_t charged;
 
-	if (!r || r->base != addr || r->kind >= RANGE_GLOBAL)
+	if (!r || r->base != addr || (r->kind >= RANGE_GLOBAL && r->kind != RANGE_OUTLIVED))
 		return !refuse_address(w, addr, UINT64_MAX);
 	*out = *r;
 	ipc_unlist(r->shared);

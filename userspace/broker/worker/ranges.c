@@ -70,12 +70,13 @@ int range_add(struct range_map *m, uint64_t base, uint64_t size, enum range_kind
 		return -EINVAL;
 	/*
 	 * The last one that starts before our end must end before our start. A library outlives a context's reset, its
-	 * variables do not: one in the way of what the driver has just given out is gone.
+	 * variables do not, and memory that has outlived its graph may be freed by another: one of these in the way of what the
+	 * driver has just given out is gone.
 	 */
 	while ((r = floor_of(m, end - 1)) && r->base + r->size > base) {
 		uint64_t charged_before;
 
-		if (r->kind != RANGE_GLOBAL || !range_remove(m, r->base, &charged_before))
+		if ((r->kind != RANGE_GLOBAL && r->kind != RANGE_OUTLIVED) || !range_remove(m, r->base, &charged_before))
 			return -EEXIST;
 		m->displaced += charged_before;
 	}
@@ -95,6 +96,25 @@ struct range *range_find(const struct range_map *m, uint64_t addr)
 	struct range *r = floor_of(m, addr);
 
 	return r && addr - r->base < r->size ? r : NULL;
+}
+
+static struct range *next_in(struct range *t, uint64_t addr, enum range_kind kind)
+{
+	struct range *r;
+
+	if (!t)
+		return NULL;
+	if (t->base >= addr) {
+		r = next_in(t->left, addr, kind);
+		if (r || t->kind == kind)
+			return r ? r : t;
+	}
+	return next_in(t->right, addr, kind);
+}
+
+struct range *range_next(const struct range_map *m, uint64_t addr, enum range_kind kind)
+{
+	return next_in(m->root, addr, kind);
 }
 
 bool range_remove(struct range_map *m, uint64_t base, uint64_t *charged)

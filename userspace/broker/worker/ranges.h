@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 enum range_kind { RANGE_ALLOC, RANGE_ASYNC, RANGE_GLOBAL, RANGE_MAPPED,
-		  RANGE_GRAPH /* a graph's memory */, RANGE_IMPORT /* another session's */ };
+		  RANGE_GRAPH /* a graph's memory */, RANGE_OUTLIVED /* that of a graph that is gone */, RANGE_IMPORT /* another session's */ };
 
 struct range {
 	uint64_t base, size;
@@ -37,6 +37,9 @@ int range_add(struct range_map *m, uint64_t base, uint64_t size, enum range_kind
 
 /** @return the range that holds @addr, NULL if none does. */
 struct range *range_find(const struct range_map *m, uint64_t addr);
+
+/** @return the lowest range of @kind that starts at @addr or above, NULL if there is none. */
+struct range *range_next(const struct range_map *m, uint64_t addr, enum range_kind kind);
 
 /** Remove the range that starts at @base. @return its charge in *@charged and true, or false. */
 bool range_remove(struct range_map *m, uint64_t base, uint64_t *charged);

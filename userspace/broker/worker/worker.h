@@ -475,6 +475,11 @@ CUresult memory_allocate_pooled(struct worker *w, uint64_t size, CUmemoryPool po
 bool memory_charge(struct worker *w, uint64_t bytes);
 /** May the client's copies touch [addr, addr + len)? Its allocations and its part of the arena. */
 bool address_ok(struct worker *w, uint64_t addr, uint64_t len);
+/**
+ * No graph has the memory at @addr any more. A launch that nobody has given it back after still does: then it is freed like
+ * any other, or by another graph, which is found out when memory is scarce. @return true if so
+ */
+bool memory_outlives(struct worker *w, uint64_t addr);
 /** range_add() of what the driver has just given out. */
 int memory_range_add(struct worker *w, uint64_t base, uint64_t size, enum range_kind kind, uint64_t owner, uint64_t charge);
 
