@@ -234,6 +234,13 @@ static void kernels(void)
 	ok(!strcmp(name, "add"), "and its name: %s", name);
 	CU(cuKernelGetParamInfo(k, 1, &offset, &size));
 	ok(offset == 8 && size == 4, "and what parameters it takes");
+	CU(cuCtxPushCurrent(ctx));
+	CU(cuCtxSetCurrent(NULL));
+	CU(cuCtxSetCurrent(NULL));
+	GIVES(cuKernelGetParamInfo(k, 1, &offset, &size), CUDA_ERROR_INVALID_CONTEXT, "but not without a context");
+	CU(cuCtxSetCurrent(ctx));
+	GIVES(cuKernelGetName(&name, NULL), CUDA_ERROR_INVALID_VALUE, "the name of no kernel");
+	GIVES(cuFuncGetName(&name, NULL), CUDA_ERROR_INVALID_VALUE, "or of no function");
 	CU(cuKernelGetFunction(&f, k));
 	CU(cuFuncGetName(&name, f));
 	ok(!strcmp(name, "add"), "its function is of the same name");
@@ -255,7 +262,7 @@ static void occupancy(void)
 	CUlaunchAttribute cluster = { .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, .value.clusterDim = { 2, 1, 1 } };
 	CUlaunchConfig config = { .gridDimX = 8, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1,
 				  .attrs = &cluster, .numAttrs = 1 };
-	int blocks = -1, grid = -1, block = -1, limited = -1, clusters = -1, biggest = -1, has;
+	int blocks = -1, grid = -1, block = -1, limited = -1, clusters = -1, biggest = -1, most, has;
 	size_t room = 0;
 	CUfunction f;
 	CUmodule m;
@@ -273,7 +280,11 @@ static void occupancy(void)
 	CU(cuOccupancyMaxPotentialBlockSizeWithFlags(&grid, &limited, f, dynamic_much, 0, 128, CU_OCCUPANCY_DEFAULT));
 	ok(limited <= 128 && limited > 0, "blocks of at most 128: %d", limited);
 	CU(cuOccupancyAvailableDynamicSMemPerBlock(&room, f, 1, 128));
-	ok(room >= 16384, "a block that is alone has %zu bytes of shared memory", room);
+	ok(room >= 16384 && room <= 49152, "a block that is alone has %zu bytes of shared memory", room);
+	CU(cuDeviceGetAttribute(&most, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, dev));
+	CU(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most));
+	CU(cuOccupancyAvailableDynamicSMemPerBlock(&room, f, 1, 128));
+	ok(room > 49152, "and %zu when it may have more", room);
 	CU(cuDeviceGetAttribute(&has, CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH, dev));
 	r = cuOccupancyMaxActiveClusters(&clusters, f, &config);
 	ok(!has ? r != CUDA_SUCCESS : r == CUDA_SUCCESS && clusters > 0, "clusters of 2 blocks: %d, %s", clusters, cu_name(r));

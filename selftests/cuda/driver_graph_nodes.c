@@ -383,96 +383,6 @@ static void one_at_a_time(void)
 	CU(cuMemFree(gate));
 }
 
-static void copies(void)
-{
-	static unsigned int pageable[64], back[64];
-	CUDA_MEMCPY3D c = { .srcMemoryType = CU_MEMORYTYPE_HOST, .srcHost = pageable, .dstMemoryType = CU_MEMORYTYPE_DEVICE,
-			    .dstDevice = d, .WidthInBytes = sizeof(pageable), .Height = 1, .Depth = 1 };
-	CUDA_MEMSET_NODE_PARAMS s = { .dst = d + 1024, .elementSize = 2, .width = 8, .height = 1, .value = 0x1234 }, sgot;
-	CUDA_MEMCPY3D out = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = d, .dstMemoryType = CU_MEMORYTYPE_HOST,
-			      .dstHost = back, .WidthInBytes = sizeof(back), .Height = 1, .Depth = 1 }, got;
-	CUstreamBatchMemOpParams ops[2] = { 0 };
-	CUDA_BATCH_MEM_OP_NODE_PARAMS b = { .ctx = ctx, .count = 2, .paramArray = ops }, bgot;
-	CUgraphNode in, outn, setn, batch, list[4];
-	CUgraphExec x;
-	size_t count;
-	CUgraph g;
-
-	CU(cuGraphCreate(&g, 0));
-	CU(cuGraphAddMemcpyNode(&in, g, NULL, 0, &c, ctx));
-	CU(cuGraphAddMemcpyNode(&outn, g, &in, 1, &out, ctx));
-	CU(cuGraphAddMemsetNode(&setn, g, NULL, 0, &s, ctx));
-	CU(cuGraphGetNodes(g, NULL, &count));
-	ok(count == 3, "copies of pageable memory are one node each: %zu", count);
-	CU(cuGraphGetEdges(g, NULL, NULL, NULL, &count));
-	ok(count == 1, "with one edge between them: %zu", count);
-	count = 4;
-	CU(cuGraphGetRootNodes(g, list, &count));
-	ok(count == 2 && (list[0] == in || list[1] == in), "the first is a root");
-	count = 4;
-	CU(cuGraphNodeGetDependencies(outn, list, NULL, &count));
-	ok(count == 1 && list[0] == in, "and the other one's dependency");
-	CU(cuGraphMemcpyNodeGetParams(in, &got));
-	ok(got.srcHost == pageable && got.dstDevice == d && got.WidthInBytes == sizeof(pageable),
-	   "they tell the program's own addresses");
-	CU(cuGraphMemsetNodeGetParams(setn, &sgot));
-	ok(sgot.dst == d + 1024 && sgot.value == 0x1234 && sgot.elementSize == 2 && sgot.width == 8, "a fill tells what it fills");
-	CU(cuGraphInstantiate(&x, g, 0));
-	for (unsigned int round = 1; round <= 2; round++) {
-		for (unsigned int i = 0; i < 64; i++)
-			pageable[i] = round * 1000 + i;
-		CU(cuGraphLaunch(x, stream));
-		CU(cuStreamSynchronize(stream));
-		ok(back[0] == round * 1000 && back[63] == round * 1000 + 63,
-		   "pageable memory is read and written when the graph runs: %u", back[63]);
-	}
-	s.value = 0x4321;
-	CU(cuGraphExecMemsetNodeSetParams(x, setn, &s, ctx));
-	CU(cuGraphLaunch(x, stream));
-	CU(cuStreamSynchronize(stream));
-	ok(value_at(d + 1024) == 0x43214321, "a fill in an executable graph can change");
-	s.height = 2;
-	s.pitch = 64;
-	GIVES(cuGraphExecMemsetNodeSetParams(x, setn, &s, ctx), CUDA_ERROR_INVALID_VALUE, "but not to two dimensions");
-	CU(cuGraphExecDestroy(x));
-	CU(cuGraphDestroyNode(in));
-	CU(cuGraphGetNodes(g, NULL, &count));
-	ok(count == 2, "such a copy can be destroyed: %zu left", count);
-	s.elementSize = 3;
-	GIVES(cuGraphAddMemsetNode(&setn, g, NULL, 0, &s, ctx), CUDA_ERROR_INVALID_VALUE, "elements of three bytes");
-	s.elementSize = 4;
-	s.dst = 64;
-	GIVES(cuGraphAddMemsetNode(&setn, g, NULL, 0, &s, ctx), CUDA_ERROR_INVALID_VALUE, "memory that is none");
-
-	/* Pinned memory, changed in the executable graph. */
-	out.dstHost = pinned;
-	CU(cuGraphAddMemcpyNode(&in, g, NULL, 0, &out, ctx));
-	ops[0].writeValue.operation = ops[1].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
-	ops[0].writeValue.address = d;
-	ops[0].writeValue.value = 77;
-	ops[1].writeValue.address = d + 4;
-	ops[1].writeValue.value = 78;
-	CU(cuGraphAddBatchMemOpNode(&batch, g, NULL, 0, &b));
-	CU(cuGraphAddDependencies(g, &batch, &in, NULL, 1));
-	CU(cuGraphBatchMemOpNodeGetParams(batch, &bgot));
-	ok(bgot.count == 2 && bgot.paramArray[1].writeValue.value == 78, "memory operations are told");
-	CU(cuGraphInstantiate(&x, g, 0));
-	CU(cuGraphLaunch(x, stream));
-	CU(cuStreamSynchronize(stream));
-	ok(pinned[0] == 77 && pinned[1] == 78, "and done, before what depends on them: %u %u", pinned[0], pinned[1]);
-	out.dstHost = pinned + 256;
-	CU(cuGraphExecMemcpyNodeSetParams(x, in, &out, ctx));
-	ops[0].writeValue.value = 99;
-	CU(cuGraphExecBatchMemOpNodeSetParams(x, batch, &b));
-	CU(cuGraphLaunch(x, stream));
-	CU(cuStreamSynchronize(stream));
-	ok(pinned[256] == 99 && pinned[0] == 77, "both can change: %u %u", pinned[256], pinned[0]);
-	b.count = 0;
-	OURS(cuGraphAddBatchMemOpNode(&batch, g, NULL, 0, &b), CUDA_ERROR_INVALID_VALUE, "no memory operations");
-	CU(cuGraphExecDestroy(x));
-	CU(cuGraphDestroy(g));
-}
-
 /* Whatever walked the nodes before, what may be depended on is the same. */
 static void dependencies(void)
 {
@@ -559,6 +469,22 @@ static void children(void)
 	GIVES(cuGraphChildGraphNodeGetGraph(node, &owned), CUDA_ERROR_INVALID_VALUE, "and the node");
 }
 
+/* A handle is for its graph and what is in that: @body is in @g, in which there is no other. */
+static void nested(CUgraph g, CUgraph body)
+{
+	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_CONDITIONAL };
+	CUgraphConditionalHandle handle;
+	CUgraphNode node;
+	CUgraph other;
+
+	CU(cuGraphConditionalHandleCreate(&handle, g, ctx, 0, CU_GRAPH_COND_ASSIGN_DEFAULT));
+	p.conditional = (CUDA_CONDITIONAL_NODE_PARAMS){ .handle = handle, .type = CU_GRAPH_COND_TYPE_IF, .size = 1, .ctx = ctx };
+	CU(cuGraphCreate(&other, 0));
+	GIVES(cuGraphAddNode(&node, other, NULL, NULL, 0, &p), CUDA_ERROR_INVALID_VALUE, "a handle of another graph");
+	GIVES(cuGraphAddNode(&node, body, NULL, NULL, 0, &p), CUDA_SUCCESS, "one of the graph that has this one in a node");
+	CU(cuGraphDestroy(other));
+}
+
 static void conditions(void)
 {
 	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_CONDITIONAL };
@@ -589,6 +515,7 @@ static void conditions(void)
 	CU(cuGraphAddKernelNode(&a, p.conditional.phGraph_out[1], NULL, 0, &k));
 	run(g);
 	ok(value_at(d) == 8, "if not, the other graph: %u", value_at(d));
+	nested(g, p.conditional.phGraph_out[0]);
 	CU(cuGraphDestroy(g));
 }
 
@@ -702,6 +629,29 @@ static bool ended_is(int n)
 	for (int i = 0; i < 2000 && __atomic_load_n(&ended, __ATOMIC_ACQUIRE) != n; i++)
 		usleep(1000);
 	return __atomic_load_n(&ended, __ATOMIC_ACQUIRE) == n;
+}
+
+/* A copy that a node has of a graph has the graph's objects, too. */
+static void embedded_objects(void)
+{
+	CUgraph g, child, owned;
+	CUgraphNode node;
+	CUuserObject u;
+	int by = 10, was = ended;
+
+	CU(cuUserObjectCreate(&u, &by, end_of_object, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+	CU(cuGraphCreate(&child, 0));
+	CU(cuGraphRetainUserObject(child, u, 1, CU_GRAPH_USER_OBJECT_MOVE));
+	CU(cuGraphCreate(&g, 0));
+	CU(cuGraphAddChildGraphNode(&node, g, NULL, 0, child));
+	CU(cuGraphDestroy(child));
+	CU(cuGraphChildGraphNodeGetGraph(node, &owned));
+	ok(ended == was, "a user object of a graph that is gone lives in its copy");
+	if (ON_SOFTWARE())
+		GIVES(cuGraphReleaseUserObject(owned, u, 2), CUDA_ERROR_INVALID_VALUE, "more references than that has");
+	GIVES(cuGraphReleaseUserObject(owned, u, 1), CUDA_SUCCESS, "which can let go of it");
+	ok(ended_is(was + 10), "and then it ends");
+	CU(cuGraphDestroy(g));
 }
 
 static void user_objects(void)
@@ -881,7 +831,6 @@ int main(int argc, char **argv)
 	host_and_events();
 	updates(size_arg(argc, argv, 300));	/* selftests/run-local: more than there may be functions in graphs */
 	one_at_a_time();
-	copies();
 	children();
 	moved_children();
 	dependencies();
@@ -889,6 +838,7 @@ int main(int argc, char **argv)
 	condition_updates();
 	changes_under_way();
 	user_objects();
+	embedded_objects();
 	picture();
 	changes();
 	many();

@@ -87,6 +87,12 @@ static void pointers(CUstream stream)
 	CU(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p));
 	CU(cuPointerGetAttribute(&got, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p));
 	ok(got == 0, "and again");
+	on = 1;
+	CU(cuMemAllocManaged(&q, 4096, CU_MEM_ATTACH_GLOBAL));
+	GIVES(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, q), CUDA_SUCCESS, "of managed memory, too");
+	CU(cuPointerGetAttribute(&got, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, q));
+	ok(got == 1, "which tells it");
+	CU(cuMemFree(q));
 	GIVES(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, p), CUDA_ERROR_INVALID_VALUE, "another cannot be set");
 	GIVES(cuPointerSetAttribute(NULL, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p), CUDA_ERROR_INVALID_VALUE, "to nothing");
 	CU(cuPointerGetAttribute(&start, CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR, p + 77));

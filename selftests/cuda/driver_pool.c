@@ -65,6 +65,22 @@ int main(void)
 	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
 	CU(cuCtxSetCurrent(ctx));
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	bad.maxSize = 2048;
+	CU(cuMemPoolCreate(&pool, &bad));
+	CU(cuMemAllocFromPoolAsync(&p, 64, pool, stream));
+	GIVES(cuMemAllocFromPoolAsync(&q, 4096, pool, stream), CUDA_SUCCESS, "a pool that may be small is a unit large");
+	CU(cuMemFreeAsync(p, stream));
+	CU(cuMemFreeAsync(q, stream));
+	CU(cuStreamSynchronize(stream));
+	CU(cuMemPoolDestroy(pool));
+	bad = props;
+	CU(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 0));
+	bad.allocType = CU_MEM_ALLOCATION_TYPE_MANAGED;
+	if (!value) {
+		GIVES(cuMemPoolCreate(&pool, &bad), CUDA_ERROR_NOT_SUPPORTED, "a pool of managed memory here");
+		GIVES(cuMemGetMemPool(&pool, &here, bad.allocType), CUDA_ERROR_NOT_SUPPORTED, "or the usual one");
+	}
+	bad = props;
 	CU(cuMemPoolCreate(&pool, &props));
 	before = available();
 	CU(cuMemAllocFromPoolAsync(&p, 4 * MIB, pool, stream));

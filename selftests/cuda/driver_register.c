@@ -224,6 +224,7 @@ int main(void)
 		host[i] = i * 3 + 1;
 	CU(cuMemcpyHtoDAsync(d, host, BYTES, stream));
 	CU(cuMemcpyDtoHAsync(back, d, BYTES, stream));
+	GIVES(cuMemHostUnregister(host + 8), CUDA_ERROR_INVALID_VALUE, "unregister from the middle on");
 	CU(cuMemHostUnregister(back));
 	CU(cuMemHostUnregister(host));
 	n = wrong(back, 1);

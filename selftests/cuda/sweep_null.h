@@ -22,7 +22,7 @@ static const struct {
 	{ "cuMemcpyPeer", ARG(2) | ARG(4) },
 	{ "cuMemcpyPeerAsync", ARG(2) | ARG(4) },
 	{ "cuMemFree_v2", ARG(1) },
-	{ "cuMemFreeAsync*", ARG(1) },
+	{ "cuMemFreeAsync", ARG(1) },
 	{ "cuMemFreeHost", ARG(1) },
 	{ "cuMemGetAddressRange_v2", ARG(1) | ARG(2) },
 	{ "cuDeviceRegisterAsyncNotification", ARG(3) },

@@ -255,6 +255,8 @@ static CUresult get_name(const char **name, const void *h)
 	struct sg_kernel *k;
 	CUresult e = enter(h, &k);
 
+	if (e == CUDA_ERROR_INVALID_HANDLE && !h)
+		return CUDA_ERROR_INVALID_VALUE;
 	if (e)
 		return e;
 	if (!name)

@@ -11,7 +11,7 @@
 #include "mempool.h"
 #include "share.h"
 
-#define SG_POOL_UNIT	(2ull << 20)	/* pools' sizes are multiples of it */
+#define SG_POOL_UNIT	(32ull << 20)	/* sizes of pools are multiples of it, as NVIDIA's are */
 
 /*
  * struct sg_pool - @used and @kept bytes, under @lock; @access: a bit for each device but its own; @fd: of one that can be shared,
