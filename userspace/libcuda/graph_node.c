@@ -153,8 +153,8 @@ static void memory_stays(void *data)
 struct hook *graph_memory_hook(void)
 {
 	struct graph_memory *g = calloc(1, sizeof(*g));
-	struct hook *h = g ? hook_new(&(struct hook){ .data = g, .gone = memory_gone, .stays = memory_stays, .gone_data = g, .ours = true }) :
-			     NULL;
+	struct hook *h = g ? hook_new(&(struct hook){ .data = g, .gone = memory_gone, .stays = memory_stays, .gone_data = g,
+						      .ours = true }) : NULL;
 
 	if (!h)
 		free(g);

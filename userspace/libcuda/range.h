@@ -33,7 +33,10 @@ struct range {
 	void *owner;		/* RANGE_GLOBAL: module or library */
 };
 
-/** What RANGE_OUTLIVED is in the way has been freed. @return 0, -EEXIST if it overlaps another range, -EINVAL if it wraps or is empty, -ENOMEM */
+/**
+ * What RANGE_OUTLIVED is in the way has been freed.
+ * @return 0, -EEXIST if it overlaps another range, -EINVAL if it wraps or is empty, -ENOMEM
+ */
 int range_insert(const struct range *r);
 
 #define RANGE_SYNC	0x80000000u	/* in flags, of RANGE_DEVICE and RANGE_MANAGED: blocking copies wait */

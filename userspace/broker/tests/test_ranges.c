@@ -80,8 +80,9 @@ int main(void)
 	   !range_add(&m, 0x3000, 0x100, RANGE_OUTLIVED, 0, 256) && range_next(&m, 0, RANGE_OUTLIVED)->base == 0x3000 &&
 	   range_next(&m, 0x3001, RANGE_OUTLIVED)->base == 0x9000 && !range_next(&m, 0x9001, RANGE_OUTLIVED),
 	   "ranges of a kind are found in order");
-	ok(!range_add(&m, 0x2f80, 0x100, RANGE_ALLOC, 1, 256) && m.displaced == 256 && range_next(&m, 0, RANGE_OUTLIVED)->base == 0x9000 &&
-	   range_add(&m, 0x5000, 0x10, RANGE_ALLOC, 1, 16) == -EEXIST, "memory that has outlived its graph makes room, too");
+	ok(!range_add(&m, 0x2f80, 0x100, RANGE_ALLOC, 1, 256) && m.displaced == 256 &&
+	   range_next(&m, 0, RANGE_OUTLIVED)->base == 0x9000 && range_add(&m, 0x5000, 0x10, RANGE_ALLOC, 1, 16) == -EEXIST,
+	   "memory that has outlived its graph makes room, too");
 	range_map_free(&m);
 	m = (struct range_map){ 0 };
 

@@ -5,6 +5,9 @@
 
 #include "ctl.h"
 
+#define SLEEP_LONGEST_NS	1000000u
+#define NAP_NS			50000u
+
 #define HANDLER(name) const struct insn *name(struct warp *w, const struct insn *in)
 
 static const struct insn *jump(struct warp *w, const struct insn *next)
@@ -331,8 +334,35 @@ HANDLER(ctl_set_conditional)
 	return in + 1;
 }
 
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+/* As long as the lane that sleeps longest, a millisecond at most. Other warps run meanwhile; a thread with none has a nap. */
 HANDLER(ctl_nanosleep)
 {
+	const uint32_t *ns = OPD(in->a);
+	uint64_t now = now_ns(CLOCK_MONOTONIC);
+	uint32_t longest = 0;
+
+	if (w->asleep != in) {
+		for (unsigned int i = 0; i < WARP; i++)
+			if (w->mask >> i & 1 && ns[i] > longest)
+				longest = ns[i];
+		w->asleep = in;
+		w->wake = now + (longest < SLEEP_LONGEST_NS ? longest : SLEEP_LONGEST_NS);
+	}
+	if (now < w->wake) {
+		warp_account(w, in - 1);
+		if (w->wake - now > NAP_NS)
+			nanosleep(&(struct timespec){ .tv_nsec = NAP_NS }, NULL);
+		return warp_yield(w, in);
+	}
+	w->asleep = NULL;
 	warp_account(w, in);
 	w->start = in + 1;
 	return warp_yield(w, in + 1);
@@ -346,11 +376,8 @@ HANDLER(ctl_fence)
 
 HANDLER(ctl_time)
 {
-	struct timespec ts;
-	uint64_t v;
+	uint64_t v = now_ns(in->flags & 2 ? CLOCK_REALTIME : CLOCK_MONOTONIC);
 
-	clock_gettime(in->flags & 2 ? CLOCK_REALTIME : CLOCK_MONOTONIC, &ts);
-	v = (uint64_t)ts.tv_sec * 1000000000ull + ts.tv_nsec;
 	if (in->x) {
 		uint64_t *d = OPD(in->d);
 

@@ -169,6 +169,8 @@ struct warp {
 	enum warp_status status;
 	uint8_t *local;
 	uint32_t index;
+	const struct insn *asleep;	/* nanosleep that lasts until @wake; NULL: none */
+	uint64_t wake;
 	struct frame root;
 	struct frag frags[WARP];
 };

@@ -184,7 +184,11 @@ static void tr_fence(struct tr *t, struct mods *m)
 
 static void tr_nanosleep(struct tr *t, struct mods *m)
 {
-	put(t, ctl_nanosleep);
+	uint32_t a;
+
+	need_ops(t, 1, 1);
+	a = src(t, op_at(t, 0), T_U32);
+	put(t, ctl_nanosleep)->a = a;
 }
 
 static void warp_sync(struct tr *t)

@@ -248,6 +248,7 @@ void warp_start(struct warp *w)
 	w->avoid = 0;
 	w->cc = 0;
 	w->force = false;
+	w->asleep = NULL;
 	w->status = W_READY;
 	w->root.live = w->live;
 	w->root.top = w->root.fn->local_bytes;
