@@ -129,8 +129,10 @@ static bool device_connect(struct device *d, int number)
 	d->number = number;
 	snprintf(path, sizeof(path), "device/vgpu/%d/backend", number);
 	text = xs_read(xs, XBT_NULL, path, &len);
-	if (!text)
+	if (!text) {
+		ksft_print_msg("device %d: %s cannot be read: %m\n", number, path);
 		return false;
+	}
 	snprintf(d->back, sizeof(d->back), "%s", text);
 	free(text);
 
@@ -139,8 +141,10 @@ static bool device_connect(struct device *d, int number)
 		return false;
 	d->ring = xengntshr_share_pages(gntshr, backend, 1, &d->ref, 1);
 	d->port = xenevtchn_bind_unbound_port(evtchn, backend);
-	if (!d->ring || d->port < 0)
+	if (!d->ring || d->port < 0) {
+		ksft_print_msg("device %d: no %s to share: %m\n", number, d->ring ? "event channel" : "page");
 		return false;
+	}
 	memset(d->ring, 0, 4096);
 	d->ring->req_event = 1;
 	d->ring->rsp_event = 1;
