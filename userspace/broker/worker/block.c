@@ -54,7 +54,8 @@ bool block_begin(struct worker *w, struct wctx *c)
 {
 	uint64_t now;
 
-	if (!__atomic_load_n(&block.ready, __ATOMIC_ACQUIRE))
+	/* Whoever took over would have the green context current, too, which may be so in one thread only. */
+	if (!__atomic_load_n(&block.ready, __ATOMIC_ACQUIRE) || (w->current && w->current->root != w->current))
 		return false;
 	now = now_ns();
 	if (now - w->switched_ns < ALONE_NS)

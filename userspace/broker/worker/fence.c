@@ -323,7 +323,8 @@ static void *waiter(void *arg)
 			c->tail = &c->head;
 		pthread_mutex_unlock(&c->lock);
 
-		D.cuCtxSetCurrent(f->ctx->real);
+		/* A green context may be current in one thread only, which is the dispatching one. */
+		D.cuCtxSetCurrent(f->ctx->root->real);
 		for (; f->done < f->nevents && r == CUDA_SUCCESS; f->done++)
 			r = D.cuEventSynchronize(f->events[f->done]);
 		finish(w, f, r);

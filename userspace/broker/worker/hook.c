@@ -113,6 +113,8 @@ void hook_reap(struct worker *w)
 		h = next;
 	}
 	h = __atomic_exchange_n(&gone, NULL, __ATOMIC_ACQUIRE);
+	if (h)
+		memory_trim_graphs(w);
 	while (h) {
 		struct hook *next = h->next;
 

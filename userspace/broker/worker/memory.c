@@ -55,7 +55,7 @@ static bool graph_has(struct worker *w, uint64_t addr)
 }
 
 /* What the driver keeps of graphs' memory that is not in use is not charged any more, so it must go. */
-static void trim_graphs(struct worker *w)
+void memory_trim_graphs(struct worker *w)
 {
 	for (unsigned int i = 0; D.cuDeviceGraphMemTrim && i < w->ndevices; i++)
 		if (w->primary[i])
@@ -66,7 +66,6 @@ bool memory_outlives(struct worker *w, uint64_t addr)
 {
 	struct range *r = range_find(&w->ranges, addr);
 
-	trim_graphs(w);
 	if (!r || !graph_has(w, addr))
 		return false;
 	r->kind = RANGE_OUTLIVED;
@@ -83,7 +82,7 @@ static bool outlived_settle(struct worker *w)
 	for (uint64_t at = 0; (r = range_next(&w->ranges, at, RANGE_OUTLIVED)); at = at + 1) {
 		at = r->base;
 		if (!any)
-			trim_graphs(w);
+			memory_trim_graphs(w);
 		if (graph_has(w, at) || !range_remove(&w->ranges, at, &charged))
 			continue;
 		lease_uncharge(w, charged);
