@@ -37,7 +37,7 @@ void *worker_handle(struct worker *w, uint64_t h, enum vgpu_handle_type t) { ret
 struct handle *object_find(struct worker *w, uint64_t h, enum vgpu_handle_type t) { return h == OBJECT ? &slot : NULL; }
 bool range_remove(struct range_map *m, uint64_t base, uint64_t *charged) { return false; }
 void lease_uncharge(struct worker *w, uint64_t bytes) { }
-void memory_trim_graphs(struct worker *w) { }
+bool memory_trim_graphs(struct worker *w) { return false; }
 bool memory_outlives(struct worker *w, uint64_t addr) { return false; }
 void output_forward(struct worker *w) { }
 void *idm_server_arena(struct idm_server *s, uint64_t offset, uint64_t len) { return NULL; }

@@ -105,6 +105,7 @@ void hook_reap(struct worker *w)
 	struct vgpu_callback c = { .what = VGPU_TOLD_GONE };
 	struct hook *h = __atomic_exchange_n(&retired, NULL, __ATOMIC_ACQUIRE);
 	uint64_t charged;
+	bool used;
 
 	while (h) {
 		struct hook *next = h->next;
@@ -113,12 +114,11 @@ void hook_reap(struct worker *w)
 		h = next;
 	}
 	h = __atomic_exchange_n(&gone, NULL, __ATOMIC_ACQUIRE);
-	if (h)
-		memory_trim_graphs(w);
+	used = h && memory_trim_graphs(w);
 	while (h) {
 		struct hook *next = h->next;
 
-		c.what = memory_outlives(w, h->memory) ? VGPU_TOLD_STAYS : VGPU_TOLD_GONE;
+		c.what = used && memory_outlives(w, h->memory) ? VGPU_TOLD_STAYS : VGPU_TOLD_GONE;
 		if (c.what == VGPU_TOLD_GONE && range_remove(&w->ranges, h->memory, &charged))
 			lease_uncharge(w, charged);
 		idm_server_callback(w->server, h->id, &c, sizeof(c));

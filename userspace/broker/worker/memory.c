@@ -46,7 +46,21 @@ static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
 
 /* --- memory that has outlived its graph ----------------------------------------------------------------------- */
 
-static bool graph_has(struct worker *w, uint64_t addr)
+bool memory_trim_graphs(struct worker *w)
+{
+	uint64_t used, all = 0;
+
+	/* What is kept and not in use is not charged any more, so it must go. */
+	for (unsigned int i = 0; D.cuDeviceGraphMemTrim && D.cuDeviceGetGraphMemAttribute && i < w->ndevices; i++) {
+		used = 0;
+		if (w->primary[i] && D.cuDeviceGraphMemTrim(w->ordinals[i]) == CUDA_SUCCESS &&
+		    D.cuDeviceGetGraphMemAttribute(w->ordinals[i], CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used) == CUDA_SUCCESS)
+			all += used;
+	}
+	return all;
+}
+
+static bool is_there(uint64_t addr)
 {
 	int mapped = 0;
 
@@ -54,19 +68,11 @@ static bool graph_has(struct worker *w, uint64_t addr)
 	       mapped;
 }
 
-/* What the driver keeps of graphs' memory that is not in use is not charged any more, so it must go. */
-void memory_trim_graphs(struct worker *w)
-{
-	for (unsigned int i = 0; D.cuDeviceGraphMemTrim && i < w->ndevices; i++)
-		if (w->primary[i])
-			D.cuDeviceGraphMemTrim(w->ordinals[i]);
-}
-
 bool memory_outlives(struct worker *w, uint64_t addr)
 {
 	struct range *r = range_find(&w->ranges, addr);
 
-	if (!r || !graph_has(w, addr))
+	if (!r || !is_there(addr))
 		return false;
 	r->kind = RANGE_OUTLIVED;
 	return true;
@@ -75,15 +81,13 @@ bool memory_outlives(struct worker *w, uint64_t addr)
 /* Another graph may have freed it. @return true if one did */
 static bool outlived_settle(struct worker *w)
 {
-	bool any = false;
-	uint64_t charged;
-	struct range *r;
+	struct range *r = range_next(&w->ranges, 0, RANGE_OUTLIVED);
+	bool used = r && memory_trim_graphs(w), any = false;
+	uint64_t at, charged;
 
-	for (uint64_t at = 0; (r = range_next(&w->ranges, at, RANGE_OUTLIVED)); at = at + 1) {
+	for (; r; r = range_next(&w->ranges, at + 1, RANGE_OUTLIVED)) {
 		at = r->base;
-		if (!any)
-			memory_trim_graphs(w);
-		if (graph_has(w, at) || !range_remove(&w->ranges, at, &charged))
+		if ((used && is_there(at)) || !range_remove(&w->ranges, at, &charged))
 			continue;
 		lease_uncharge(w, charged);
 		any = true;

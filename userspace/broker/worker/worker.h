@@ -480,8 +480,8 @@ bool address_ok(struct worker *w, uint64_t addr, uint64_t len);
  * any other, or by another graph, which is found out when memory is scarce. @return true if so
  */
 bool memory_outlives(struct worker *w, uint64_t addr);
-/** First of all, for all: let the driver give back what graphs do not use. */
-void memory_trim_graphs(struct worker *w);
+/** First of all, for all: let the driver give back what graphs do not use. @return true if something is in use, of whichever */
+bool memory_trim_graphs(struct worker *w);
 /** range_add() of what the driver has just given out. */
 int memory_range_add(struct worker *w, uint64_t base, uint64_t size, enum range_kind kind, uint64_t owner, uint64_t charge);
 
