@@ -50,4 +50,4 @@ check-drivers: $(if $(LINUX_SOURCE),$(CHECKPATCH_DIR)/checkpatch.pl)
 		CF="-D__CHECK_ENDIAN__ -Wsparse-error" KCFLAGS=-Werror modules
 	@# Xen's own constants are CamelCase.
 	perl $(CHECKPATCH_DIR)/checkpatch.pl --no-tree --strict --no-summary --terse --max-line-length=120 \
-		--ignore FILE_PATH_CHANGES,CAMELCASE -f $(filter %.c %.h,$(filter drivers/% uapi/xen/%,$(DRIVERS_SRC)))
+		--ignore FILE_PATH_CHANGES,CAMELCASE -f $(filter %.c %.h,$(filter drivers/% uapi/%,$(DRIVERS_SRC)))

@@ -42,7 +42,8 @@
 #define IDM_RING_MAX	(1024 * 1024)
 
 /* Message types: the classic operations. Every other driver call has a number from IDM_CUDA_BASE up, from
- * the call table (userspace/cuda/cuda.tbl). Client and worker exchange a hash of the table in IDM_HELLO. */
+ * the call table (userspace/cuda/cuda.tbl). Client and worker exchange a hash of the table in IDM_HELLO.
+ */
 #define IDM_GPU_ALLOC		0x0001
 #define IDM_GPU_FREE		0x0002
 #define IDM_GPU_COPY_H2D	0x0010

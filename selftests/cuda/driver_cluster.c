@@ -177,7 +177,42 @@ static void clusters(void)
 	CU(cuModuleUnload(module));
 }
 
-int main(void)
+/* Of the launch, or what it left for the next call to say. */
+static CUresult launched(CUfunction f, unsigned int x, unsigned int y, unsigned int z)
+{
+	CUlaunchAttribute attrs[2] = { { .id = CU_LAUNCH_ATTRIBUTE_PRIORITY, .value.priority = 0 },
+				       { .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, .value.clusterDim = { x, y, z } } };
+	CUlaunchConfig c = config(BLOCKS, attrs, 2);
+	CUdeviceptr d = 0;
+	void *params[] = { &d };
+	CUresult r;
+
+	c.gridDimY = 6;
+	c.gridDimZ = 5;
+	r = cuLaunchKernelEx(&c, f, params, NULL);
+	return r == CUDA_SUCCESS ? cuStreamSynchronize(s) : r;
+}
+
+/* For the null GPU, which runs nothing but looks at the sizes of clusters: 8 blocks at most, whole ones in the grid. */
+static void sizes(void)
+{
+	CUfunction meet;
+	CUmodule module;
+
+	CU(cuModuleLoadData(&module, cluster_ptx));
+	CU(cuModuleGetFunction(&meet, module, "meet"));
+	ok(launched(meet, 4, 2, 1) == CUDA_SUCCESS, "clusters of 4 x 2 blocks");
+	ok(launched(meet, 1, 1, 5) == CUDA_SUCCESS, "and of 5, in the third dimension");
+	GIVES(launched(meet, 8, 2, 1), CUDA_ERROR_INVALID_CLUSTER_SIZE, "16 blocks are too many");
+	GIVES(launched(meet, 3, 1, 1), CUDA_ERROR_INVALID_CLUSTER_SIZE, "3 do not divide the grid's first dimension");
+	GIVES(launched(meet, 1, 4, 1), CUDA_ERROR_INVALID_CLUSTER_SIZE, "nor 4 the second");
+	GIVES(launched(meet, 1, 1, 2), CUDA_ERROR_INVALID_CLUSTER_SIZE, "nor 2 the third");
+	ok(launched(meet, 2, 3, 1) == CUDA_SUCCESS, "after that all is well");
+	CU(cuModuleUnload(module));
+}
+
+/* driver_cluster [sizes] */
+int main(int argc, char **argv)
 {
 	CUcontext ctx;
 
@@ -187,6 +222,10 @@ int main(void)
 	CU(cuCtxSetCurrent(ctx));
 	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
 	CU(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+	if (argc > 1 && !strcmp(argv[1], "sizes")) {
+		sizes();
+		return tap_done();
+	}
 	if (attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 9)
 		serialization();
 	else

@@ -152,7 +152,8 @@ static void name_it(uint16_t type, uint64_t *args, uint32_t index)
 	}
 }
 
-static void one_session(unsigned int *ended, unsigned int *sent)
+/** @return false if the session could not be opened. */
+static bool one_session(unsigned int *ended, unsigned int *sent)
 {
 	struct idm_response rs;
 	uint64_t memory;
@@ -160,7 +161,7 @@ static void one_session(unsigned int *ended, unsigned int *sent)
 	int i;
 
 	if (!raw_open(&r, true))
-		return;
+		return false;
 	memory = raw_context(&r) ? some_memory(&r) : 0;
 	for (i = 0; i < MESSAGES; i++) {
 		struct { struct vgpu_call call; uint64_t args[30]; } q = { .call = RAW_CALL };
@@ -187,6 +188,7 @@ static void one_session(unsigned int *ended, unsigned int *sent)
 			break;
 	}
 	raw_close(&r);
+	return true;
 }
 
 void attack_by_chance(unsigned int sessions)
@@ -196,9 +198,7 @@ void attack_by_chance(unsigned int sessions)
 
 	srand(20261120);
 	for (i = 0; i < sessions && good; i++) {
-		one_session(&ended, &sent);
-		if (i % 8 == 7)
-			good = neighbour_well();
+		good = one_session(&ended, &sent) && (i % 8 != 7 || neighbour_well());
 	}
 	printf("# %u of %u sessions were ended for what they sent; %u messages\n", ended, sessions, sent);
 	report(good, "%u sessions of up to %d messages by chance", sessions, MESSAGES);

@@ -34,12 +34,24 @@ tap_run() {
 	if [ "$(type -t "$1")" = function ]; then "$@"; else timeout --kill-after=5 "$TAP_TIMEOUT" "$@"; fi >"$tap_log" 2>&1
 }
 
+# What a program has skipped in its own TAP is skipped here, too. Told once, however often it runs.
+declare -A tap_skipped=()
+inner_skips() {
+	local line
+	while read -r line; do
+		[ -z "${tap_skipped[$line]:-}" ] || continue
+		tap_skipped[$line]=1
+		skip "$1: ${line%% \# SKIP*}" "${line##*\# SKIP }"
+	done < <(sed -n 's/^ok [0-9]* - \(.*# SKIP .*\)/\1/p' "$tap_log")
+}
+
 check() {
 	local promise=$1 status=0
 	shift
 	tap_run "$@" || status=$?
 	if [ $status = 0 ]; then
 		pass "$promise"
+		inner_skips "$promise"
 	elif [ $status = 124 ]; then
 		fail "$promise (not done within $TAP_TIMEOUT s)" "$tap_log"
 	else

@@ -377,7 +377,19 @@ API cuFuncGetParamInfo(CUfunction f, size_t i, size_t *offset, size_t *size)
 
 NOTHING(cuLaunchKernel, CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,
 	unsigned int bz, unsigned int shared, CUstream s, void **params, void **extra)
-NOTHING(cuLaunchKernelEx, const CUlaunchConfig *c, CUfunction f, void **params, void **extra)
+API cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params, void **extra)
+{
+	for (unsigned int i = 0; i < c->numAttrs; i++) {
+		unsigned int x = c->attrs[i].value.clusterDim.x, y = c->attrs[i].value.clusterDim.y, z = c->attrs[i].value.clusterDim.z;
+
+		if (c->attrs[i].id != CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+			continue;
+		if (!x || !y || !z || c->gridDimX % x || c->gridDimY % y || c->gridDimZ % z || (unsigned long)x * y * z > 8)
+			return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+	}
+	return CUDA_SUCCESS;
+}
+
 NOTHING(cuLaunchHostFunc, CUstream s, CUhostFn fn, void *data)
 
 API cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *n, CUfunction f, int block, size_t shared,

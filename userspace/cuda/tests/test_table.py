@@ -53,6 +53,17 @@ def pfns_of(text):
             re.findall(r"PFN_(cu\w+?)_v(\d+)(_ptsz|_ptds)?\s*\)", text)]
 
 
+def refusals(library, reason):
+    """Two processes, since a refusal is told once in each."""
+    call = "import ctypes, sys; f = ctypes.CDLL(sys.argv[1]).cuGraphicsUnregisterResource; print(f(None), f(None))"
+    for log, told in (("1", [f"vgpu: cuGraphicsUnregisterResource is not carried ({reason}): CUDA_ERROR_NOT_SUPPORTED"]), ("0", [])):
+        run = subprocess.run([sys.executable, "-c", call, library], env={**os.environ, "VGPU_LOG": log}, capture_output=True,
+                             text=True, check=True)
+        ok(run.stdout.split() == ["801"] * 2 and run.stderr.splitlines() == told,
+           "what is refused is CUDA_ERROR_NOT_SUPPORTED, " + ("said once, by name, with the reason" if told else "and nothing with VGPU_LOG=0"),
+           run.stdout + run.stderr)
+
+
 def exported(library):
     out = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     return {name for name in (line.split()[-1].split("@")[0] for line in out.splitlines()) if re.match(r"cu[A-Z]", name)}
@@ -123,7 +134,8 @@ def main():
     ok(all(e.name.startswith(e.base + "_pts") or e.name.startswith(e.base + "_ptds") for e in exports if e.base),
        "per-thread forms stand on the entry they belong to")
 
-    lib = ctypes.CDLL(os.path.join(ROOT, "build/lib/libcuda.so.1"))
+    library = os.path.join(ROOT, "build/lib/libcuda.so.1")
+    lib = ctypes.CDLL(library)
 
     def address(symbol):
         return ctypes.cast(getattr(lib, symbol), ctypes.c_void_p).value
@@ -189,8 +201,7 @@ def main():
     version = ctypes.c_int()
     ok(lib.cuDriverGetVersion(ctypes.byref(version)) == 0 and version.value >= 13000, "the version needs no broker")
     ok(lib.cuDeviceGetCount(ctypes.byref(version)) == 3, "before cuInit a call is CUDA_ERROR_NOT_INITIALIZED")
-    os.environ["VGPU_LOG"] = "0"
-    ok(lib.cuGraphicsUnregisterResource(None) == 801, "what is refused is CUDA_ERROR_NOT_SUPPORTED")
+    refusals(library, next(e.reason for e in entries if e.name == "cuGraphicsUnregisterResource"))
     print(f"1..{count}")
     return failed != 0
 
