@@ -217,6 +217,13 @@ int main(void)
 	outlives();
 	nothing();
 	CU(cuMemFree(d));
+	CU(cuStreamDestroy(s));
 	CU(cuDevicePrimaryCtxRelease(dev));
+
+	printf("# in a context that is not the primary one\n");
+	CU(cuCtxCreate(&ctx, NULL, 0, dev));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	outlives();
+	CU(cuCtxDestroy(ctx));
 	return tap_done();
 }

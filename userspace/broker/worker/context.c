@@ -517,6 +517,7 @@ void worker_hand_cuDevicePrimaryCtxRetain(struct worker *w, const struct idm_mes
 	if (r == CUDA_SUCCESS) {
 		struct wctx *c = w->primary[q->dev];
 
+		w->had_context[q->dev] = true;
 		if (c && c->real != real) {
 			context_forget(w, c);
 			w->primary[q->dev] = c = NULL;
@@ -631,6 +632,7 @@ void worker_hand_cuCtxCreate_v2(struct worker *w, const struct idm_message *m)
 
 		D.cuCtxPopCurrent_v2(&popped);
 		D.cuCtxSetCurrent(real);
+		w->had_context[q->dev] = true;
 		c = context_new(q->pctx, real, q->dev);
 		e = c ? handle_add(&w->handles, q->pctx, VGPU_H_CTX, real) : NULL;
 		if (!e) {

@@ -46,18 +46,23 @@ static bool refuse_address(struct worker *w, uint64_t addr, uint64_t len)
 
 /* --- memory that has outlived its graph ----------------------------------------------------------------------- */
 
+/*
+ * What is kept and not in use is not charged any more, so it must go. @return whether graphs may use memory: a driver that does
+ * not say so may have some.
+ */
 bool memory_trim_graphs(struct worker *w)
 {
-	uint64_t used, all = 0;
+	bool any = false;
 
-	/* What is kept and not in use is not charged any more, so it must go. */
-	for (unsigned int i = 0; D.cuDeviceGraphMemTrim && D.cuDeviceGetGraphMemAttribute && i < w->ndevices; i++) {
-		used = 0;
-		if (w->primary[i] && D.cuDeviceGraphMemTrim(w->ordinals[i]) == CUDA_SUCCESS &&
-		    D.cuDeviceGetGraphMemAttribute(w->ordinals[i], CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used) == CUDA_SUCCESS)
-			all += used;
+	for (unsigned int i = 0; i < w->ndevices; i++) {
+		uint64_t used = 0;
+
+		if (w->had_context[i] && (!D.cuDeviceGraphMemTrim || !D.cuDeviceGetGraphMemAttribute ||
+		    D.cuDeviceGraphMemTrim(w->ordinals[i]) != CUDA_SUCCESS ||
+		    D.cuDeviceGetGraphMemAttribute(w->ordinals[i], CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used) != CUDA_SUCCESS || used))
+			any = true;
 	}
-	return all;
+	return any;
 }
 
 static bool is_there(uint64_t addr)

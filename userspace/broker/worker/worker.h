@@ -134,6 +134,7 @@ struct worker {
 	uint32_t numbers[VGPU_DEVICES_MAX];	/* and the zone's, by which its sessions know them */
 	bool chosen;				/* the client has said which of them it wants */
 	struct wctx *primary[VGPU_DEVICES_MAX];
+	bool had_context[VGPU_DEVICES_MAX];	/* of either kind, at some time */
 	unsigned int retained[VGPU_DEVICES_MAX];	/* by the client, and by green contexts: drivers count both */
 	unsigned int greens[VGPU_DEVICES_MAX];
 
