@@ -112,7 +112,7 @@ static bool fits(int fd)
 	int seals = fcntl(fd, F_GET_SEALS);
 	struct stat st;
 
-	return seals >= 0 && seals & F_SEAL_SHRINK && !fstat(fd, &st) && st.st_size >= (off_t)sizeof(struct worker_stats);
+	return seals >= 0 && seals & F_SEAL_SHRINK && seals & F_SEAL_FUTURE_WRITE && !fstat(fd, &st) && st.st_size >= (off_t)sizeof(struct worker_stats);
 }
 
 /* The page of counters that the worker shares with a broker that is gone; an empty one if it is not to be had. */
@@ -130,7 +130,7 @@ static const struct worker_stats *map_stats(pid_t pid)
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/map_files/%.*s", pid, (int)strcspn(line, " "), line);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-		/* The name proves nothing, the worker may have made it: what could shrink under us is not taken. */
+		/* The name proves nothing, the worker may have made it: what could shrink under us, or get holes, is not taken. */
 		if (fd >= 0 && fits(fd))
 			map = mmap(NULL, sizeof(struct worker_stats), PROT_READ, MAP_SHARED, fd, 0);
 		if (fd >= 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vgpu-broker: the supervisor. Single-threaded; everything hangs off one epoll loop.
+ * vgpu-broker: the supervisor. Everything hangs off one epoll loop in one thread; another one closes files (aside.c).
  *
  *	main.c		command line, event loop, signals, draining
  *	device.c	devices: quota, session limit
@@ -11,6 +11,7 @@
  *	xen.c		devices of pods, through /dev/vgpu-back
  *	ipc.c		what a device's sessions share with one another
  *	images.c	code for the GPU that a device's clients have loaded
+ *	aside.c		what may last, and must keep nobody else waiting
  *	adopt.c		workers of an earlier broker
  *	share.c		weights
  *	cgroup.c	host memory and threads of workers
@@ -30,6 +31,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "aside.h"
 #include "images.h"
 #include "ipc.h"
 #include "libidm.h"
@@ -112,6 +114,7 @@ struct worker {
 	pid_t pid;
 	struct source pidfd, control;
 	const struct worker_stats *stats;
+	int stats_fd;			/* until it is sealed: then nobody can punch holes into what is read here */
 	struct session *session;
 	struct quota_holder holder;
 	uint64_t shared;		/* bytes charged in ipc.c that it answers for: each object's are one worker's */
@@ -197,6 +200,7 @@ void session_log(struct session *s, enum log_level level, const char *fmt, ...) 
 /* pool.c */
 void pool_fill(void);
 struct worker *pool_take(void);
+bool pool_seal_stats(struct worker *w);	/* the worker has mapped them */
 int worker_assign(struct worker *w, struct session *s, int life);
 void worker_kill(struct worker *w);
 void pool_release_idle(void);
@@ -218,6 +222,7 @@ int local_grant(struct session *s, int *life);
 void local_watch_life(struct session *s, int life);
 bool local_client_gone(struct session *s);
 void local_refuse(struct session *s, int err, const char *why);
+void local_end(struct session *s, const char *why);	/* tell the client */
 
 /* xen.c */
 int xen_open(void);

@@ -15,7 +15,7 @@
 #define ALIKE_MAX	4u		/* images with the same guess */
 #define SLICE		(256u << 10)	/* bytes of digest per turn of the event loop: a sixth of a millisecond */
 
-enum entry_state { ENTRY_FILLING, ENTRY_DIGEST, ENTRY_READY, ENTRY_DROPPED };
+enum entry_state { ENTRY_FILLING, ENTRY_SEALING, ENTRY_DIGEST, ENTRY_READY, ENTRY_DROPPED };
 
 struct image_entry {
 	struct image_entry *next;
@@ -28,12 +28,14 @@ struct image_entry {
 	struct session **users;			/* sessions that have it, each once */
 	unsigned int nusers, cap;
 	uint64_t used_ns;
+	uint64_t seal;				/* ENTRY_SEALING: its number in aside.c */
 	/* ENTRY_DIGEST */
 	struct digest *running;
 	const unsigned char *map;
 	uint64_t at;
 };
 
+static uint64_t seals;
 static uint64_t total;			/* bytes of all devices' images */
 
 /* All devices together: an eighth of the machine's memory. */
@@ -86,7 +88,7 @@ static void drop(struct device *d, struct image_entry *e)
 	e->state = ENTRY_DROPPED;
 	e->filler = NULL;
 	if (e->fd >= 0) {
-		close(e->fd);
+		aside_close(e->fd);
 		files_count(d, -1);
 	}
 	e->fd = -1;
@@ -271,6 +273,44 @@ int images_new(struct device *d, struct session *s, uint64_t guess, uint64_t siz
 	return e->fd;
 }
 
+/* From here on nobody can write to it. Fails while somebody has it mapped for writing. */
+static bool seal(int fd, const void *unused)
+{
+	return !fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL);
+}
+
+static struct image_entry *sealing(uint64_t id, struct device **d)
+{
+	struct image_entry *e;
+
+	for (*d = broker.devices; *d; *d = (*d)->next)
+		for (e = (*d)->images.entries; e; e = e->next)
+			if (e->state == ENTRY_SEALING && e->seal == id)
+				return e;
+	return NULL;
+}
+
+static void sealed(uint64_t id, bool good)
+{
+	struct device *d;
+	struct image_entry *e = sealing(id, &d);
+
+	if (!e)
+		return;
+	if (!good) {
+		drop(d, e);
+		return;
+	}
+	e->map = mmap(NULL, e->room, PROT_READ, MAP_PRIVATE, e->fd, 0);
+	if (e->map == MAP_FAILED)
+		e->map = NULL;
+	e->running = digest_new();
+	e->state = ENTRY_DIGEST;
+	e->used_ns = log_now_ns();
+	if (!e->map || !e->running)
+		drop(d, e);
+}
+
 void images_filled(struct device *d, struct session *s)
 {
 	struct image_entry *e;
@@ -280,19 +320,11 @@ void images_filled(struct device *d, struct session *s)
 			break;
 	if (!e)
 		return;
-	/* From here on nobody can write to it. Fails while somebody has it mapped for writing. */
-	if (fcntl(e->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL)) {
-		drop(d, e);
-		return;
-	}
+	/* A worker can make it last: for as long as it likes, and when the GPU has had the pages pinned, for 150 ms. */
 	e->filler = NULL;
-	e->map = mmap(NULL, e->room, PROT_READ, MAP_PRIVATE, e->fd, 0);
-	if (e->map == MAP_FAILED)
-		e->map = NULL;
-	e->running = digest_new();
-	e->state = ENTRY_DIGEST;
-	e->used_ns = log_now_ns();
-	if (!e->map || !e->running)
+	e->state = ENTRY_SEALING;
+	e->seal = ++seals;
+	if (!aside_run(d, e->fd, seal, NULL, sealed, e->seal))
 		drop(d, e);
 }
 

@@ -82,7 +82,7 @@ static void entry_free(struct ipc_entry *e)
 	r->count--;
 	quota_leave(&e->quota, log_now_ns());
 	if (e->fd >= 0) {
-		close(e->fd);
+		aside_close(e->fd);
 		files_count(e->device, -1);
 	}
 	free(e->holders);
@@ -90,12 +90,15 @@ static void entry_free(struct ipc_entry *e)
 }
 
 /* The software GPU's events know no death but by our word. */
+static bool is_event(const struct ipc_entry *e)
+{
+	return broker.soft && e->what.kind == IPC_EVENT && e->fd >= 0;
+}
+
 static void tell_lost(const struct ipc_entry *e, pid_t dead)
 {
 	struct softgpu_shared_event *s;
 
-	if (!broker.soft || e->what.kind != IPC_EVENT || e->fd < 0)
-		return;
 	s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED, e->fd, 0);
 	if (s == MAP_FAILED)
 		return;
@@ -151,8 +154,11 @@ static void answer(struct worker *w, const struct ipc_entry *e, uint64_t flags, 
 	worker_send(w, &m, e ? &e->fd : NULL, e && with_handle && e->fd >= 0);
 }
 
-/* What other workers are to get: a file or a device node, and one of the software GPU cannot shrink under them. */
-static bool fit_to_pass(int fd, uint64_t size)
+/*
+ * What other workers are to get: a file or a device node. One of the software GPU cannot shrink under them, and is charged for
+ * as much as it holds: it stays when the worker, whose cgroup has its pages, is gone.
+ */
+static bool fit_to_pass(int fd, uint64_t size, uint64_t charge)
 {
 	struct stat st;
 	int seals;
@@ -162,7 +168,8 @@ static bool fit_to_pass(int fd, uint64_t size)
 	if (!broker.soft)
 		return S_ISCHR(st.st_mode) || S_ISREG(st.st_mode);
 	seals = fcntl(fd, F_GET_SEALS);
-	return seals >= 0 && seals & F_SEAL_SHRINK && (uint64_t)st.st_size >= size &&
+	return seals >= 0 && seals & F_SEAL_SHRINK && seals & F_SEAL_GROW && (uint64_t)st.st_size >= size &&
+	       ((uint64_t)st.st_size <= IPC_FILE_FREE || (uint64_t)st.st_size - IPC_FILE_FREE <= charge) &&
 	       (uint64_t)st.st_size >= sizeof(struct softgpu_shared_event);
 }
 
@@ -189,7 +196,7 @@ int ipc_export(struct worker *w, const struct worker_msg *m, int fd)
 		return -EINVAL;
 	e = NULL;
 	if (r->count < IPC_DEVICE_MAX && exported_by(w) < IPC_SESSION_MAX &&
-	    (fd < 0 ? !broker.soft : fit_to_pass(fd, m->u.ipc.size)))
+	    (fd < 0 ? !broker.soft : fit_to_pass(fd, m->u.ipc.size, charge)))
 		e = calloc(1, sizeof(*e));
 	if (!e || getrandom(e->what.token, sizeof(e->what.token), 0) != sizeof(e->what.token) || !add_holder(e, w))
 		goto refuse;
@@ -285,17 +292,32 @@ int ipc_memory(struct worker *w, uint64_t bytes)
 	return 0;
 }
 
+static bool tell_all_lost(int fd, const void *worker)
+{
+	const struct worker *w = worker;
+
+	for (const struct ipc_entry *e = registry(w)->entries; e; e = e->next)
+		if (is_event(e) && holder_of(e, w) >= 0)
+			tell_lost(e, w->pid);
+	return true;
+}
+
 void ipc_worker_gone(struct worker *w)
 {
 	struct ipc_entry *e, *next;
+	bool events = false;
 
+	for (e = registry(w)->entries; e && !events; e = e->next)
+		events = is_event(e) && holder_of(e, w) >= 0;
+	/* Whoever has such a page can keep us waiting at it. */
+	if (events)
+		aside_run(w->session->device, -1, tell_all_lost, w, NULL, 0);
 	for (e = registry(w)->entries; e; e = next) {
 		int index = holder_of(e, w);
 
 		next = e->next;
 		if (index < 0)
 			continue;
-		tell_lost(e, w->pid);
 		let_go(e, (unsigned int)index, e->holders[index].times);
 	}
 }

@@ -284,6 +284,19 @@ void local_refuse(struct session *s, int err, const char *why)
 {
 	if (s->conn >= 0)
 		idm_local_refuse(s->conn, err, why);
-	else if (s->fd >= 0)
-		idm_local_end(s->fd, why);
+	else
+		local_end(s, why);
+}
+
+static bool end(int memfd, const void *why)
+{
+	idm_local_end(memfd, why);
+	return true;
+}
+
+/* The page is the client's. Where this cannot be done, it is told by its socket alone, without a reason. */
+void local_end(struct session *s, const char *why)
+{
+	if (s->fd >= 0)
+		aside_run(s->device, s->fd, end, why, NULL, 0);
 }

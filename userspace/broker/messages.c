@@ -49,6 +49,11 @@ static void handle(struct worker *w, struct worker_msg *m, int fd)
 	case WORKER_READY:
 		if (w->state != WORKER_STARTING)
 			break;
+		if (!pool_seal_stats(w)) {
+			snprintf(broker.start_failure, sizeof(broker.start_failure), "its counters cannot be sealed: %s", strerror(errno));
+			worker_kill(w);
+			return;
+		}
 		w->state = WORKER_IDLE;
 		broker.start_failures = 0;
 		broker.start_failure[0] = '\0';

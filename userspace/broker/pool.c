@@ -101,6 +101,15 @@ static void __attribute__((noreturn)) become_worker(int control, int stats)
 	_exit(126);
 }
 
+bool pool_seal_stats(struct worker *w)
+{
+	bool good = !fcntl(w->stats_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
+
+	close(w->stats_fd);
+	w->stats_fd = -1;
+	return good;
+}
+
 static void release(struct worker *w)
 {
 	struct worker **p;
@@ -117,6 +126,8 @@ static void release(struct worker *w)
 	unwatch(&w->control);
 	cgroup_worker_gone();
 	munmap((void *)w->stats, sizeof(*w->stats));
+	if (w->stats_fd >= 0)
+		close(w->stats_fd);
 	later(w);
 }
 
@@ -218,10 +229,10 @@ static int spawn_once(void)
 
 	if (!w)
 		return -ENOMEM;
-	w->pidfd.fd = w->control.fd = -1;
+	w->pidfd.fd = w->control.fd = w->stats_fd = -1;
 	memfd = memfd_create("vgpu-worker-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (memfd < 0 || ftruncate(memfd, 4096) ||
-	    fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ||
+	    fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		goto fail;
 	w->stats = mmap(NULL, 4096, PROT_READ, MAP_SHARED, memfd, 0);
@@ -233,8 +244,7 @@ static int spawn_once(void)
 	if (!pid)
 		become_worker(pair[1], memfd);
 	close(pair[1]);
-	close(memfd);
-	pair[1] = memfd = -1;
+	pair[1] = -1;
 	w->pid = pid;
 	w->start_ns = log_now_ns();
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
@@ -248,6 +258,7 @@ static int spawn_once(void)
 	}
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);
 	cgroup_worker_new(w);
+	w->stats_fd = memfd;
 	w->next = broker.workers;
 	broker.workers = w;
 	broker.workers_spawned++;
@@ -400,7 +411,7 @@ void worker_watch_adopted(struct worker *w, int pidfd)
 {
 	w->adopted = true;
 	w->state = WORKER_BUSY;
-	w->control.fd = -1;
+	w->control.fd = w->stats_fd = -1;
 	if (watch(&w->pidfd, pidfd, EPOLLIN, worker_died))
 		w->pidfd.fd = -1;
 	w->next = broker.workers;

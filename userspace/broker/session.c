@@ -53,7 +53,7 @@ static void release(struct session *s)
 		}
 	}
 	if (s->fd >= 0)
-		close(s->fd);
+		aside_close(s->fd);
 	if (s->conn >= 0)
 		close(s->conn);
 	unwatch(&s->life);
@@ -217,7 +217,7 @@ void session_over(struct session *s)
 		if (s->device->xen)
 			xen_end(s->fd, why);
 		else
-			idm_local_end(s->fd, why);
+			local_end(s, why);
 	}
 	if (device_may_log(s->device, why ? &s->device->bucket : &s->device->chatter)) {
 		if (why)

@@ -32,6 +32,22 @@ int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, in
 
 void adopt_write(struct worker *w) { }
 uint64_t log_now_ns(void) { return 1; }
+
+bool aside_run(const void *owner, int fd, bool (*work)(int fd, const void *arg), const void *arg,
+	       void (*done)(uint64_t id, bool good), uint64_t id)
+{
+	bool good = work(fd, arg);
+
+	if (done)
+		done(id, good);
+	return true;
+}
+
+void aside_close(int fd)
+{
+	close(fd);
+}
+
 static void granted(struct quota_holder *h, uint64_t bytes) { }
 static void reclaim(struct quota_holder *h) { }
 
@@ -221,7 +237,13 @@ static void lies(void)
 	pipes[0] = file(MIB, F_SEAL_GROW);
 	ok(!ipc_export(&workers[0], &m, pipes[0]) && !said.a, "a file that may shrink under its users");
 	close(pipes[0]);
-	pipes[0] = file(4096, F_SEAL_SHRINK);
+	pipes[0] = file(MIB, F_SEAL_SHRINK);
+	ok(!ipc_export(&workers[0], &m, pipes[0]) && !said.a, "or grow, when it has been looked at");
+	close(pipes[0]);
+	pipes[0] = file(MIB + IPC_FILE_FREE + 4096, F_SEAL_SHRINK | F_SEAL_GROW);
+	ok(!ipc_export(&workers[0], &m, pipes[0]) && !said.a, "one that holds more than is charged");
+	close(pipes[0]);
+	pipes[0] = file(4096, F_SEAL_SHRINK | F_SEAL_GROW);
 	ok(!ipc_export(&workers[0], &m, pipes[0]) && !said.a, "a file that is too small");
 	close(pipes[0]);
 	ok(workers[0].holder.leased == MIB && one.quota.leased == MIB, "and its charge is its own still");
@@ -259,7 +281,7 @@ static void lies(void)
 static void lost(void)
 {
 	struct worker_msg m = { .type = WORKER_IPC_EXPORT, .u.ipc = { .kind = IPC_EVENT } };
-	int fd = file(8192, F_SEAL_SHRINK);
+	int fd = file(8192, F_SEAL_SHRINK | F_SEAL_GROW);
 	struct softgpu_shared_event *e = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	uint8_t token[IPC_TOKEN_BYTES];
 

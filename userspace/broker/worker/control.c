@@ -341,7 +341,7 @@ uint64_t control_image(uint32_t type, uint64_t a, uint64_t b, const uint8_t *dig
 	return answer;
 }
 
-static void send_with(const struct worker_msg *m, int fd)
+static bool send_with(const struct worker_msg *m, int fd)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
@@ -358,14 +358,16 @@ static void send_with(const struct worker_msg *m, int fd)
 		c.align.cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(&c.align), &fd, sizeof(int));
 	}
-	sendmsg(WORKER_FD_CONTROL, &h, MSG_NOSIGNAL);
+	return sendmsg(WORKER_FD_CONTROL, &h, MSG_NOSIGNAL) == sizeof(*m);
 }
 
 /* Under the lock. @return false if the broker refuses, or there is none */
 static bool ask_ipc(struct worker_msg *m, int fd, int *answer_fd)
 {
 	lease.ipc_answer = false;
-	send_with(m, fd);
+	/* Where too many descriptors are on their way, of anybody's, it is not sent. */
+	if (!send_with(m, fd))
+		return false;
 	while (!lease.ipc_answer && !lease.gone)
 		pthread_cond_wait(&lease.answer, &lease.lock);
 	if (!lease.ipc_answer)
