@@ -29,7 +29,7 @@ static CUresult pack_kernel(struct node_message *m, CUDA_KERNEL_NODE_PARAMS_v3 *
 {
 	const struct object *f = object_function(k->func ? (void *)k->func : (void *)k->kern);
 	const void *buffer = NULL;
-	size_t bytes;
+	size_t bytes, given = 0;
 	CUresult r;
 
 	if (!f)
@@ -40,16 +40,18 @@ static CUresult pack_kernel(struct node_message *m, CUDA_KERNEL_NODE_PARAMS_v3 *
 	if ((k->kernelParams && k->extra) || (!k->kernelParams && !k->extra && bytes))
 		return CUDA_ERROR_INVALID_VALUE;
 	if (k->extra) {
-		r = launch_extra(k->extra, &buffer, &bytes);
-		if (r != CUDA_SUCCESS || bytes < f->kernel->param_bytes)
-			return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+		r = launch_extra(k->extra, &buffer, &given);
+		if (r != CUDA_SUCCESS)
+			return r;
+		if (given > bytes)
+			bytes = given;
 	}
 	m->more = calloc(1, bytes + 8);
 	if (!m->more)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	m->node.more = bytes;
-	if (k->extra)
-		memcpy(m->more, buffer, bytes);
+	if (given)
+		memcpy(m->more, buffer, given);
 	for (uint32_t i = 0; !k->extra && i < f->kernel->nparams; i++)
 		memcpy(m->more + f->kernel->params[i].offset, k->kernelParams[i], f->kernel->params[i].size);
 	k->func = token(f->wire);

@@ -152,7 +152,7 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	struct object *o;
 	struct vgpu_call call;
 	struct iovec iov;
-	size_t bytes, attrs_bytes;
+	size_t bytes, given = 0, attrs_bytes;
 	unsigned char *at;
 	uint32_t device;
 	struct kernel *k;
@@ -176,11 +176,12 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	if (params && extra)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (extra) {
-		r = launch_extra(extra, &buffer, &bytes);
+		r = launch_extra(extra, &buffer, &given);
 		if (r != CUDA_SUCCESS)
 			return r;
-		if (bytes < k->param_bytes)
-			return CUDA_ERROR_INVALID_VALUE;	/* the driver would read on behind it */
+		/* It may be shorter: NCCL gives as much of its 4 KiB as it uses. The driver must not read on behind it. */
+		if (given > bytes)
+			bytes = given;
 	} else if (!params && bytes) {
 		return CUDA_ERROR_INVALID_VALUE;
 	}
@@ -209,8 +210,9 @@ CUresult launch(const struct launch *l, void **params, void **extra)
 	}
 	at += attrs_bytes;
 	if (extra) {
-		if (bytes)
-			memcpy(at, buffer, bytes);
+		if (given)
+			memcpy(at, buffer, given);
+		memset(at + given, 0, bytes - given);
 	} else {
 		uint32_t end = 0;
 

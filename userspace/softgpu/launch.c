@@ -98,8 +98,8 @@ static CUresult launch(CUfunction f, const struct config *g, void **params, void
 		e = extra_buffer(extra, &buffer, &size);
 		if (e)
 			return e;
-		if (size < k->info.param_bytes)
-			return CUDA_ERROR_INVALID_VALUE;
+		if (size > k->info.param_bytes)
+			size = k->info.param_bytes;
 	} else if (!params && k->info.nparams) {
 		return CUDA_ERROR_INVALID_VALUE;
 	}
@@ -115,8 +115,11 @@ static CUresult launch(CUfunction f, const struct config *g, void **params, void
 	op->u.launch.cooperative = g->cooperative;
 	op->u.launch.handle = k;
 	to = (char *)(op + 1);
-	if (buffer) {
-		memcpy(to, buffer, k->info.param_bytes);
+	if (extra) {
+		if (size)
+			memcpy(to, buffer, size);
+		/* As NVIDIA's does, it takes a shorter one; there the rest is whatever it is. */
+		memset(to + size, 0, k->info.param_bytes - size);
 	} else if (params) {
 		for (size_t i = 0; i < k->info.nparams; i++) {
 			uint32_t n = k->info.params[i].size;
