@@ -246,6 +246,7 @@ void cgroup_close(void);
 void cgroup_worker_new(struct worker *w);
 void cgroup_worker_limit(struct worker *w);	/* by its device: before it has a client, and when the quota changes */
 void cgroup_worker_gone(void);
+bool cgroup_limits_threads(void);
 
 /* control.c */
 int control_listen(void);

@@ -204,6 +204,11 @@ void cgroup_close(void)
 	made = moved = divided = false;
 }
 
+bool cgroup_limits_threads(void)
+{
+	return threads.there;
+}
+
 void cgroup_worker_new(struct worker *w)
 {
 	static bool told;

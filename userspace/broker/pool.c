@@ -48,8 +48,12 @@ static void __attribute__((noreturn)) become_worker(int control, int stats)
 	char uid[16], gid[16], *argv[16], *env[ENV_MAX + 2], **v;
 	unsigned int n = 0, k = 0;
 	sigset_t none;
+	struct rlimit any = { RLIM_INFINITY, RLIM_INFINITY };
 	int null;
 
+	/* All zones' workers are one user: its processes are nobody's measure where each worker has a limit of its own. */
+	if (broker.root && cgroup_limits_threads())
+		setrlimit(RLIMIT_NPROC, &any);
 	/* Out of the way first: the wanted numbers may be taken by the other one. */
 	control = fcntl(control, F_DUPFD, 10);
 	stats = fcntl(stats, F_DUPFD, 10);
