@@ -20,6 +20,11 @@ section_hotplug() {
 	tell holder
 	check "the program's next calls fail, and it does not hang" ended_well holder
 	check "everything is as before" back_to /run/t/before
+	check "another second device" vgpuctl attach pod1 gpu=0,memory=64
+	wait_for 10 pod_run 1 test -e /dev/vgpu1
+	check "the pod's driver lets go of it" pod_run 1 sh -c 'echo vgpu-1 >/sys/bus/xen/drivers/vgpu/unbind' </dev/null
+	check "and it is detached without force" vgpuctl detach pod1 1
+	check "everything is as before" back_to /run/t/before
 	check_fails "a device that is not there cannot be detached" vgpuctl detach pod1 7
 	check_fails "nor attached to a domain that is not there" vgpuctl attach nobody
 

@@ -21,6 +21,7 @@
 /* Linux puts a message of its own over that of a driver whose probe failed. */
 #define HINT_REFUSED "(its kernel log says more; a PV domain cannot use a vgpu: set type=\"pvh\")"
 
+#define UNHELD_TIMEOUT_MS 1000
 #define DEVICES_MAX 64	/* per zone; keeps a search for a free number finite */
 
 struct paths {
@@ -367,72 +368,123 @@ int vgpuxl_device_set(struct xs_handle *xs, const struct vgpuxl_device *device, 
 				device->zone, strerror(errno));
 }
 
-void vgpuxl_remove(struct xs_handle *xs, const struct vgpuxl_device *device)
+static void remove_if_empty(struct xs_handle *xs, xs_transaction_t t, const char *path)
+{
+	unsigned int n;
+	char **rest = xs_directory(xs, t, path, &n);
+
+	if (rest && !n)
+		xs_rm(xs, t, path);
+	free(rest);
+}
+
+/* @offline: only a device that is to go, and not one that another process has made in its place. */
+static void remove_nodes(struct xs_handle *xs, const struct vgpuxl_device *device, bool offline)
 {
 	struct paths p = paths_of(device);
-	char parent[64];
-	unsigned int n;
-	char **rest;
+	char online[8], parent[80];
 
 	for (;;) {
 		xs_transaction_t t = xs_transaction_start(xs);
 
 		if (t == XBT_NULL)
 			return;
+		if (offline && vgpuxl_read(xs, t, online, sizeof(online), "%s/online", p.back) && strcmp(online, "0")) {
+			xs_transaction_end(xs, t, true);
+			return;
+		}
 		xs_rm(xs, t, p.front);
 		xs_rm(xs, t, p.back);
 		xs_rm(xs, t, p.front_error);
 		xs_rm(xs, t, p.back_error);
-		/* The zone's own directory goes with its last device, on either side. */
+		/* The zone's own directories go with its last device, on either side. */
 		snprintf(parent, sizeof(parent), "/local/domain/%u/backend/vgpu/%u", device->backend, device->zone);
-		rest = xs_directory(xs, t, parent, &n);
-		if (rest && !n)
-			xs_rm(xs, t, parent);
-		free(rest);
+		remove_if_empty(xs, t, parent);
+		snprintf(parent, sizeof(parent), "/local/domain/%u/error/backend/vgpu/%u", device->backend, device->zone);
+		remove_if_empty(xs, t, parent);
 		snprintf(parent, sizeof(parent), "/local/domain/%u/device/vgpu", device->zone);
-		rest = xs_directory(xs, t, parent, &n);
-		if (rest && !n)
-			xs_rm(xs, t, parent);
-		free(rest);
+		remove_if_empty(xs, t, parent);
 		if (xs_transaction_end(xs, t, false) || errno != EAGAIN)
 			return;
 	}
 }
 
+void vgpuxl_remove(struct xs_handle *xs, const struct vgpuxl_device *device)
+{
+	remove_nodes(xs, device, false);
+}
+
+/*
+ * Tell the backend that the device goes, and to close it unless it has. Another process may be doing the same: nothing is written
+ * where nothing is any more. @state: the backend's before that. @return 0, or a negative error number
+ */
+static int ask_to_close(struct xs_handle *xs, const struct vgpuxl_device *device, long *state, struct vgpuxl_error *e)
+{
+	struct paths p = paths_of(device);
+	char text[16];
+
+	for (;;) {
+		xs_transaction_t t = xs_transaction_start(xs);
+		bool ok;
+
+		if (t == XBT_NULL)
+			break;
+		*state = XenbusStateUnknown;
+		ok = vgpuxl_read(xs, t, text, sizeof(text), "%s/state", p.back);
+		if (ok) {
+			*state = atol(text);
+			ok = put_number(xs, t, p.back, "online", 0) &&
+			     (*state == XenbusStateClosed || put_number(xs, t, p.back, "state", XenbusStateClosing));
+			if (!ok) {
+				int err = errno;
+
+				xs_transaction_end(xs, t, true);
+				errno = err;
+				break;
+			}
+		}
+		if (xs_transaction_end(xs, t, !ok))
+			return 0;
+		if (errno != EAGAIN)
+			break;
+	}
+	return vgpuxl_error_set(e, errno, "cannot detach vgpu %u of domain %u: writing to xenstore: %s", device->devid, device->zone,
+				strerror(errno));
+}
+
+/* By its own word. One that lies has its device taken away as with --force. */
+static bool frontend_holds(struct xs_handle *xs, const struct vgpuxl_device *device)
+{
+	char text[16];
+	long state = XenbusStateUnknown;
+
+	if (vgpuxl_read(xs, XBT_NULL, text, sizeof(text), "%s/state", paths_of(device).front))
+		state = atol(text);
+	return state != XenbusStateUnknown && state != XenbusStateInitialising && state != XenbusStateClosed;
+}
+
 int vgpuxl_detach(struct xs_handle *xs, const struct vgpuxl_device *device, unsigned int timeout_ms, bool force,
 		  struct vgpuxl_error *e)
 {
-	struct paths p = paths_of(device);
 	long state = backend_state(xs, device);
-	bool done;
+	int ret;
 
 	/* A backend that never took the device will not answer either. */
 	if (state != XenbusStateInitialising && state != XenbusStateUnknown) {
-		for (;;) {
-			xs_transaction_t t = xs_transaction_start(xs);
+		bool held = frontend_holds(xs, device);
 
-			if (t == XBT_NULL || !put_number(xs, t, p.back, "online", 0) ||
-			    !put_number(xs, t, p.back, "state", XenbusStateClosing)) {
-				int err = errno;
-
-				if (t != XBT_NULL)
-					xs_transaction_end(xs, t, true);
-				return vgpuxl_error_set(e, err, "cannot detach vgpu %u of domain %u: writing to xenstore: "
-							"%s", device->devid, device->zone, strerror(err));
-			}
-			if (xs_transaction_end(xs, t, false))
-				break;
-			if (errno != EAGAIN)
-				return vgpuxl_error_set(e, errno, "cannot detach vgpu %u of domain %u: xenstore: %s",
-							device->devid, device->zone, strerror(errno));
-		}
-		done = wait_state(xs, device, closed, timeout_ms, &state);
-		if (!done && !force)
+		ret = ask_to_close(xs, device, &state, e);
+		if (ret)
+			return ret;
+		/* Where nobody holds it, nobody may be there to answer. */
+		if (!held && timeout_ms > UNHELD_TIMEOUT_MS)
+			timeout_ms = UNHELD_TIMEOUT_MS;
+		if (!closed(state) && !wait_state(xs, device, closed, timeout_ms, &state) && held && !force)
 			return vgpuxl_error_set(e, ETIMEDOUT, "vgpu %u of domain %u did not close within %u s (state %s): "
 						"a program in the domain may still hold it; stop that, or use --force",
 						device->devid, device->zone, timeout_ms / 1000, vgpuxl_state_name(state));
 	}
-	vgpuxl_remove(xs, device);
+	remove_nodes(xs, device, state != XenbusStateInitialising);
 	return 0;
 }
 

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
@@ -113,21 +112,37 @@ static void log_line(void *arg, int priority, const char *text)
 	fflush(log_file);
 }
 
+static int ended[2];	/* a pipe */
+
+static void on_end(int number)
+{
+	int err = errno;
+
+	/* It is full when it has been said often enough. */
+	(void)!write(ended[1], "", 1);
+	errno = err;
+}
+
+static void on_hangup(int number)
+{
+}
+
 static int supervise(struct vgpuxl_plan *plan, uint32_t domid)
 {
+	/* Handlers, and nothing blocked or ignored: a device model that it starts would have that, too. */
+	struct sigaction end = { .sa_handler = on_end, .sa_flags = SA_RESTART };
+	struct sigaction hangup = { .sa_handler = on_hangup, .sa_flags = SA_RESTART };
 	struct vgpuxl_error e = { 0 };
-	sigset_t set;
-	int cancel, ret;
+	int ret;
 
+	if (pipe2(ended, O_CLOEXEC | O_NONBLOCK))
+		ended[0] = ended[1] = -1;
 	/* Ended by hand, it leaves the domain as it is. */
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	cancel = signalfd(-1, &set, SFD_CLOEXEC);
+	sigaction(SIGTERM, &end, NULL);
+	sigaction(SIGINT, &end, NULL);
+	sigaction(SIGHUP, &hangup, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	ret = vgpuxl_supervise(plan, &domid, cancel, log_line, NULL, &e);
+	ret = vgpuxl_supervise(plan, &domid, ended[0], log_line, NULL, &e);
 	if (ret && ret != -ECANCELED)
 		log_line(NULL, LOG_ERR, e.text);
 	return ret && ret != -ECANCELED;
