@@ -285,8 +285,12 @@ static bool grow(struct idm_client *c, uint64_t more)
 		if (!map_arena(c, (uint64_t)c->arena, old, want))
 			return false;
 	}
-	if (tell_arena(c, want))
+	if (tell_arena(c, want)) {
+		/* It stays lent, for the next try to map. */
+		if (c->layout.xen)
+			munmap(c->arena + old, want - old);
 		return false;
+	}
 	idm_lock(&c->heap_lock);
 	if (!idm_heap_grow(c->heap, want)) {
 		idm_unlock(&c->heap_lock);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "capture.h"
+#include "fault.h"
 #include "logs.h"
 #include "shim.h"
 #include "shim_gen.h"
@@ -288,27 +289,6 @@ CUresult call_begin_end(struct vgpu_call *call, const struct object *o)
 	if (ctx && context_alive(ctx))
 		call->ctx = ctx->wire;
 	return CUDA_SUCCESS;
-}
-
-/* Errors of kernels, after which a context gives no other answer. */
-static bool breaks_context(int r)
-{
-	switch (r) {
-	case CUDA_ERROR_ECC_UNCORRECTABLE:
-	case CUDA_ERROR_NVLINK_UNCORRECTABLE:
-	case CUDA_ERROR_ILLEGAL_ADDRESS:
-	case CUDA_ERROR_LAUNCH_TIMEOUT:
-	case CUDA_ERROR_ASSERT:
-	case CUDA_ERROR_HARDWARE_STACK_ERROR:
-	case CUDA_ERROR_ILLEGAL_INSTRUCTION:
-	case CUDA_ERROR_MISALIGNED_ADDRESS:
-	case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-	case CUDA_ERROR_INVALID_PC:
-	case CUDA_ERROR_LAUNCH_FAILED:
-		return true;
-	default:
-		return false;
-	}
 }
 
 void latched_end(struct thread *t, bool current)

@@ -7,9 +7,11 @@
  * says, without waiting, that nothing is. So the question before a blocking call costs a few cuStreamQuery(), and
  * nothing at all in a session that synchronises regularly.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault.h"
 #include "worker.h"
 
 struct wctx *context_new(uint64_t handle, CUcontext real, int device)
@@ -392,28 +394,31 @@ void context_forget(struct worker *w, struct wctx *c)
 }
 
 /*
- * The arena is pinned for the GPU, so that copies from and to it are asynchronous and kernels can reach the client's
- * pinned memory. That takes a context, which there is not yet when the first part is mapped.
+ * The first @n pieces of the arena are pinned for the GPU, so that copies from and to it are asynchronous and kernels can
+ * reach the client's pinned memory. That takes a context, which there is not yet when the first part is mapped. A context
+ * that is broken, and uses nothing any more, leaves them to the next one.
  */
-void arena_pin(struct worker *w)
+static CUresult arena_pin(struct worker *w, unsigned int n)
 {
-	unsigned int i;
-
 	if (!w->current || !D.cuMemHostRegister_v2)
-		return;
-	for (i = 0; i < w->narena; i++) {
+		return CUDA_SUCCESS;
+	for (unsigned int i = 0; i < n; i++) {
 		CUresult r;
 
 		if (w->arena[i].pinned)
 			continue;
 		r = D.cuMemHostRegister_v2(w->arena[i].addr, w->arena[i].size,
 					   CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
-		/* Not fatal: copies through unpinned memory are slower, and right. */
-		if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED)
-			worker_complain(w, "%llu MiB of arena cannot be pinned: CUresult %d",
-					(unsigned long long)(w->arena[i].size >> 20), r);
+		if (breaks_context(r))
+			return CUDA_SUCCESS;
+		if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED) {
+			worker_complain(w, "%llu KiB of arena cannot be pinned: CUresult %d",
+					(unsigned long long)(w->arena[i].size >> 10), r);
+			return r;
+		}
 		w->arena[i].pinned = w->current->root;
 	}
+	return CUDA_SUCCESS;
 }
 
 static bool any_context(struct handle *e, void *arg)
@@ -428,26 +433,27 @@ static bool any_context(struct handle *e, void *arg)
 }
 
 /* Also when no context is current: in any but @ended. If there is none the next one does it. */
-static void arena_pin_anywhere(struct worker *w, const struct wctx *ended)
+static CUresult arena_pin_anywhere(struct worker *w, unsigned int n, const struct wctx *ended)
 {
 	struct wctx *c = NULL;
+	CUresult r;
 
-	if (w->current) {
-		arena_pin(w);
-		return;
-	}
+	if (w->current)
+		return arena_pin(w, n);
 	for (unsigned int i = 0; !c && i < w->ndevices; i++)
 		if (w->primary[i] != ended)
 			c = w->primary[i];
 	if (!c)
 		handle_purge(&w->handles, any_context, &c);
 	if (!c)
-		return;
-	if (D.cuCtxSetCurrent(c->real) == CUDA_SUCCESS) {
+		return CUDA_SUCCESS;
+	r = D.cuCtxSetCurrent(c->real);
+	if (r == CUDA_SUCCESS) {
 		w->current = c;
-		arena_pin(w);
+		r = arena_pin(w, n);
 	}
 	context_set_none(w);
+	return breaks_context(r) ? CUDA_SUCCESS : r;
 }
 
 /* What was pinned in @ended is not any more, but other contexts may be using it, or do so with the next call. */
@@ -462,18 +468,23 @@ static void arena_unpinned(struct worker *w, const struct wctx *ended)
 		any = true;
 	}
 	if (any)
-		arena_pin_anywhere(w, ended);
+		arena_pin_anywhere(w, w->narena, ended);
 }
 
 uint64_t arena_piece(struct worker *w, const void *at, uint64_t len)
 {
 	/* A copy that is waited for in the driver asks too, while another thread dispatches and may add to it (block.c). */
-	unsigned int n = __atomic_load_n(&w->narena, __ATOMIC_ACQUIRE);
+	unsigned int lo = 0, hi = __atomic_load_n(&w->narena, __ATOMIC_ACQUIRE);
 
-	for (unsigned int i = 0; !w->soft && i < n; i++) {
+	while (!w->soft && lo < hi) {
+		unsigned int i = lo + (hi - lo) / 2;
 		const char *end = (char *)w->arena[i].addr + w->arena[i].size;
 
-		if ((const char *)at >= (char *)w->arena[i].addr && (const char *)at < end)
+		if ((const char *)at < (char *)w->arena[i].addr)
+			hi = i;
+		else if ((const char *)at >= end)
+			lo = i + 1;
+		else
 			return len < (uint64_t)(end - (const char *)at) ? len : (uint64_t)(end - (const char *)at);
 	}
 	return len;
@@ -486,23 +497,24 @@ int arena_mapped(void *opaque, void *addr, uint64_t size)
 
 	if (!size)
 		return 0;
-	if (n < sizeof(w->arena) / sizeof(w->arena[0])) {
-		w->arena[n].addr = addr;
-		w->arena[n].size = size;
-		w->arena[n].pinned = NULL;
-		__atomic_store_n(&w->narena, n + 1, __ATOMIC_RELEASE);
-	}
-	arena_pin_anywhere(w, NULL);
+	if (n == ARENA_PIECES)
+		return -ENOMEM;
+	w->arena[n].addr = addr;
+	w->arena[n].size = size;
+	w->arena[n].pinned = NULL;
+	if (arena_pin_anywhere(w, n + 1, NULL) != CUDA_SUCCESS)
+		return -ENOMEM;
+	__atomic_store_n(&w->narena, n + 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
 /* --- messages ---------------------------------------------------------------------------------------------- */
 
-static void enter_new(struct worker *w, struct wctx *c)
+static CUresult enter_new(struct worker *w, struct wctx *c)
 {
 	w->current = c;
 	w->current_handle = c->handle;
-	arena_pin(w);
+	return arena_pin(w, w->narena);
 }
 
 void worker_hand_cuDevicePrimaryCtxRetain(struct worker *w, const struct idm_message *m)
@@ -532,7 +544,12 @@ void worker_hand_cuDevicePrimaryCtxRetain(struct worker *w, const struct idm_mes
 		} else {
 			w->retained[q->dev]++;
 			if (D.cuCtxSetCurrent(real) == CUDA_SUCCESS)
-				enter_new(w, c);
+				r = enter_new(w, c);
+			if (r != CUDA_SUCCESS) {
+				w->retained[q->dev]--;
+				D.cuDevicePrimaryCtxRelease_v2(w->ordinals[q->dev]);
+				primary_released(w, q->dev);
+			}
 		}
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
@@ -642,7 +659,12 @@ void worker_hand_cuCtxCreate_v2(struct worker *w, const struct idm_message *m)
 			r = CUDA_ERROR_OUT_OF_MEMORY;
 		} else {
 			e->aux = c;
-			enter_new(w, c);
+			r = enter_new(w, c);
+			if (r != CUDA_SUCCESS) {
+				handle_remove(&w->handles, e);
+				D.cuCtxDestroy_v2(real);
+				context_forget(w, c);
+			}
 		}
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);

@@ -57,6 +57,8 @@
 
 #define EVENT_POOL	64
 #define THREADS_MAX	4096	/* client threads with a default stream of their own, per context */
+/* Clients make the arena longer by 64 MiB, up to 1 TiB: 16384 pieces; and by a page where no more than that is lent. */
+#define ARENA_PIECES	65536
 
 /** struct wstream - a stream as far as waiting goes. In its context's list while something may be pending. */
 struct wstream {
@@ -149,7 +151,7 @@ struct worker {
 		void *addr;
 		uint64_t size;
 		struct wctx *pinned;		/* in this context, with which that ends; NULL: not */
-	} arena[64];
+	} arena[ARENA_PIECES];			/* in order, without gaps; only what there is takes memory */
 	unsigned int narena;
 
 	char violation[256];			/* set: the session must end for this reason */
@@ -255,9 +257,9 @@ int stream_of(struct worker *w, const struct vgpu_call *call, uint64_t h, struct
 bool stream_idle(struct wstream *s);
 bool legacy_idle(struct wctx *c);	/* all that an operation on the legacy stream would wait for */
 bool context_idle(struct wctx *c);
-void arena_pin(struct worker *w);
 /** Bytes from @at on, at most @len, that are pinned in one piece: no single copy may cross such a border. */
 uint64_t arena_piece(struct worker *w, const void *at, uint64_t len);
+/** There is more arena, pinned from now on if there is a context, else from the first one on. @return 0 or -ENOMEM */
 int arena_mapped(void *opaque, void *addr, uint64_t size);
 
 /** Ask the broker about an image. @return BROKER_IMAGE's a, with its descriptor in *@fd (-1: none) */
