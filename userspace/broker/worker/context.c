@@ -490,6 +490,14 @@ uint64_t arena_piece(struct worker *w, const void *at, uint64_t len)
 	return len;
 }
 
+static bool any_pinned(const struct worker *w)
+{
+	for (unsigned int i = 0; i < w->narena; i++)
+		if (w->arena[i].pinned)
+			return true;
+	return false;
+}
+
 int arena_mapped(void *opaque, void *addr, uint64_t size)
 {
 	struct worker *w = opaque;
@@ -502,7 +510,8 @@ int arena_mapped(void *opaque, void *addr, uint64_t size)
 	w->arena[n].addr = addr;
 	w->arena[n].size = size;
 	w->arena[n].pinned = NULL;
-	if (arena_pin_anywhere(w, n + 1, NULL) != CUDA_SUCCESS)
+	/* Where nothing can be pinned, copies are slower and right; where something can, all must be, for kernels reach it. */
+	if (arena_pin_anywhere(w, n + 1, NULL) != CUDA_SUCCESS && any_pinned(w))
 		return -ENOMEM;
 	__atomic_store_n(&w->narena, n + 1, __ATOMIC_RELEASE);
 	return 0;
@@ -510,11 +519,11 @@ int arena_mapped(void *opaque, void *addr, uint64_t size)
 
 /* --- messages ---------------------------------------------------------------------------------------------- */
 
-static CUresult enter_new(struct worker *w, struct wctx *c)
+static void enter_new(struct worker *w, struct wctx *c)
 {
 	w->current = c;
 	w->current_handle = c->handle;
-	return arena_pin(w, w->narena);
+	arena_pin(w, w->narena);
 }
 
 void worker_hand_cuDevicePrimaryCtxRetain(struct worker *w, const struct idm_message *m)
@@ -544,12 +553,7 @@ void worker_hand_cuDevicePrimaryCtxRetain(struct worker *w, const struct idm_mes
 		} else {
 			w->retained[q->dev]++;
 			if (D.cuCtxSetCurrent(real) == CUDA_SUCCESS)
-				r = enter_new(w, c);
-			if (r != CUDA_SUCCESS) {
-				w->retained[q->dev]--;
-				D.cuDevicePrimaryCtxRelease_v2(w->ordinals[q->dev]);
-				primary_released(w, q->dev);
-			}
+				enter_new(w, c);
 		}
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
@@ -659,12 +663,7 @@ void worker_hand_cuCtxCreate_v2(struct worker *w, const struct idm_message *m)
 			r = CUDA_ERROR_OUT_OF_MEMORY;
 		} else {
 			e->aux = c;
-			r = enter_new(w, c);
-			if (r != CUDA_SUCCESS) {
-				handle_remove(&w->handles, e);
-				D.cuCtxDestroy_v2(real);
-				context_forget(w, c);
-			}
+			enter_new(w, c);
 		}
 	}
 	worker_reply(w, &m->header, &q->call, 0, r, NULL, 0);
