@@ -122,6 +122,93 @@ static void mappings(void)
 	ok(before == after || on_driver(), "all memory is free again: %zu of %zu bytes", after, before);
 }
 
+static unsigned long long told(CUpointer_attribute a, CUdeviceptr p)
+{
+	unsigned long long value = 0;
+
+	CU(cuPointerGetAttribute(&value, a, p));
+	return value;
+}
+
+/* Two mappings side by side and a hole behind them: each mapping is an allocation, whatever its addresses were reserved with. */
+static void ranges(void)
+{
+	CUmemGenericAllocationHandle a, b;
+	unsigned long long none = 77, *none_at = &none;
+	CUdeviceptr va, base, hole;
+	size_t granule, size;
+
+	CU(cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+	CU(cuMemAddressReserve(&va, 5 * granule, 0, 0, 0));
+	CU(cuMemCreate(&a, granule, &prop, 0));
+	CU(cuMemCreate(&b, 2 * granule, &prop, 0));
+	CU(cuMemMap(va, granule, 0, a, 0));
+	CU(cuMemMap(va + granule, 2 * granule, 0, b, 0));
+	CU(cuMemSetAccess(va, 3 * granule, &both, 1));
+	hole = va + 3 * granule + 100;
+	for (int i = 0; i < 2; i++) {
+		CUdeviceptr at = va + i * granule;
+
+		CU(cuMemGetAddressRange(&base, &size, at + (i + 1) * granule - 1));
+		ok(base == at && size == (i + 1) * granule, "mapping %d: its own range: %#llx, %zu bytes", i, base, size);
+		ok(told(CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, at) == va &&
+		   told(CU_POINTER_ATTRIBUTE_RANGE_SIZE, at) == 5 * granule, "the addresses are all that were reserved");
+		ok(on_driver() || (told(CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR, at + 8) == at &&
+				   told(CU_POINTER_ATTRIBUTE_MAPPING_SIZE, at + 8) == (i + 1) * granule),
+		   "its attributes say the same");
+		ok(on_driver() || told(CU_POINTER_ATTRIBUTE_BUFFER_ID, at) ==
+				  told(CU_POINTER_ATTRIBUTE_BUFFER_ID, at + (i + 1) * granule - 1), "one number for all of it");
+	}
+	ok(on_driver() || (told(CU_POINTER_ATTRIBUTE_BUFFER_ID, va) != told(CU_POINTER_ATTRIBUTE_BUFFER_ID, va + granule) &&
+			   told(CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID, va) !=
+			   told(CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID, va + granule)), "each has its own");
+	OURS(cuMemGetAddressRange(&base, &size, hole), CUDA_ERROR_NOT_FOUND, "the range of a hole");
+	OURS(cuPointerGetAttribute(&none, CU_POINTER_ATTRIBUTE_MAPPING_SIZE, hole), CUDA_ERROR_INVALID_VALUE, "its mapping");
+	OURS(cuPointerGetAttribute(&none, CU_POINTER_ATTRIBUTE_BUFFER_ID, hole), CUDA_ERROR_INVALID_VALUE, "its number");
+	OURS(cuPointerGetAttributes(1, (CUpointer_attribute[]){ CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR }, (void **)&none_at, hole),
+	     CUDA_SUCCESS, "asked for several at once");
+	ok(on_driver() || !none, "nothing: %#llx", none);
+
+	/* The same memory once more, elsewhere. */
+	CU(cuMemMap(va + 4 * granule, granule, 0, a, 0));
+	CU(cuMemSetAccess(va + 4 * granule, granule, &both, 1));
+	ok(on_driver() || (told(CU_POINTER_ATTRIBUTE_BUFFER_ID, va) != told(CU_POINTER_ATTRIBUTE_BUFFER_ID, va + 4 * granule) &&
+			   told(CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID, va) ==
+			   told(CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID, va + 4 * granule)), "mapped twice: two mappings of one memory");
+	CU(cuMemUnmap(va + 4 * granule, granule));
+	CU(cuMemUnmap(va, 3 * granule));
+	OURS(cuMemGetAddressRange(&base, &size, va), CUDA_ERROR_NOT_FOUND, "no range when it is unmapped");
+	CU(cuMemRelease(a));
+	CU(cuMemRelease(b));
+	CU(cuMemAddressFree(va, 5 * granule));
+}
+
+/* Refused by cuMemCreate(), which NCCL goes on from; from a granularity that is refused it does not. */
+static void in_host_memory(void)
+{
+	static const CUmemLocationType types[] = { CU_MEM_LOCATION_TYPE_HOST_NUMA, CU_MEM_LOCATION_TYPE_HOST,
+						   CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT };
+	size_t granule, size = 0;
+
+	CU(cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+	for (unsigned int i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		CUmemAllocationProp host = { .type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = { .type = types[i] } };
+		CUmemGenericAllocationHandle h;
+
+		OURS(cuMemGetAllocationGranularity(&size, &host, CU_MEM_ALLOC_GRANULARITY_MINIMUM), CUDA_SUCCESS,
+		     "the granularity of host memory");
+		ok(on_driver() || size == granule, "in units of the device: %zu", size);
+		OURS(cuMemCreate(&h, granule, &host, 0), CUDA_ERROR_NOT_SUPPORTED, "host memory by cuMemCreate");
+		host.type = CU_MEM_ALLOCATION_TYPE_INVALID;
+		OURS(cuMemGetAllocationGranularity(&size, &host, CU_MEM_ALLOC_GRANULARITY_MINIMUM), CUDA_ERROR_INVALID_VALUE,
+		     "of no kind of allocation");
+		host.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+		host.location.type = CU_MEM_LOCATION_TYPE_INVALID;
+		OURS(cuMemGetAllocationGranularity(&size, &host, CU_MEM_ALLOC_GRANULARITY_MINIMUM), CUDA_ERROR_INVALID_VALUE,
+		     "of memory that is nowhere");
+	}
+}
+
 static void pools(void)
 {
 	CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -179,6 +266,8 @@ int main(void)
 	CU(cuDeviceGetAttribute(&vmm, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, dev));
 	ok(vmm == 1, "the device has virtual memory management");
 	mappings();
+	ranges();
+	in_host_memory();
 	pools();
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

@@ -173,6 +173,7 @@ def main():
     nv.nvmlSystemGetDriverVersion()
     refuses("no NVLink to be seen", nv.NVML_ERROR_NOT_SUPPORTED, nv.nvmlDeviceGetNvLinkRemoteDeviceType, d, 0)
     ok("a device can talk to itself", nv.nvmlDeviceGetP2PStatus(d, d, 0) == nv.NVML_P2P_STATUS_OK)
+    refuses("in no way that there is not", nv.NVML_ERROR_INVALID_ARGUMENT, nv.nvmlDeviceGetP2PStatus, d, d, 5)
 
     pid = os.fork()
     if not pid:

@@ -286,12 +286,20 @@ VGPU_EXPORT CUresult CUDAAPI cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream)
 VGPU_EXPORT CUresult CUDAAPI cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdeviceptr dptr)
 {
 	CUresult r = session_check();
+	struct vmm_mapped m;
 	struct range range;
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!range_find(dptr, &range) || range.kind == RANGE_REGISTERED)
 		return CUDA_ERROR_NOT_FOUND;
+	if (range.kind == RANGE_RESERVED) {
+		/* Of addresses that were reserved, the mapping. */
+		if (!vmm_mapped(dptr, &m))
+			return CUDA_ERROR_NOT_FOUND;
+		range.base = m.base;
+		range.size = m.size;
+	}
 	if (pbase)
 		*pbase = range.base;
 	if (psize)

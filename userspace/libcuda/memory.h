@@ -19,10 +19,17 @@ static inline bool memory_on_device(uint64_t addr, uint64_t len)
 	return range_covers(addr, len, &r) && r.kind != RANGE_REGISTERED;
 }
 
-/** Is something mapped at that reserved address? Memory of *@device. (vmm.c) */
-bool vmm_device(uint64_t addr, uint32_t *device);
-/** How can what is mapped there be exported? CUmemAllocationHandleType */
-unsigned int vmm_handle_types(uint64_t addr);
+/* struct vmm_mapped - one mapping, and the memory that is mapped there. */
+struct vmm_mapped {
+	uint64_t base, size;
+	uint64_t id;		/* unique among those of ranges; another one for each mapping */
+	uint64_t block;		/* the memory's */
+	uint32_t device;
+	uint32_t handle_types;	/* CUmemAllocationHandleType by which it can be exported */
+};
+
+/** What is mapped at that reserved address? @return false, and *@out as it was: nothing (vmm.c) */
+bool vmm_mapped(uint64_t addr, struct vmm_mapped *out);
 
 /** A context has ended, and all memory with it. */
 void memory_forget(const struct object *ctx);

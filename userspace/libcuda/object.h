@@ -61,7 +61,7 @@ struct object {
 			bool shareable, imported;
 		} pool;
 		struct {
-			uint64_t size;
+			uint64_t size, id;	/* range_new_id() */
 			uint32_t device, handles, mappings;
 			uint32_t handle_types;	/* CUmemAllocationHandleType */
 		} physical;

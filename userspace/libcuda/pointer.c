@@ -20,14 +20,24 @@ static CUresult unknown(CUpointer_attribute a)
 									     CUDA_ERROR_INVALID_VALUE;
 }
 
+/* The range at @p, and what of it is mapped there: all, unless addresses were only reserved. @m->size 0: nothing */
+static bool look(uint64_t p, struct range *r, struct vmm_mapped *m)
+{
+	if (!range_find(p, r))
+		return false;
+	*m = (struct vmm_mapped){ r->base, r->size, r->id, r->id, r->device, 0 };
+	if (r->kind == RANGE_RESERVED && !vmm_mapped(p, m))
+		m->size = 0;
+	return true;
+}
+
 /*
- * One attribute of memory @r at @p. @return CUDA_ERROR_INVALID_VALUE if that memory has no such thing,
- * CUDA_ERROR_NOT_SUPPORTED if it is not known here.
+ * One attribute of memory @r at @p, with @m mapped there. @return CUDA_ERROR_INVALID_VALUE if that
+ * memory has no such thing, CUDA_ERROR_NOT_SUPPORTED if it is not known here.
  */
-static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const struct range *r)
+static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const struct range *r, const struct vmm_mapped *m)
 {
 	bool host = r->kind == RANGE_PINNED || r->kind == RANGE_REGISTERED || r->kind == RANGE_ALIAS;
-	uint32_t device;
 	uint64_t arena;
 
 	switch (a) {
@@ -51,13 +61,20 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(void **)data = (void *)(uintptr_t)(r->kind == RANGE_ALIAS ? r->alias + (p - r->base) : p);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
-		*(unsigned long long *)data = r->id;
+	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+		if (!m->size)
+			return CUDA_ERROR_INVALID_VALUE;
+		*(unsigned long long *)data = a == CU_POINTER_ATTRIBUTE_BUFFER_ID ? m->id :
+					      a == CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID ? m->block :
+					      a == CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR ? m->base : m->size;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_IS_MANAGED:
 		*(unsigned int *)data = r->kind == RANGE_MANAGED || (r->kind == RANGE_GLOBAL && r->flags);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-		*(int *)data = r->kind == RANGE_RESERVED && vmm_device(p, &device) ? device : r->device;
+		*(int *)data = m->device;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
 		*(CUdeviceptr *)data = r->base;
@@ -66,19 +83,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(size_t *)data = r->size;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MAPPED:
-		if (r->kind == RANGE_RESERVED)
-			*(unsigned int *)data = vmm_device(p, &device);
-		else
-			*(unsigned int *)data = r->kind != RANGE_REGISTERED || mapped_arena(p, 0, &arena);
-		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
-		*(CUdeviceptr *)data = r->base;
-		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
-		*(size_t *)data = r->size;
-		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
-		*(unsigned long long *)data = r->id;
+		*(unsigned int *)data = m->size && (r->kind != RANGE_REGISTERED || mapped_arena(p, 0, &arena));
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
 		*(unsigned int *)data = (r->kind == RANGE_DEVICE || r->kind == RANGE_MANAGED) && r->flags & RANGE_SYNC;
@@ -92,7 +97,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
 		if (r->kind == RANGE_RESERVED)
-			*(unsigned long long *)data = vmm_handle_types(p);
+			*(unsigned long long *)data = m->handle_types;
 		else
 			*(unsigned long long *)data = pool_of(r) && ((struct object *)pool_of(r))->pool.shareable ?
 				CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : 0;
@@ -111,13 +116,14 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 VGPU_EXPORT CUresult CUDAAPI cuPointerGetAttribute(void *data, CUpointer_attribute a, CUdeviceptr ptr)
 {
 	CUresult r = session_check();
+	struct vmm_mapped m;
 	struct range range;
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!data || !range_find(ptr, &range))
+	if (!data || !look(ptr, &range, &m))
 		return CUDA_ERROR_INVALID_VALUE;
-	return attribute(data, a, ptr, &range);
+	return attribute(data, a, ptr, &range, &m);
 }
 
 /* What an attribute says about memory CUDA does not know. */
@@ -159,6 +165,7 @@ VGPU_EXPORT CUresult CUDAAPI cuPointerGetAttributes(unsigned int numAttributes, 
 						    void **data, CUdeviceptr ptr)
 {
 	CUresult r = session_check();
+	struct vmm_mapped m;
 	struct range range;
 	bool known;
 
@@ -166,11 +173,11 @@ VGPU_EXPORT CUresult CUDAAPI cuPointerGetAttributes(unsigned int numAttributes, 
 		return r;
 	if (!numAttributes || !attributes || !data)
 		return CUDA_ERROR_INVALID_VALUE;
-	known = range_find(ptr, &range);
+	known = look(ptr, &range, &m);
 	for (unsigned int i = 0; i < numAttributes; i++) {
 		if (!data[i])
 			return CUDA_ERROR_INVALID_VALUE;
-		r = known ? attribute(data[i], attributes[i], ptr, &range) : CUDA_ERROR_INVALID_VALUE;
+		r = known ? attribute(data[i], attributes[i], ptr, &range, &m) : CUDA_ERROR_INVALID_VALUE;
 		if (r == CUDA_ERROR_INVALID_VALUE)
 			r = nothing(data[i], attributes[i]);
 		if (r != CUDA_SUCCESS)

@@ -210,6 +210,16 @@ void range_remove_context(const void *ctx, void (*each)(const struct range *r))
 	pthread_mutex_unlock(&lock);
 }
 
+uint64_t range_new_id(void)
+{
+	uint64_t id;
+
+	pthread_mutex_lock(&lock);
+	id = next_id++;
+	pthread_mutex_unlock(&lock);
+	return id;
+}
+
 unsigned long range_count(void)
 {
 	return count;

@@ -59,6 +59,9 @@ void range_remove_owned(const void *owner);
 /** Remove all ranges of context @ctx but registered ones; @each (may be NULL) is told, under the map's lock. */
 void range_remove_context(const void *ctx, void (*each)(const struct range *r));
 
+/** An id that no range has or gets. */
+uint64_t range_new_id(void);
+
 /** Number of ranges, for tests. */
 unsigned long range_count(void);
 

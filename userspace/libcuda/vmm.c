@@ -16,7 +16,7 @@
 
 /* struct mapping - in a list by address; there are few enough to walk along. */
 struct mapping {
-	uint64_t base, size;
+	uint64_t base, size, id;
 	struct object *physical;
 	unsigned long long *access;	/* of each device */
 	struct mapping *next;
@@ -31,22 +31,29 @@ static CUresult begin(struct vgpu_vmm *rq)
 	return call_begin(&rq->call, false);
 }
 
+/* Of host memory the granularity is told, and nothing else. */
+static bool on_host(const CUmemAllocationProp *prop)
+{
+	return prop->location.type == CU_MEM_LOCATION_TYPE_HOST || prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
+	       prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+}
+
 static CUresult check_prop(const CUmemAllocationProp *prop)
 {
 	CUresult r = session_check();
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!prop || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED)
+	if (!prop || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
+	    (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE && !on_host(prop)))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
-		return REFUSE("cuMemCreate in host memory", "virtual-memory");
 	if (prop->requestedHandleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return REFUSE("cuMemCreate for sharing otherwise than by descriptor", "external");
-	return prop->location.id >= 0 && (uint32_t)prop->location.id < shim.ndevices ? CUDA_SUCCESS :
+	return on_host(prop) || (prop->location.id >= 0 && (uint32_t)prop->location.id < shim.ndevices) ? CUDA_SUCCESS :
 		CUDA_ERROR_INVALID_DEVICE;
 }
 
+/* Of host memory it is the device's: NCCL takes a refusal from cuMemCreate(), but none here. */
 VGPU_EXPORT CUresult CUDAAPI cuMemGetAllocationGranularity(size_t *out, const CUmemAllocationProp *prop,
 							   CUmemAllocationGranularity_flags option)
 {
@@ -54,14 +61,16 @@ VGPU_EXPORT CUresult CUDAAPI cuMemGetAllocationGranularity(size_t *out, const CU
 	struct vgpu_vmm_reply reply;
 	CUresult r = check_prop(prop);
 	uint64_t *known;
+	uint32_t device;
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!out || (unsigned int)option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
 		return CUDA_ERROR_INVALID_VALUE;
-	known = &granularity[prop->location.id][option];
+	device = on_host(prop) ? 0 : prop->location.id;
+	known = &granularity[device][option];
 	if (!__atomic_load_n(known, __ATOMIC_RELAXED)) {
-		rq.device = prop->location.id;
+		rq.device = device;
 		r = begin(&rq);
 		if (r == CUDA_SUCCESS)
 			r = call_reply(VGPU_MSG_cuMemGetAllocationGranularity, &rq, sizeof(rq), &reply, sizeof(reply));
@@ -138,7 +147,7 @@ static struct mapping **at_or_behind(uint64_t addr)
 	return p;
 }
 
-bool vmm_device(uint64_t addr, uint32_t *device)
+bool vmm_mapped(uint64_t addr, struct vmm_mapped *out)
 {
 	struct mapping *m;
 	bool found;
@@ -147,22 +156,10 @@ bool vmm_device(uint64_t addr, uint32_t *device)
 	m = *at_or_behind(addr);
 	found = m && m->base <= addr;
 	if (found)
-		*device = m->physical->physical.device;
+		*out = (struct vmm_mapped){ m->base, m->size, m->id, m->physical->physical.id,
+					    m->physical->physical.device, m->physical->physical.handle_types };
 	pthread_mutex_unlock(&lock);
 	return found;
-}
-
-unsigned int vmm_handle_types(uint64_t addr)
-{
-	unsigned int types = 0;
-	struct mapping *m;
-
-	pthread_mutex_lock(&lock);
-	m = *at_or_behind(addr);
-	if (m && m->base <= addr)
-		types = m->physical->physical.handle_types;
-	pthread_mutex_unlock(&lock);
-	return types;
 }
 
 static bool anything_in(uint64_t base, uint64_t size)
@@ -215,6 +212,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle *handle, s
 
 	if (r != CUDA_SUCCESS)
 		return r;
+	if (on_host(prop))
+		return REFUSE("cuMemCreate in host memory", "virtual-memory");
 	if (!handle || !size || flags)
 		return CUDA_ERROR_INVALID_VALUE;
 	o = object_new(VGPU_H_MEMALLOC);
@@ -231,6 +230,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle *handle, s
 		return r;
 	}
 	o->physical.size = size;
+	o->physical.id = range_new_id();
 	o->physical.device = prop->location.id;
 	o->physical.handles = 1;
 	o->physical.mappings = 0;
@@ -299,6 +299,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocati
 		return r;
 	}
 	o->physical.size = reply.size;
+	o->physical.id = range_new_id();
 	o->physical.device = reply.device;
 	o->physical.handle_types = type;
 	o->physical.mappings = 0;
@@ -400,7 +401,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemMap(CUdeviceptr ptr, size_t size, size_t offse
 	r = call_reply(VGPU_MSG_cuMemMap, &rq, sizeof(rq), &reply, sizeof(reply));
 	if (r != CUDA_SUCCESS)
 		goto out;
-	*m = (struct mapping){ .base = ptr, .size = size, .physical = o, .access = (unsigned long long *)(m + 1) };
+	*m = (struct mapping){ .base = ptr, .size = size, .id = range_new_id(), .physical = o,
+			       .access = (unsigned long long *)(m + 1) };
 	at = at_or_behind(ptr);
 	m->next = *at;
 	*at = m;

@@ -405,13 +405,24 @@ DEVICE_GET(nvmlDeviceGetTopologyCommonAncestor, struct nvml_device *other, unsig
 	return r;
 }
 
-/* What may be done between two devices of a session, the CUDA calls tell; links are not shown. */
+/* What may be done between two devices is what CUDA tells; which links they have is not shown. */
 DEVICE_GET(nvmlDeviceGetP2PStatus, struct nvml_device *other, unsigned int index, unsigned int *status)
 {
 	int r = two(d, other, status);
+	bool yes = false;
 
+	if (!r && index > NVML_P2P_CAPS_INDEX_PCI)
+		r = NVML_ERROR_INVALID_ARGUMENT;
+	if (r)
+		return r;
+	if (d == other)
+		yes = true;
+	else if (index == NVML_P2P_CAPS_INDEX_READ || index == NVML_P2P_CAPS_INDEX_WRITE)
+		r = nvml_peer(d, other, CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, &yes);
+	else if (index == NVML_P2P_CAPS_INDEX_ATOMICS)
+		r = nvml_peer(d, other, CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED, &yes);
 	if (!r)
-		*status = d == other ? NVML_P2P_STATUS_OK : NVML_P2P_STATUS_NOT_SUPPORTED;
+		*status = yes ? NVML_P2P_STATUS_OK : NVML_P2P_STATUS_NOT_SUPPORTED;
 	return r;
 }
 

@@ -11,7 +11,7 @@
  *	refuse.c	all the rest
  *
  * The session that nvmlInit opens ends at once: programs call nvmlInit to count devices and stay for days. Asking for
- * memory or processes opens one that stays until nvmlShutdown.
+ * memory or processes opens one that stays until nvmlShutdown; the first question for peers one that ends at once.
  */
 #ifndef LIBNVML_NVML_H
 #define LIBNVML_NVML_H
@@ -29,12 +29,14 @@ struct nvml_device {
 	struct vgpu_props_reply props;
 	char uuid[41];			/* GPU-8-4-4-4-12 */
 	unsigned int domain, bus, slot;
+	uint8_t peers[VGPU_DEVICES_MAX];	/* what it can do with each other one: 1 << CUdevice_P2PAttribute */
 };
 
-/** struct nvml - the process's state. All but the devices, which never change once there, under @lock. */
+/** struct nvml - the process's state. All but the devices, which never change once there but for @peers, under @lock. */
 extern struct nvml {
 	pthread_mutex_t lock;
 	unsigned int inits;
+	bool peers_known;
 	unsigned int ndevices;
 	struct nvml_device devices[VGPU_DEVICES_MAX];
 	struct vgpu_info_reply info;
@@ -43,6 +45,9 @@ extern struct nvml {
 
 /** @return NVML_SUCCESS if nvmlInit() was called and @d (NULL: none needed) is one of its devices. */
 int nvml_check(const struct nvml_device *d);
+
+/** Does cuDeviceGetP2PAttribute() say that between the two there is @attribute? @return enum nvml_return */
+int nvml_peer(const struct nvml_device *d, const struct nvml_device *other, unsigned int attribute, bool *yes);
 
 /** All sessions of the zone's device, @cap of them in @list. @return enum nvml_return; the counts are in *@z. */
 int nvml_zone(struct vgpu_zone_reply *z, struct vgpu_zone_session *list, unsigned int cap);

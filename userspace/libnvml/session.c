@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* nvmlInit, nvmlShutdown, and the session with the broker. */
+#include <cuda.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -85,6 +86,7 @@ static int load_devices(void)
 		return r;
 	nvml.info.driver[sizeof(nvml.info.driver) - 1] = '\0';
 	nvml.ndevices = 0;
+	nvml.peers_known = false;
 	for (unsigned int i = 0; i < nvml.info.devices && i < VGPU_DEVICES_MAX; i++) {
 		struct vgpu_props_request rq = { .call = call, .device = i };
 		struct nvml_device *d = &nvml.devices[i];
@@ -182,6 +184,58 @@ int nvml_zone(struct vgpu_zone_reply *z, struct vgpu_zone_session *list, unsigne
 	/* What was copied, should the number have changed meanwhile. */
 	if (!r)
 		z->count = rq.first < cap ? rq.first : cap;
+	return r;
+}
+
+/* What the driver does not know of two devices, they have not. */
+static int load_peer(struct nvml_device *d, unsigned int other)
+{
+	struct vgpu_rq_cuDeviceGetP2PAttribute rq = { .call.thread = 1, .srcDevice = d->index, .dstDevice = other };
+	struct vgpu_rp_cuDeviceGetP2PAttribute rp;
+	unsigned int a;
+
+	d->peers[other] = 0;
+	for (a = CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED; a <= CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED; a++) {
+		int r;
+
+		rq.attrib = a;
+		r = ask(VGPU_MSG_cuDeviceGetP2PAttribute, &rq, sizeof(rq), &rp, sizeof(rp));
+		if (r == NVML_ERROR_GPU_IS_LOST)
+			return r;
+		if (!r && rp.value)
+			d->peers[other] |= 1u << a;
+	}
+	return NVML_SUCCESS;
+}
+
+/* All of them: who asks about two devices asks about all. */
+static int load_peers(void)
+{
+	int r = session_open();
+
+	for (unsigned int i = 0; i < nvml.ndevices; i++)
+		for (unsigned int j = 0; j < nvml.ndevices && !r; j++)
+			if (i != j)
+				r = load_peer(&nvml.devices[i], j);
+	nvml.peers_known = !r;
+	return r;
+}
+
+int nvml_peer(const struct nvml_device *d, const struct nvml_device *other, unsigned int attribute, bool *yes)
+{
+	int r = NVML_SUCCESS;
+
+	pthread_mutex_lock(&nvml.lock);
+	if (!nvml.peers_known) {
+		bool stays = nvml.client;
+
+		r = load_peers();
+		if (!stays)
+			session_close();
+	}
+	if (!r)
+		*yes = d->peers[other->index] >> attribute & 1;
+	pthread_mutex_unlock(&nvml.lock);
 	return r;
 }
 

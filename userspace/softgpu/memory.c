@@ -136,6 +136,7 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr dp
 {
 	struct sg_host_range r;
 	struct sg_allocation a;
+	struct sg_mapped m;
 	struct sg_ctx *c;
 	CUresult e = sg_enter(&c);
 
@@ -146,6 +147,11 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr dp
 			return CUDA_ERROR_NOT_FOUND;
 		a.base = r.base;
 		a.size = r.size;
+	} else if (a.reserved) {
+		if (!sg_vmm_mapped(dptr, &m))
+			return CUDA_ERROR_NOT_FOUND;
+		a.base = m.base;
+		a.size = m.size;
 	}
 	if (base)
 		*base = a.base;
@@ -256,10 +262,12 @@ BOTH(cuMemFreeAsync, (CUdeviceptr dptr, CUstream stream), (dptr, stream, ptds))
 
 /* --- pointers ------------------------------------------------------------------------------------------------------ */
 
+/* @m: of host memory and of an allocation, all of it */
 struct pointer {
 	bool device, host;
 	struct sg_allocation a;
 	struct sg_host_range r;
+	struct sg_mapped m;
 };
 
 static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_attribute attr, void *data)
@@ -287,8 +295,16 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(int *)data = p->device && p->a.flags & SG_ALLOC_SYNC;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+		*(unsigned long long *)data = p->m.id;
+		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
-		*(unsigned long long *)data = p->device ? p->a.id : p->r.id;
+		*(unsigned long long *)data = p->m.block;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+		*(CUdeviceptr *)data = p->m.base;
+		return CUDA_SUCCESS;
+	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+		*(size_t *)data = p->m.size;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_IS_MANAGED:
 		*(int *)data = p->device && (p->a.flags & SG_ALLOC_MANAGED || sg_managed_variable(ptr));
@@ -305,18 +321,16 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(int *)data = 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
 		*(CUdeviceptr *)data = p->device ? p->a.base : p->r.base;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
 		*(size_t *)data = p->device ? p->a.size : p->r.size;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MAPPED:
 		*(int *)data = !p->device || sg_heap_range(ptr, 1, false);
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
-		*(unsigned long long *)data = p->device && p->a.reserved ? sg_vmm_handle_types(ptr) :
+		*(unsigned long long *)data = p->device && p->a.reserved ? p->m.handle_types :
 			p->device && p->a.pool && sg_pool_key(p->a.pool) ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
@@ -335,6 +349,12 @@ static void look(CUdeviceptr ptr, struct pointer *p)
 	memset(p, 0, sizeof(*p));
 	p->device = sg_heap_info(ptr, &p->a);
 	p->host = !p->device && sg_host_info(ptr, &p->r);
+	if (p->device && p->a.reserved)
+		p->device = sg_vmm_mapped(ptr, &p->m);	/* only reserved: nothing yet */
+	else if (p->device)
+		p->m = (struct sg_mapped){ p->a.base, p->a.size, p->a.id, p->a.id, 0 };
+	else
+		p->m = (struct sg_mapped){ p->r.base, p->r.size, p->r.id, p->r.id, 0 };
 }
 
 CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attr, CUdeviceptr ptr)

@@ -171,8 +171,12 @@ void sg_heap_unreserve(uint64_t addr);
 void sg_heap_access(uint64_t addr, size_t size, bool allowed);
 void sg_vmm_init(void);
 
-/** How what is mapped at @addr can be exported. */
-unsigned long long sg_vmm_handle_types(uint64_t addr);
+/** What is mapped at a reserved address. @id: of the mapping, @block: of its memory; no allocation has one of those. */
+struct sg_mapped {
+	uint64_t base, size, id, block;
+	unsigned long long handle_types;	/* how it can be exported */
+};
+bool sg_vmm_mapped(uint64_t addr, struct sg_mapped *out);
 
 /** Free everything @ctx allocated. */
 void sg_heap_free_ctx(struct sg_ctx *ctx);

@@ -21,7 +21,7 @@ struct reservation {
 
 /* @home: 0 if another process allocated it, where it counts. @fd: its own file, -1: it is in the common one */
 struct physical {
-	uint64_t home, size;
+	uint64_t home, size, id;
 	int fd;
 	CUmemAllocationProp prop;
 	unsigned int handles, mappings;
@@ -29,7 +29,7 @@ struct physical {
 };
 
 struct mapping {
-	uint64_t base, size, offset;
+	uint64_t base, size, offset, id;
 	struct physical *physical;
 	CUmemAccess_flags access;
 	struct mapping *next;
@@ -39,6 +39,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct reservation *reservations;
 static struct physical *physicals;
 static struct mapping *mappings;
+static uint64_t next_id = 1ull << 49;	/* host memory has those from 1 << 48 */
 static int file = -1;
 
 /* Before a sandbox can be in the way. */
@@ -58,16 +59,23 @@ static bool granular(uint64_t a, uint64_t b)
 	return a && b && !((a | b) & (GRANULE - 1));
 }
 
+static bool on_host(const CUmemAllocationProp *prop)
+{
+	return prop->location.type == CU_MEM_LOCATION_TYPE_HOST || prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
+	       prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+}
+
 static CUresult check_prop(const CUmemAllocationProp *prop)
 {
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!prop || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED)
+	if (!prop || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
+	    (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE && !on_host(prop)))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || file < 0 ||
-	    prop->requestedHandleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+	if (file < 0 || prop->requestedHandleTypes & ~(unsigned int)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return CUDA_ERROR_NOT_SUPPORTED;
-	return prop->location.id >= 0 && prop->location.id < sg_devices ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+	return on_host(prop) || (prop->location.id >= 0 && prop->location.id < sg_devices) ? CUDA_SUCCESS :
+		CUDA_ERROR_INVALID_DEVICE;
 }
 
 CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
@@ -186,6 +194,7 @@ static CUmemGenericAllocationHandle enter(struct physical *p)
 {
 	p->handles = 1;
 	pthread_mutex_lock(&lock);
+	p->id = next_id++;
 	p->next = physicals;
 	physicals = p;
 	pthread_mutex_unlock(&lock);
@@ -200,6 +209,8 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CU
 
 	if (e)
 		return e;
+	if (on_host(prop))
+		return CUDA_ERROR_NOT_SUPPORTED;
 	if (!handle || flags || !granular(size, size))
 		return CUDA_ERROR_INVALID_VALUE;
 	p = calloc(1, sizeof(*p));
@@ -283,16 +294,17 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
 	return CUDA_SUCCESS;
 }
 
-unsigned long long sg_vmm_handle_types(uint64_t addr)
+bool sg_vmm_mapped(uint64_t addr, struct sg_mapped *out)
 {
 	struct mapping *m;
-	unsigned long long types;
 
 	pthread_mutex_lock(&lock);
 	m = first_in(addr, 1);
-	types = m ? (unsigned long long)m->physical->prop.requestedHandleTypes : 0;
+	if (m)
+		*out = (struct sg_mapped){ m->base, m->size, m->id, m->physical->id,
+					   m->physical->prop.requestedHandleTypes };
 	pthread_mutex_unlock(&lock);
-	return types;
+	return m;
 }
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
@@ -374,7 +386,7 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 	if (mmap((void *)ptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, p->fd < 0 ? file : p->fd,
 		 (off_t)((p->fd < 0 ? p->home - SG_HEAP_BASE : 0) + offset)) == MAP_FAILED)
 		goto out;
-	*m = (struct mapping){ ptr, size, offset, p, CU_MEM_ACCESS_FLAGS_PROT_NONE, mappings };
+	*m = (struct mapping){ ptr, size, offset, next_id++, p, CU_MEM_ACCESS_FLAGS_PROT_NONE, mappings };
 	mappings = m;
 	m = NULL;
 	p->mappings++;
