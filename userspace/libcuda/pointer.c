@@ -20,13 +20,26 @@ static CUresult unknown(CUpointer_attribute a)
 									     CUDA_ERROR_INVALID_VALUE;
 }
 
-/* The range at @p, and what of it is mapped there: all, unless addresses were only reserved. @m->size 0: nothing */
-static bool look(uint64_t p, struct range *r, struct vmm_mapped *m)
+/* Is that attribute one of a mapping? Others are asked at each launch, and mappings can be thousands. */
+static bool of_mapping(CUpointer_attribute a)
 {
+	return a == CU_POINTER_ATTRIBUTE_BUFFER_ID || a == CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID ||
+	       a == CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR || a == CU_POINTER_ATTRIBUTE_MAPPING_SIZE ||
+	       a == CU_POINTER_ATTRIBUTE_MAPPED || a == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL ||
+	       a == CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES;
+}
+
+/* The range at @p, and for @n attributes what of it is mapped there: all, unless addresses were only reserved. @m->size 0: nothing */
+static bool look(uint64_t p, const CUpointer_attribute *a, unsigned int n, struct range *r, struct vmm_mapped *m)
+{
+	bool asked = false;
+
 	if (!range_find(p, r))
 		return false;
 	*m = (struct vmm_mapped){ r->base, r->size, r->id, r->id, r->device, 0 };
-	if (r->kind == RANGE_RESERVED && !vmm_mapped(p, m))
+	for (unsigned int i = 0; r->kind == RANGE_RESERVED && i < n && !asked; i++)
+		asked = of_mapping(a[i]);
+	if (asked && !vmm_mapped(p, m))
 		m->size = 0;
 	return true;
 }
@@ -121,7 +134,7 @@ VGPU_EXPORT CUresult CUDAAPI cuPointerGetAttribute(void *data, CUpointer_attribu
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!data || !look(ptr, &range, &m))
+	if (!data || !look(ptr, &a, 1, &range, &m))
 		return CUDA_ERROR_INVALID_VALUE;
 	return attribute(data, a, ptr, &range, &m);
 }
@@ -173,7 +186,7 @@ VGPU_EXPORT CUresult CUDAAPI cuPointerGetAttributes(unsigned int numAttributes, 
 		return r;
 	if (!numAttributes || !attributes || !data)
 		return CUDA_ERROR_INVALID_VALUE;
-	known = look(ptr, &range, &m);
+	known = look(ptr, attributes, numAttributes, &range, &m);
 	for (unsigned int i = 0; i < numAttributes; i++) {
 		if (!data[i])
 			return CUDA_ERROR_INVALID_VALUE;
