@@ -18,7 +18,7 @@ coverage-page: $(B)/gen/cuda-coverage.rst
 	cp $< Documentation/cuda-coverage.rst
 
 UNIT_TESTS += $(B)/tests/cuda-table
-$(B)/tests/cuda-table: userspace/cuda/tests/test_table.py $(CUDA_TBL) userspace/cuda/gen.py $(B)/lib/libcuda.so.1 scripts/nvidia-env
+$(B)/tests/cuda-table: userspace/cuda/tests/test_table.py $(CUDA_TBL) userspace/cuda/gen.py $(B)/lib/libcuda.so.1 $(B)/lib/libnvidia-ml.so.1 scripts/nvidia-env
 	@mkdir -p $(@D)
 	printf '#!/bin/sh\nCUDA=%s CC="%s" NVIDIA_LIBCUDA="$$(scripts/nvidia-env)/lib/libcuda.so.1" PYTHONDONTWRITEBYTECODE=1 exec python3 %s\n' '$(CUDA)' '$(CC)' '$(CURDIR)/$<' > $@
 	chmod +x $@

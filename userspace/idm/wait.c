@@ -7,13 +7,15 @@
  * in page 0 that it sleeps, looks once more, and blocks. Never sched_yield(): it gives the CPU to somebody
  * else's busy loop for a whole scheduler slice.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/rseq.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,11 +90,24 @@ static uint64_t ticks_in(int64_t ns)
 #endif
 }
 
+static ptrdiff_t rseq_offset;	/* of a thread's rseq area from its thread pointer; 0: there is none */
+
+/* The C library registers the area, since glibc 2.35; a container's may be older (idm.mk). */
+__attribute__((constructor)) static void find_rseq(void)
+{
+	const ptrdiff_t *offset = dlsym(RTLD_DEFAULT, "__rseq_offset");
+	const unsigned int *size = dlsym(RTLD_DEFAULT, "__rseq_size");
+
+	if (offset && size && *size)
+		rseq_offset = *offset;
+	dlerror();	/* a program that asks for errors is not told of ours */
+}
+
 /* The CPU this thread runs on, plus 1. The kernel keeps it in the thread's rseq area: a load, no call. */
 static uint32_t this_cpu(void)
 {
-	if (__rseq_size) {
-		const char *area = (const char *)__builtin_thread_pointer() + __rseq_offset;
+	if (rseq_offset) {
+		const char *area = (const char *)__builtin_thread_pointer() + rseq_offset;
 		int32_t cpu = ((const volatile struct rseq *)area)->cpu_id;
 
 		if (cpu >= 0)

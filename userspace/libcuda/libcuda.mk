@@ -21,9 +21,9 @@ $(B)/gen/shim.o: $(SHIM_OBJS) $(B)/gen/trace.syms
 
 LINK_SHIM = $(CC) $(CFLAGS_) -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,-Bsymbolic \
 	    -Wl,--version-script=userspace/libcuda/exports.map -o $@ $(filter %.o %.a,$^) -l:libcrypto.a
-$(B)/lib/libcuda.so.1: $(addprefix $(B)/gen/,shim.o trace_gen.o resolve_gen.o) $(B)/libidm.a userspace/libcuda/exports.map
+$(B)/lib/libcuda.so.1: $(addprefix $(B)/gen/,shim.o trace_gen.o resolve_gen.o) $(B)/libidm.a $(ANY_GLIBC) userspace/libcuda/exports.map
 	@mkdir -p $(@D)
-	$(LINK_SHIM) -Wl,-z,defs
+	$(LINK_SHIM) $(filter $(B)/glibc/%,$^) -Wl,-z,defs
 	ln -sf libcuda.so.1 $(B)/lib/libcuda.so
 
 PRODUCTS += $(B)/lib/libcuda.so.1

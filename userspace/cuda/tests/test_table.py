@@ -18,6 +18,7 @@ CC = os.environ.get("CC", "cc")
 PROFILER = {"cuProfilerInitialize", "cuProfilerStart", "cuProfilerStop"}
 # NVIDIA's library exports them and no header has ever declared them.
 UNDECLARED = {"cuEGLApiInit", "cuMemGetAttribute", "cuMemGetAttribute_v2"}
+GLIBC = (2, 17)  # userspace/idm/idm.mk
 
 count = failed = 0
 
@@ -67,6 +68,13 @@ def refusals(library, reason):
 def exported(library):
     out = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     return {name for name in (line.split()[-1].split("@")[0] for line in out.splitlines()) if re.match(r"cu[A-Z]", name)}
+
+
+def needs_of(library):
+    """(versions of glibc, libraries it wants them of), without which it is not loaded."""
+    out = subprocess.run(["readelf", "-VW", library], capture_output=True, text=True, check=True).stdout
+    return ({tuple(map(int, v.split("."))) for v in re.findall(r"Name: GLIBC_([\d.]+)", out)},
+            set(re.findall(r"File: (\S+)", out)))
 
 
 def main():
@@ -146,6 +154,12 @@ def main():
                          capture_output=True, text=True, check=True).stdout
     extra = {line.split()[-1] for line in out.splitlines()} - {e.name for e in every}
     ok(extra == {"vgpu_client_stats"}, "and nothing else but vgpu_client_stats()", extra)
+
+    # Containers bring their own C library; before glibc 2.34 threads and dlsym() were in two others, and 2.28 looks only there.
+    for shim in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        versions, needed = needs_of(os.path.join(ROOT, "build/lib", shim))
+        ok(versions and max(versions) <= GLIBC, f"{shim} asks for no version of glibc after 2.17", sorted(versions))
+        ok(needed == {"libc.so.6", "libpthread.so.0", "libdl.so.2"}, f"{shim} wants threads and dlsym() of the libraries that had them", needed)
 
     def resolve(name, version, flags=0):
         pfn, status = ctypes.c_void_p(), ctypes.c_int(-1)
