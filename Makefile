@@ -125,7 +125,7 @@ help:
 	@echo 'make check-drivers-xen    vgpu-front and vgpu-back by themselves, on real Xen'
 	@echo 'make check-drivers  the drivers with W=1, sparse and checkpatch'
 	@echo 'make check-boot     size, memory and boot time of a pod'
-	@echo 'make check-libs     NVIDIA'"'"'s libraries on a GPU that computes nothing (1.5 GB of wheels, fetched once; 2.5 GB on disk)'
+	@echo 'make check-libs     NVIDIA'"'"'s libraries on a GPU that computes nothing (1.7 GB of wheels, fetched once; 2.8 GB on disk)'
 	@echo 'make check-torch    PyTorch on the software GPU (10 GB of wheels, fetched once)'
 	@echo 'make gpu-check      on a machine with an NVIDIA GPU: everything natively and through xen-vgpu (GPU_CHECK=options)'
 	@echo 'make fuzz           the worker'"'"'s decoders, FUZZ_SECONDS long; fuzz-seeds: makes what it begins with'

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# NVIDIA's libraries on the null GPU: `make check-libs`. 1.5 GB to fetch, once (scripts/cuda-libs), 2.5 GB on disk, so
+# NVIDIA's libraries on the null GPU: `make check-libs`. 1.7 GB to fetch, once (scripts/cuda-libs), 2.8 GB on disk, so
 # this is no part of `make check`; its last result is in Documentation/benchmarks/.
 
 LIBS_DIR   := selftests/libs
-LIBS_TESTS := cublas cublaslt cudnn curand cusparse cusolver cufft cupti
+LIBS_TESTS := cublas cublaslt cudnn curand cusparse cusolver cufft cupti nccl
 LIBS_PROGRAMS = $(LIBS_TESTS:%=$(B)/tests/libs/%) $(B)/tests/libs/cudart-static $(B)/tests/libs/cudart-shared
 NULLGPU	   := $(B)/nullgpu/libnullgpu.so
 
 # Where they are, once they are there.
 CUDA_LIBS  = $(shell scripts/cuda-libs --if-there)/nvidia
 LIBS_FLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Wno-deprecated-declarations -D_GNU_SOURCE \
-	     -isystem $(CUDA_LIBS)/cu13/include -isystem $(CUDA_LIBS)/cudnn/include -isystem $(CUDA)/include
+	     -isystem $(CUDA_LIBS)/cu13/include -isystem $(CUDA_LIBS)/cudnn/include -isystem $(CUDA_LIBS)/nccl/include -isystem $(CUDA)/include
 
 $(B)/gen/null_gen.c: $(CUDA_TBL) $(LIBS_DIR)/gen_null.py userspace/cuda/gen.py $(CUDA)/include/cuda.h
 	python3 $(LIBS_DIR)/gen_null.py --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $@ --cc "$(CC)"
@@ -30,6 +30,7 @@ LIBS_LINK-cusparse := cu13/lib/libcusparse.so.12
 LIBS_LINK-cusolver := cu13/lib/libcusolver.so.12
 LIBS_LINK-cufft	   := cu13/lib/libcufft.so.12
 LIBS_LINK-cupti	   := cu13/lib/libcupti.so.13
+LIBS_LINK-nccl	   := nccl/lib/libnccl.so.2
 
 $(B)/tests/libs/cudart-static: $(LIBS_DIR)/cudart.c $(LIBS_DIR)/libs.h
 	@mkdir -p $(@D)
