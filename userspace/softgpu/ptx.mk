@@ -22,8 +22,9 @@ $(1)/$(PTX_DIR)/ops_%$(2).o: $(PTX_DIR)/ops_%.c | $$(GENERATED)
 endef
 $(eval $(call ptx_lanes,$(B),,))
 $(eval $(call ptx_lanes,$(B),.avx2,$$(PTX_AVX2)))
-$(eval $(call ptx_lanes,$(B)/low,,$$(LOW)))
-$(eval $(call ptx_lanes,$(B)/low,.avx2,$$(PTX_AVX2) $$(LOW)))
+# Only for ThreadSanitizer to look at the rest.
+$(eval $(call ptx_lanes,$(B)/low,,$$(LOW) -O1))
+$(eval $(call ptx_lanes,$(B)/low,.avx2,$$(PTX_AVX2) $$(LOW) -O1))
 $(eval $(call ptx_lanes,$(B)/asan,,$$(PTX_SAN)))
 $(eval $(call ptx_lanes,$(B)/asan,.avx2,$$(PTX_AVX2) $$(PTX_SAN)))
 
