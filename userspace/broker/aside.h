@@ -20,7 +20,7 @@
 bool aside_run(const void *owner, int fd, bool (*work)(int fd, const void *arg), const void *arg,
 	       void (*done)(uint64_t id, bool good), uint64_t id);
 
-#define ASIDE_OWNER_MAX	16u
+#define ASIDE_OWNER_MAX	64u
 #define ASIDE_MAX	256u
 #define ASIDE_SECONDS	2u	/* of its own; in the kernel it can be kept for longer */
 
