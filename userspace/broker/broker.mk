@@ -39,7 +39,7 @@ $(B)/tests/broker-test_lease: $(B)/asan/$(BROKER_DIR)/worker/control.o
 $(B)/tests/broker-test_pool: $(B)/asan/$(BROKER_DIR)/worker/pool.o $(B)/asan/$(BROKER_DIR)/worker/memory.o \
 	$(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_green: $(B)/asan/$(BROKER_DIR)/worker/green.o
-$(B)/tests/broker-test_arena: $(B)/asan/$(BROKER_DIR)/worker/context.o
+$(B)/tests/broker-test_arena: $(B)/asan/$(BROKER_DIR)/worker/arena.o $(B)/asan/$(BROKER_DIR)/worker/context.o
 $(B)/tests/broker-test_holds: $(B)/asan/$(BROKER_DIR)/worker/hook.o
 $(B)/tests/broker-test_ipc: $(B)/asan/$(BROKER_DIR)/ipc.o $(B)/asan/$(BROKER_DIR)/quota.o
 $(B)/tests/broker-test_images: $(B)/asan/$(BROKER_DIR)/images.o $(B)/asan/userspace/cuda/digest.o

@@ -10,6 +10,7 @@
 #include "../broker.h"
 #include "../images.h"
 #include "digest.h"
+#include "aside_now.h"
 #include "tap.h"
 #include "wire.h"
 
@@ -30,21 +31,6 @@ int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, in
 		abort();
 	told[w - workers] += m->u.news.count;
 	return 0;
-}
-
-bool aside_run(const void *owner, int fd, bool (*work)(int fd, const void *arg), const void *arg,
-	       void (*done)(uint64_t id, bool good), uint64_t id)
-{
-	bool good = work(fd, arg);
-
-	if (done)
-		done(id, good);
-	return true;
-}
-
-void aside_close(int fd)
-{
-	close(fd);
 }
 
 uint64_t log_now_ns(void)

@@ -9,6 +9,7 @@
 
 #include "../broker.h"
 #include "softgpu_share.h"
+#include "aside_now.h"
 #include "tap.h"
 
 #define MIB	(1ull << 20)
@@ -32,21 +33,6 @@ int worker_send(struct worker *w, const struct worker_msg *m, const int *fds, in
 
 void adopt_write(struct worker *w) { }
 uint64_t log_now_ns(void) { return 1; }
-
-bool aside_run(const void *owner, int fd, bool (*work)(int fd, const void *arg), const void *arg,
-	       void (*done)(uint64_t id, bool good), uint64_t id)
-{
-	bool good = work(fd, arg);
-
-	if (done)
-		done(id, good);
-	return true;
-}
-
-void aside_close(int fd)
-{
-	close(fd);
-}
 
 static void granted(struct quota_holder *h, uint64_t bytes) { }
 static void reclaim(struct quota_holder *h) { }

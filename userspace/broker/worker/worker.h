@@ -257,6 +257,10 @@ int stream_of(struct worker *w, const struct vgpu_call *call, uint64_t h, struct
 bool stream_idle(struct wstream *s);
 bool legacy_idle(struct wctx *c);	/* all that an operation on the legacy stream would wait for */
 bool context_idle(struct wctx *c);
+/** Pin in the current context, which is new, what is not pinned yet. */
+void arena_pin(struct worker *w);
+/** What was pinned in @ended is not any more, but other contexts may be using it, or do so with the next call. */
+void arena_unpinned(struct worker *w, const struct wctx *ended);
 /** Bytes from @at on, at most @len, that are pinned in one piece: no single copy may cross such a border. */
 uint64_t arena_piece(struct worker *w, const void *at, uint64_t len);
 /** There is more arena, pinned from now on if there is a context, else from the first one on. @return 0 or -ENOMEM */
