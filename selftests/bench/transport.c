@@ -3,7 +3,8 @@
  * T: libidm alone. Client and a worker that does nothing, over the local transport, so that the transport's
  * share of every other figure is known.
  *
- * transport: also prints notifications and sleeps per call.
+ * transport: also prints notifications and sleeps per call; last, with each side on a CPU of its own, what is added to a
+ * call whose answer takes LATE_US.
  * transport COUNT: that many calls and nothing else, each side on a CPU of its own, to be counted by strace.
  */
 #include <errno.h>
@@ -21,9 +22,20 @@
 #define WARM	200
 #define CALLS	5000
 #define POSTS	10000
+#define LATE_CALLS	2000
+#define LATE_US	25	/* what a copy of 1 MiB may take on a GPU */
 #define ARENA	(1ull << 30)
 
-enum { NOTHING = IDM_CUDA_BASE, COPY_IN };
+enum { NOTHING = IDM_CUDA_BASE, LATE };
+
+static void pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
 
 static int serve(int listener)
 {
@@ -34,7 +46,7 @@ static int serve(int listener)
 	struct idm_server *s;
 	struct idm_message m;
 	struct idm_error e;
-	int fd, life_client, rc;
+	int fd, life_client, rc, apart = 0;
 
 	poll(&pfd, 1, -1);
 	fd = idm_local_accept(listener);
@@ -50,9 +62,16 @@ static int serve(int listener)
 	}
 	idm_local_grant(fd, &rq, 1, 0, 1, ARENA, p.fd, life_client);
 	close(fd);
-	while ((rc = idm_server_recv(s, &m, -1, &e)) > 0)
+	while ((rc = idm_server_recv(s, &m, -1, &e)) > 0) {
+		double t = now_us();
+
+		if (m.header.type == LATE && !apart++)
+			pin(1);
+		while (m.header.type == LATE && now_us() - t < LATE_US)
+			;
 		if (!(m.header.flags & IDM_FLAG_POSTED))
 			idm_server_reply(s, m.header.seq, &r, NULL, 0);
+	}
 	idm_server_close(s);
 	return rc == -EPIPE ? 0 : 1;
 }
@@ -81,15 +100,6 @@ static double threads_rate(struct idm_client *c, int n)
 	for (int i = 0; i < n; i++)
 		pthread_join(t[i], NULL);
 	return n * (double)CALLS / (now_us() - start) * 1e6;
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
 }
 
 int main(int argc, char **argv)
@@ -168,6 +178,16 @@ int main(int argc, char **argv)
 		for (int i = 0; i < 100000; i++)
 			idm_arena_free(c, idm_arena_alloc(c, 65536));
 		print_value("arena_pair_us", (now_us() - t) / 100000);
+		pin(0);
+		for (int i = 0; i < LATE_CALLS; i++) {
+			struct idm_pending r = { 0 };
+
+			t = now_us();
+			if (idm_call(c, LATE, &iov, 1, &r))
+				return 1;
+			us[i] = now_us() - t - LATE_US;
+		}
+		print_percentiles("late_call_apart_us", us, LATE_CALLS);
 	}
 	idm_client_close(c);
 	waitpid(pid, NULL, 0);

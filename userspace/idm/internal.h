@@ -52,8 +52,9 @@ static inline void idm_pause(void)
  * @self, @peer:  the two sides in page 0
  * @fd:		  session file (Xen); unused by the local transport
  * @kick, @wait:  ioctl numbers (Xen), 0 for the local transport
- * @spin_ticks:	  longest spin, in ticks of the clock that wait.c spins by
- * @seen:	  Xen: notifications acted upon, for the two kinds of sleeper (data, space)
+ * @spin_least, @spin_most: bounds of the longest spin, in ticks of the clock that wait.c spins by
+ * @spin_now:	  longest spin as of now, for the two kinds of sleeper (data, space)
+ * @seen:	  Xen: notifications acted upon, likewise
  * @spun, @slept: counters, likewise; one thread at a time is each kind of sleeper
  * @over:	  the peer has gone or the session has ended: no wait may last
  */
@@ -61,14 +62,22 @@ struct idm_link {
 	struct idm_side *self, *peer;
 	int fd;
 	unsigned long kick, wait;
-	uint64_t spin_ticks;
+	uint64_t spin_least, spin_most, spin_now[2];
 	uint32_t seen[2];
 	uint64_t spun[2], slept[2];
 	uint64_t kicks;
 	uint32_t over;
 };
 
-void idm_link_init(struct idm_link *l, struct idm_side *self, struct idm_side *peer);
+/** @client: whether this is the side of the client, which may spin for longer. VGPU_SPIN_US overrides. */
+void idm_link_init(struct idm_link *l, struct idm_side *self, struct idm_side *peer, bool client);
+
+/**
+ * A wait outlasted its spin: would a longer one have been enough?
+ * @role:   which kind of sleeper waited
+ * @waited: how long it took in all, in ticks
+ */
+void idm_link_learn(struct idm_link *l, int role, uint64_t waited);
 
 /** Publish the CPU this thread runs on: cheap, called before sending and before waiting. */
 void idm_link_here(struct idm_link *l);

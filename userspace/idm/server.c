@@ -124,7 +124,7 @@ int idm_server_open(struct idm_server **out, const struct idm_server_params *par
 		goto fail;
 	}
 	s->page = (struct idm_session *)base;
-	idm_link_init(&s->link, &s->page->worker, &s->page->client);
+	idm_link_init(&s->link, &s->page->worker, &s->page->client, false);
 	idm_queue_init(&s->rx, &s->page->request, base + s->layout.request_offset, s->layout.request_size);
 	idm_queue_init(&s->tx, &s->page->reply, base + s->layout.reply_offset, s->layout.reply_size);
 	__atomic_compare_exchange_n(&s->page->state, &state, IDM_STATE_RUNNING, false, __ATOMIC_SEQ_CST,

@@ -163,7 +163,7 @@ int idm_client_open(struct idm_client **out, const struct idm_client_params *par
 	/* A forked child has nothing to look for in the rings. */
 	madvise(base, c->layout.rings_end, MADV_DONTFORK);
 	c->page = (struct idm_session *)base;
-	idm_link_init(&c->link, &c->page->client, &c->page->worker);
+	idm_link_init(&c->link, &c->page->client, &c->page->worker, true);
 	if (c->layout.xen) {
 		c->link.fd = c->layout.fd;
 		idm_xen_ioctls(&c->link);

@@ -451,7 +451,7 @@ static void one_kick_from_many(void)
 	struct idm_link l = { 0 };
 	pthread_t t[4];
 
-	idm_link_init(&l, &self, &peer);
+	idm_link_init(&l, &self, &peer, true);
 	peer.sleeping = IDM_SLEEP_DATA | IDM_SLEEP_SPACE;
 	for (int i = 0; i < 4; i++)
 		pthread_create(&t[i], NULL, waker, &l);
@@ -459,6 +459,35 @@ static void one_kick_from_many(void)
 		pthread_join(t[i], NULL);
 	ok(l.kicks == 1 && peer.wake == 1 && peer.sleeping == IDM_SLEEP_SPACE,
 	   "a sleeper gets one notification, whoever sends it, and for what it waits for (%d)", (int)l.kicks);
+}
+
+/* Answers that come soon make a client spin for longer, answers that do not make it spin for less again. */
+static void spins_as_it_pays(void)
+{
+	static struct idm_side self, peer;
+	struct idm_link client = { 0 }, worker = { 0 }, told = { 0 };
+	bool grew, between;
+
+	idm_link_init(&client, &self, &peer, true);
+	idm_link_init(&worker, &peer, &self, false);
+	ok(client.spin_now[0] == client.spin_least && client.spin_most == 5 * client.spin_least &&
+	   worker.spin_most == worker.spin_least, "a client may spin five times as long as a worker");
+	for (int i = 0; i < 3; i++)
+		idm_link_learn(&client, 0, client.spin_most);
+	grew = client.spin_now[0] == client.spin_most && client.spin_now[1] == client.spin_least;
+	idm_link_learn(&client, 0, client.spin_most + 1);
+	between = client.spin_now[0] > client.spin_most / 2 && client.spin_now[0] < client.spin_most;
+	for (int i = 0; i < 20; i++)
+		idm_link_learn(&client, 0, UINT64_MAX);
+	ok(grew && between && client.spin_now[0] == client.spin_least,
+	   "it does where answers come soon, at once, and stops slowly where they do not");
+	setenv("VGPU_SPIN_US", "20", 1);
+	idm_link_init(&told, &self, &peer, true);
+	ok(told.spin_least && told.spin_most == told.spin_least, "VGPU_SPIN_US is the time, and the only one");
+	setenv("VGPU_SPIN_US", "2x", 1);
+	idm_link_init(&told, &self, &peer, true);
+	unsetenv("VGPU_SPIN_US");
+	ok(told.spin_most == 5 * told.spin_least, "if it is a number");
 }
 
 static void ended_by_worker(struct test_broker *b)
@@ -506,6 +535,7 @@ int main(void)
 	stop(c, &w);
 	one_kick_per_sleep(&b);
 	one_kick_from_many();
+	spins_as_it_pays();
 	ended_by_worker(&b);
 	broker_stop(&b);
 	return tap_done();
