@@ -48,12 +48,23 @@ static inline void idm_pause(void)
 /* --- wait.c ------------------------------------------------------------------------------------------------ */
 
 /**
+ * struct idm_spin - how long one kind of sleeper (for data, for space) spins; in ticks of the clock that wait.c spins by.
+ * @now:	longest spin as of now
+ * @strikes:	waits in a row for which it was longer than the least, and not long enough
+ * @rest:	waits for which it is not made longer
+ */
+struct idm_spin {
+	uint64_t now;
+	uint32_t strikes, rest;
+};
+
+/**
  * struct idm_link - one side's sleeping and waking.
  * @self, @peer:  the two sides in page 0
  * @fd:		  session file (Xen); unused by the local transport
  * @kick, @wait:  ioctl numbers (Xen), 0 for the local transport
- * @spin_least, @spin_most: bounds of the longest spin, in ticks of the clock that wait.c spins by
- * @spin_now:	  longest spin as of now, for the two kinds of sleeper (data, space)
+ * @spin_least, @spin_most: bounds of struct idm_spin's `now`
+ * @spin:	  of the two kinds of sleeper (data, space)
  * @seen:	  Xen: notifications acted upon, likewise
  * @spun, @slept: counters, likewise; one thread at a time is each kind of sleeper
  * @over:	  the peer has gone or the session has ended: no wait may last
@@ -62,7 +73,8 @@ struct idm_link {
 	struct idm_side *self, *peer;
 	int fd;
 	unsigned long kick, wait;
-	uint64_t spin_least, spin_most, spin_now[2];
+	uint64_t spin_least, spin_most;
+	struct idm_spin spin[2];
 	uint32_t seen[2];
 	uint64_t spun[2], slept[2];
 	uint64_t kicks;
@@ -73,7 +85,7 @@ struct idm_link {
 void idm_link_init(struct idm_link *l, struct idm_side *self, struct idm_side *peer, bool client);
 
 /**
- * A wait outlasted its spin: would a longer one have been enough?
+ * A wait outlasted its spin: is a longer one to be tried?
  * @role:   which kind of sleeper waited
  * @waited: how long it took in all, in ticks
  */

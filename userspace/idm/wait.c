@@ -7,9 +7,10 @@
  * in page 0 that it sleeps, looks once more, and blocks. Never sched_yield(): it gives the CPU to somebody
  * else's busy loop for a whole scheduler slice.
  *
- * Being woken costs 5 to 15 us. A client that waits for answers which come soon after it fell asleep (a small copy, a
- * short kernel) spins twice as long the next time, up to SPIN_US_CLIENT; with each answer that takes longer than that it
- * goes back by an eighth. The time it spends so is the pod's own. A worker's is everybody's: it stays with the few.
+ * Being woken costs 5 to 15 us. A client whose answer came soon after it fell asleep (a small copy, a short kernel) spins
+ * that long the next time, up to SPIN_US_CLIENT. If that does not help twice in a row, since the answers take longer or
+ * the worker cannot run while the client spins, it spins for the few microseconds again and tries no more for a while.
+ * The time it spends so is the pod's own. A worker's is everybody's: it stays with the few.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,7 +29,9 @@
 #include "linux/vgpu.h"
 
 #define SPIN_US_DEFAULT	10
-#define SPIN_US_CLIENT	50
+#define SPIN_US_CLIENT	100
+#define SPIN_STRIKES	2	/* spins in a row that did not help */
+#define SPIN_REST	64	/* waits after those before it is tried again */
 #define SPIN_US_MAX	1000
 #define CALIBRATE_NS	20000	/* once per session: what is measured is good to a few percent */
 #define SPIN_BATCH	16	/* pauses between two looks at the clock */
@@ -135,7 +138,7 @@ void idm_link_init(struct idm_link *l, struct idm_side *self, struct idm_side *p
 	l->peer = peer;
 	l->spin_least = least ? ticks_in(least * 1000) : 0;
 	l->spin_most = least ? l->spin_least * most / least : 0;
-	l->spin_now[0] = l->spin_now[1] = l->spin_least;
+	l->spin[0].now = l->spin[1].now = l->spin_least;
 }
 
 void idm_link_here(struct idm_link *l)
@@ -179,10 +182,15 @@ static bool spin(struct idm_link *l, uint64_t longest, bool (*ready)(void *arg),
 
 void idm_link_learn(struct idm_link *l, int role, uint64_t waited)
 {
-	uint64_t now = l->spin_now[role];
+	struct idm_spin *s = &l->spin[role];
 
-	now = waited <= l->spin_most ? now * 2 : now - now / 8;
-	l->spin_now[role] = now > l->spin_most ? l->spin_most : now < l->spin_least ? l->spin_least : now;
+	if (s->rest) {
+		s->rest--;
+	} else if (s->now > l->spin_least && ++s->strikes == SPIN_STRIKES) {
+		*s = (struct idm_spin){ .now = l->spin_least, .rest = SPIN_REST };
+	} else if (waited <= l->spin_most && s->now < waited + waited / 4) {
+		s->now = waited + waited / 4 < l->spin_most ? waited + waited / 4 : l->spin_most;
+	}
 }
 
 static void count(uint64_t *counter)
@@ -218,7 +226,8 @@ int idm_link_wait(struct idm_link *l, uint32_t bits, bool (*ready)(void *arg), v
 		return 0;
 	idm_link_here(l);
 	start = l->spin_most > l->spin_least ? ticks() : 0;
-	if (spin(l, l->spin_now[role], ready, arg)) {
+	if (spin(l, l->spin[role].now, ready, arg)) {
+		l->spin[role].strikes = 0;
 		count(&l->spun[role]);
 		return 0;
 	}

@@ -461,33 +461,38 @@ static void one_kick_from_many(void)
 	   "a sleeper gets one notification, whoever sends it, and for what it waits for (%d)", (int)l.kicks);
 }
 
-/* Answers that come soon make a client spin for longer, answers that do not make it spin for less again. */
+/* Answers that come soon make a client spin for longer, unless that does not help. */
 static void spins_as_it_pays(void)
 {
 	static struct idm_side self, peer;
 	struct idm_link client = { 0 }, worker = { 0 }, told = { 0 };
-	bool grew, between;
+	struct idm_spin *s = &client.spin[0];
+	bool grew, kept, back;
 
 	idm_link_init(&client, &self, &peer, true);
 	idm_link_init(&worker, &peer, &self, false);
-	ok(client.spin_now[0] == client.spin_least && client.spin_most == 5 * client.spin_least &&
-	   worker.spin_most == worker.spin_least, "a client may spin five times as long as a worker");
-	for (int i = 0; i < 3; i++)
-		idm_link_learn(&client, 0, client.spin_most);
-	grew = client.spin_now[0] == client.spin_most && client.spin_now[1] == client.spin_least;
+	ok(s->now == client.spin_least && client.spin_most == 10 * client.spin_least && worker.spin_most == worker.spin_least,
+	   "a client may spin ten times as long as a worker");
 	idm_link_learn(&client, 0, client.spin_most + 1);
-	between = client.spin_now[0] > client.spin_most / 2 && client.spin_now[0] < client.spin_most;
-	for (int i = 0; i < 20; i++)
-		idm_link_learn(&client, 0, UINT64_MAX);
-	ok(grew && between && client.spin_now[0] == client.spin_least,
-	   "it does where answers come soon, at once, and stops slowly where they do not");
+	kept = s->now == client.spin_least;
+	idm_link_learn(&client, 0, client.spin_most / 2);
+	grew = s->now > client.spin_most / 2 && s->now < client.spin_most && client.spin[1].now == client.spin_least;
+	idm_link_learn(&client, 0, client.spin_most);
+	ok(kept && grew && s->now == client.spin_most, "it does where answers come within that time, and as long as they take");
+	idm_link_learn(&client, 0, client.spin_most);
+	back = s->now == client.spin_least;
+	for (int i = 0; i < 64; i++)
+		idm_link_learn(&client, 0, client.spin_most);
+	kept = s->now == client.spin_least;
+	idm_link_learn(&client, 0, client.spin_most);
+	ok(back && kept && s->now == client.spin_most, "what does not help twice is left alone for a while");
 	setenv("VGPU_SPIN_US", "20", 1);
 	idm_link_init(&told, &self, &peer, true);
 	ok(told.spin_least && told.spin_most == told.spin_least, "VGPU_SPIN_US is the time, and the only one");
 	setenv("VGPU_SPIN_US", "2x", 1);
 	idm_link_init(&told, &self, &peer, true);
 	unsetenv("VGPU_SPIN_US");
-	ok(told.spin_most == 5 * told.spin_least, "if it is a number");
+	ok(told.spin_most == 10 * told.spin_least, "if it is a number");
 }
 
 static void ended_by_worker(struct test_broker *b)
