@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# NVIDIA's libraries on the null GPU: `make check-libs`. 1.7 GB to fetch, once (scripts/cuda-libs), 2.8 GB on disk, so
+# NVIDIA's libraries on the null GPU: `make check-libs`. 2.0 GB to fetch, once (scripts/cuda-libs), 3.0 GB on disk, so
 # this is no part of `make check`; its last result is in Documentation/benchmarks/.
 
 LIBS_DIR   := selftests/libs

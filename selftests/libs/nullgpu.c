@@ -75,6 +75,24 @@ API cuDeviceGetAttribute(int *value, CUdevice_attribute a, CUdevice dev)
 	return null_attribute(a, value) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* All its multiprocessors, whoever asks: cuSOLVER 12.4 sets itself up for as many. */
+static CUresult resource(CUdevResource *out, CUdevResourceType type)
+{
+	int n;
+
+	if (type != CU_DEV_RESOURCE_TYPE_SM)
+		return CUDA_ERROR_INVALID_RESOURCE_TYPE;
+	null_attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &n);
+	memset(out, 0, sizeof(*out));
+	out->type = type;
+	out->sm.smCount = n;
+	return CUDA_SUCCESS;
+}
+
+API cuDeviceGetDevResource(CUdevice dev, CUdevResource *out, CUdevResourceType type) { return resource(out, type); }
+API cuCtxGetDevResource(CUcontext ctx, CUdevResource *out, CUdevResourceType type) { return resource(out, type); }
+API cuGreenCtxGetDevResource(CUgreenCtx ctx, CUdevResource *out, CUdevResourceType type) { return resource(out, type); }
+
 /* --- contexts --- */
 
 #define PRIMARY ((CUcontext)(uintptr_t)0x100)

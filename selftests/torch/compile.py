@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch.cuda.green_contexts import GreenContext
+from torch.profiler import ProfilerActivity, profile
 
 from tap import run, test
 
@@ -133,6 +134,18 @@ def _():
     same(inside, x * 2)
     del green, stream
     same(doubled(on_gpu), x * 2)
+
+
+@test("the profiler finds nothing of the GPU here, and tells the host's part")
+def _():
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as p:
+        x = torch.zeros(1000).to(cuda)
+        torch.cuda.synchronize()
+        with torch.no_grad():
+            (torch.ones(8) + 1).sum()
+    names = {e.key for e in p.key_averages()}
+    assert {"aten::add", "aten::sum"} <= names, names
+    same(x, torch.zeros(1000))
 
 
 never_time()

@@ -269,6 +269,14 @@ static void *unknown_table[SLOTS_UNKNOWN] = {
 	[0] = (void *)sizeof(unknown_table), [1 ... SLOTS_UNKNOWN - 1] = unsupported,
 };
 
+/*
+ * CUPTI 13.2 (PyTorch 2.15 brings it) asks slot 67 which of its own functions to use, whatever it is asked, and calls
+ * itself without end when that fails; where the table ends before that slot, it uses those that it has.
+ */
+static void *tools_table[67] = {
+	[0] = (void *)sizeof(tools_table), [1 ... 66] = unsupported,
+};
+
 static const struct {
 	unsigned char id[16];
 	void **table;
@@ -287,6 +295,7 @@ static const struct {
 #endif
 	{ "\x21\x31\x8c\x60\x97\x14\x32\x48\x8c\xa6\x41\xff\x73\x24\xc8\xf2", context_table },
 	{ "\x6e\x16\x3f\xbe\xb9\x58\x44\x4d\x83\x5c\xe1\x82\xaf\xf1\x99\x1e", module_table },
+	{ "\x7c\xb6\x3f\x9b\x9c\xa4\x8e\x42\xa4\x84\xbe\xb6\x6e\x6a\xed\x7f", tools_table },
 };
 
 static void fill_once(void)
