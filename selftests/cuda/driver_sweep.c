@@ -243,7 +243,7 @@ static void each(void (*fn)(const struct entry *e))
 		fn(&entries[i]);
 }
 
-/* --- before cuInit --------------------------------------------------------------------------------------------------- */
+/* --- before cuInit, and after the end -------------------------------------------------------------------------------- */
 
 /* What works without it, or needs nothing of the driver. */
 static bool needs_no_init(const char *name)
@@ -257,7 +257,7 @@ static bool needs_no_init(const char *name)
 	return !strncmp(name, "cuLogs", 6);
 }
 
-static void uninitialised(const struct entry *e)
+static void without_driver(const struct entry *e, CUresult wanted, const char *when)
 {
 	uint64_t a[MOST];
 	CUresult r;
@@ -269,11 +269,14 @@ static void uninitialised(const struct entry *e)
 	alarm(60);
 	r = e->call(a);
 	alarm(0);
-	if (r != CUDA_ERROR_NOT_INITIALIZED) {
-		printf("# %s, before cuInit: %s\n", e->name, cu_name(r));
+	if (r != wanted) {
+		printf("# %s, %s: %s\n", e->name, when, cu_name(r));
 		wrongs++;
 	}
 }
+
+static void uninitialised(const struct entry *e) { without_driver(e, CUDA_ERROR_NOT_INITIALIZED, "before cuInit"); }
+static void deinitialised(const struct entry *e) { without_driver(e, CUDA_ERROR_DEINITIALIZED, "after the library's end"); }
 
 /* --- without a context -------------------------------------------------------------------------------------------- */
 
@@ -380,6 +383,30 @@ static void endings(CUdevice dev)
 	ok(wrongs == before, "what was in it is gone");
 }
 
+/* --- after the end -------------------------------------------------------------------------------------------------- */
+
+static bool complete;
+
+/* Behind the destructors of all libraries: what is registered before any of them has begun comes after they have ended. */
+static void at_end(int status, void *unused)
+{
+	int before = wrongs;
+
+	(void)unused;
+	if (status || !complete)
+		return;
+	each(deinitialised);
+	ok(wrongs == before, "nothing works after libcuda.so.1 has ended");
+	_exit(tap_done());
+}
+
+static void register_end(void)
+{
+	on_exit(at_end, NULL);
+}
+
+static void (*const first[])(void) __attribute__((section(".preinit_array"), used)) = { register_end };
+
 int main(int argc, char **argv)
 {
 	CUdevice dev;
@@ -418,5 +445,6 @@ int main(int argc, char **argv)
 		if (!only || !strcmp(only, entries[i].name))
 			sweep(&entries[i]);
 	endings(dev);
-	return tap_done();
+	complete = true;
+	return 0;	/* tap_done() is at_end()'s */
 }

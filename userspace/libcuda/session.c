@@ -231,9 +231,20 @@ CUresult session_check(void)
 		return CUDA_SUCCESS;
 	case SHIM_ENDED:
 		return CUDA_ERROR_UNKNOWN;
+	case SHIM_UNLOADED:
+		return CUDA_ERROR_DEINITIALIZED;
 	default:
 		return CUDA_ERROR_NOT_INITIALIZED;
 	}
+}
+
+/*
+ * The process ends, and this library before those that it needs: what still calls then is told so, as NVIDIA's library does.
+ * Nothing is ended here: the worker sees the process go.
+ */
+static void __attribute__((destructor)) unloaded(void)
+{
+	__atomic_store_n(&shim.state, SHIM_UNLOADED, __ATOMIC_RELEASE);
 }
 
 CUresult session_failed(int err)

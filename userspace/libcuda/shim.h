@@ -73,7 +73,7 @@ struct shim {
 	bool launch_blocking;	/* CUDA_LAUNCH_BLOCKING=1: a launch returns when the kernel has ended */
 	uint64_t inline_max;	/* bulk bytes that travel inside a message */
 };
-enum shim_state { SHIM_NEW, SHIM_READY, SHIM_ENDED, SHIM_FORKED };
+enum shim_state { SHIM_NEW, SHIM_READY, SHIM_ENDED, SHIM_FORKED, SHIM_UNLOADED };
 extern struct shim shim;
 
 /* session.c */
