@@ -14,7 +14,7 @@ CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback dr
 CUDA_PTDS_TESTS	   := $(addsuffix -ptds,driver_stream driver_memory driver_batch driver_capture driver_array driver_pool \
 		      driver_launch driver_callback driver_graph driver_graph_nodes)
 # Not for NVIDIA's own library, nor for the software GPU's: what they are given they follow.
-CUDA_SHIM_TESTS	   := driver_sweep driver_embedded driver_tables driver_visible
+CUDA_SHIM_TESTS	   := driver_sweep driver_full driver_embedded driver_tables driver_visible
 # The same source in other clothes: fatbin without compression, with LZ4, PTX for debugging, PTX of a newer target,
 # one without PTX, which only a GPU of that kind can run, and one of separately compiled parts, which nvlink links.
 CUDA_VARIANTS := vectoradd-plain vectoradd-lz4 matmul-debug reduce-sm120 vectoradd-noptx vectoradd-rdc
