@@ -162,6 +162,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, vo
 		return r;
 	if (!pdptr || Flags || !range_find((uintptr_t)p, &range))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (!context_top(thread_self()))
+		return CUDA_ERROR_INVALID_CONTEXT;
 	if (range.kind == RANGE_REGISTERED) {
 		r = mapped_device_address(range.base, &device);
 		if (r == CUDA_SUCCESS)
@@ -183,6 +185,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostGetFlags(unsigned int *pFlags, void *p)
 		return r;
 	if (!pFlags || !range_find((uintptr_t)p, &range) || range.kind != RANGE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (!context_top(thread_self()))
+		return CUDA_ERROR_INVALID_CONTEXT;
 	*pFlags = range.flags;
 	return CUDA_SUCCESS;
 }

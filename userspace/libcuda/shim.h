@@ -245,6 +245,9 @@ static inline bool stream_handle(CUstream s, uint64_t *wire)
 	return true;
 }
 
+/** Is there a context that stream @s is of? Of the default ones it is the current one. */
+CUresult stream_has_context(CUstream s);
+
 /** The next message is for @stream (wire handle), too. */
 static inline void stream_touch(uint64_t stream)
 {
