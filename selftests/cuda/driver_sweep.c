@@ -11,6 +11,8 @@
  */
 #define __CUDA_API_VERSION_INTERNAL
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "objects.h"
@@ -277,6 +279,7 @@ static void without_driver(const struct entry *e, CUresult wanted, const char *w
 
 static void uninitialised(const struct entry *e) { without_driver(e, CUDA_ERROR_NOT_INITIALIZED, "before cuInit"); }
 static void deinitialised(const struct entry *e) { without_driver(e, CUDA_ERROR_DEINITIALIZED, "after the library's end"); }
+static void cut_off(const struct entry *e) { without_driver(e, CUDA_ERROR_UNKNOWN, "after the session's end"); }
 
 /* --- without a context -------------------------------------------------------------------------------------------- */
 
@@ -385,6 +388,24 @@ static void endings(CUdevice dev)
 
 /* --- after the end -------------------------------------------------------------------------------------------------- */
 
+/* Without the socket that says who is there, the session ends for both sides. Not in a pod, where a device does that. */
+static void cut(void)
+{
+	int before = wrongs;
+	struct stat st;
+
+	if (in_pod())
+		return;
+	for (int fd = 3; fd < 1024; fd++)
+		if (!fstat(fd, &st) && S_ISSOCK(st.st_mode))
+			shutdown(fd, SHUT_RDWR);
+	alarm(60);
+	while (cuCtxSynchronize() != CUDA_ERROR_UNKNOWN)
+		;
+	each(cut_off);
+	ok(wrongs == before, "nothing works in a session that has ended");
+}
+
 static bool complete;
 
 /* Behind the destructors of all libraries: what is registered before any of them has begun comes after they have ended. */
@@ -445,6 +466,7 @@ int main(int argc, char **argv)
 		if (!only || !strcmp(only, entries[i].name))
 			sweep(&entries[i]);
 	endings(dev);
+	cut();
 	complete = true;
 	return 0;	/* tap_done() is at_end()'s */
 }
