@@ -207,6 +207,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 		return CUDA_ERROR_INVALID_VALUE;
 	if (Flags & CU_MEMHOSTREGISTER_IOMEMORY)
 		return CUDA_ERROR_NOT_SUPPORTED;
+	if (thread_self()->in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
 	ctx = context_current(thread_self());
 	if (!ctx)
 		return CUDA_ERROR_INVALID_CONTEXT;
