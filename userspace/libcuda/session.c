@@ -306,6 +306,7 @@ void latched_end(struct thread *t, bool current)
 {
 	int latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
 
+	__atomic_store_n(&shim.broken, false, __ATOMIC_RELAXED);
 	if (latched && (current || breaks_context(latched)))
 		__atomic_compare_exchange_n(&t->latched, &latched, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
@@ -344,6 +345,9 @@ CUresult call_result(struct thread *t, const struct idm_response *response, bool
 	default:
 		r = CUDA_ERROR_UNKNOWN;
 	}
+	/* CUDA says so to whatever is asked of that context from now on: also to what needs no answer otherwise. */
+	if (__builtin_expect(breaks_context(r) || breaks_context(response->latched), 0))
+		__atomic_store_n(&shim.broken, true, __ATOMIC_RELAXED);
 	latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
 	if (!latched || thread_self()->own)
 		return r;
@@ -376,14 +380,15 @@ static CUresult wait_for(uint16_t type, const struct iovec *iov, int n, struct i
 
 CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 {
+	bool sync = shim.sync || __atomic_load_n(&shim.broken, __ATOMIC_RELAXED);
 	struct thread *t;
 	int err;
 
 	/* While streams capture, what is wrong with a call may be wrong with the capture: said at once. */
-	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback) {
+	if (__builtin_expect(sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback) {
 		bool may = !__atomic_load_n(&captures, __ATOMIC_RELAXED) || capture_may_post(thread_self()->touched, type);
 
-		if (shim.sync || !may) {
+		if (sync || !may) {
 			char unwanted[UNWANTED];
 			struct idm_pending p = { .reply = unwanted, .reply_cap = sizeof(unwanted) };
 

@@ -70,6 +70,7 @@ struct shim {
 	uint32_t ndevices;
 	struct device *devices;
 	bool sync;		/* VGPU_SYNC=1: every message is answered */
+	bool broken;		/* a kernel broke a context, and none has ended since: so it is then, too; atomic */
 	bool launch_blocking;	/* CUDA_LAUNCH_BLOCKING=1: a launch returns when the kernel has ended */
 	uint64_t inline_max;	/* bulk bytes that travel inside a message */
 };
