@@ -309,6 +309,7 @@ int main(void)
 
 	GIVES(cuLaunchHostFunc(stream, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "no function");
 	GIVES(cuStreamAddCallback(stream, after, NULL, 1), CUDA_ERROR_INVALID_VALUE, "flags, of which there are none");
+	OURS(cuStreamAddCallback((CUstream)add, after, NULL, 0), CUDA_ERROR_INVALID_HANDLE, "a stream that is none");
 	CU(cuStreamDestroy(other));
 	GIVES(cuLaunchHostFunc(other, note, NULL), CUDA_ERROR_INVALID_HANDLE, "a stream that is gone");
 

@@ -455,6 +455,10 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *des
 	if (!whole(ptr, size))
 		e = CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < count && !e; i++) {
+		if (desc[i].location.type == CU_MEM_LOCATION_TYPE_HOST) {
+			e = CUDA_ERROR_NOT_SUPPORTED;
+			break;
+		}
 		if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || desc[i].location.id < 0 ||
 		    desc[i].location.id >= sg_devices) {
 			e = CUDA_ERROR_INVALID_DEVICE;
