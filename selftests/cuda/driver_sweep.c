@@ -10,33 +10,15 @@
  * Not for NVIDIA's own library: that follows what it is given.
  */
 #define __CUDA_API_VERSION_INTERNAL
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "objects.h"
-#include "sweep_gen.h"
+#include "sweep.h"
 #include "sweep_null.h"
 
-#define MOST	16	/* arguments */
-#define BUFFER	65536u
-
-static const struct entry {
-	const char *name;
-	CUresult (*call)(const uint64_t *a);
-	unsigned int n;
-	const char *kinds;
-} entries[] = {
-#define SWEEP(name, n, kinds) { #name, CALL_##name, n, kinds },
-	SWEEPS
-};
-
-static struct objects good, gone;
-static unsigned char *buffers[MOST];
-static CUdeviceptr memory, freed;
-static CUcontext context;
-static const char *now = "nothing";
+static struct objects gone;
+static CUdeviceptr freed;
 static int wrongs, said;
 static const char *only;	/* the call that is asked for */
 
@@ -99,55 +81,6 @@ static bool host_too(const char *name)
 }
 
 /* --- calling -------------------------------------------------------------------------------------------------------- */
-
-static void died(int sig)
-{
-	printf("not ok - %s: %s\n", now, sig == SIGALRM ? "it hangs" : "it crashes");
-	fflush(stdout);
-	_exit(1);
-}
-
-static void arguments(const struct entry *e, uint64_t *a)
-{
-	const CUmemLocation device = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = good.device };
-
-	for (unsigned int i = 0; i < e->n; i++) {
-		char k = e->kinds[i];
-
-		memset(buffers[i], 0, BUFFER);
-		if (k == 'd')
-			a[i] = memory;
-		else if (k == 'v')
-			a[i] = good.device;
-		else if (k == 'p')
-			a[i] = (uintptr_t)buffers[i];
-		else if (k == 'l')
-			a[i] = (uintptr_t)memcpy(buffers[i], &device, sizeof(device));
-		else if (k == 'c')
-			a[i] = (uintptr_t)strcpy((char *)buffers[i], "/no/such");
-		else if (k == 'f')
-			a[i] = (uintptr_t)object_function;
-		else if (strchr("-ebws", k))
-			a[i] = 1;
-		else
-			a[i] = (uintptr_t)good.of[(int)k];
-	}
-}
-
-/* The session works: a value goes out and comes back, and nothing of the wrong call is heard of later. */
-static CUresult works(void)
-{
-	static unsigned int value;
-	unsigned int back = 0;
-	CUresult r;
-
-	value++;
-	CU(cuCtxSetCurrent(context));
-	r = cuMemsetD32_v2(memory, value, 1);
-	if (r == CUDA_SUCCESS)
-		r = cuMemcpyDtoH_v2(&back, memory, sizeof(back));
-	return r != CUDA_SUCCESS ? r : back == value ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
-}
 
 static void wrong(const struct entry *e, unsigned int i, uint64_t value, const char *what, bool null)
 {
@@ -237,12 +170,6 @@ static void sweep(const struct entry *e)
 	}
 	if (swept)
 		ok(wrongs == before, "%s refuses what is wrong", e->name);
-}
-
-static void each(void (*fn)(const struct entry *e))
-{
-	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
-		fn(&entries[i]);
 }
 
 /* --- before cuInit, and after the end -------------------------------------------------------------------------------- */
@@ -433,12 +360,7 @@ int main(int argc, char **argv)
 	CUdevice dev;
 
 	only = argc > 1 ? argv[1] : NULL;
-	signal(SIGSEGV, died);
-	signal(SIGBUS, died);
-	signal(SIGABRT, died);
-	signal(SIGALRM, died);
-	for (unsigned int i = 0; i < MOST; i++)
-		buffers[i] = malloc(BUFFER);
+	sweep_begin();
 	each(uninitialised);
 	ok(!wrongs, "nothing works before cuInit");
 	CU(cuInit(0));
