@@ -80,6 +80,7 @@ static CUresult works(void)
 	return r != CUDA_SUCCESS ? r : back == value ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
 }
 
+static void each(void (*fn)(const struct entry *e)) __attribute__((unused));
 static void each(void (*fn)(const struct entry *e))
 {
 	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
