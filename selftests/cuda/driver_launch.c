@@ -155,8 +155,9 @@ static void broken(CUdevice dev, CUdeviceptr d)
 				     ".visible .entry nothing()\n{\n	ret;\n}\n";
 	CUDA_LAUNCH_PARAMS params = { .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1, .blockDimZ = 1 };
 	CUlaunchConfig c = { .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1, .blockDimZ = 1 };
+	CUcontext ctx, other;
 	CUfunction bad, good;
-	CUcontext ctx;
+	CUdeviceptr p;
 	CUmodule m;
 	CUstream s;
 
@@ -173,6 +174,10 @@ static void broken(CUdevice dev, CUdeviceptr d)
 	CU(cuLaunchKernel(bad, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL));
 	GIVES(cuStreamSynchronize(s), CUDA_ERROR_LAUNCH_FAILED, "a kernel that fails");
 	GIVES(cuLaunchKernel(good, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_LAUNCH_FAILED, "the next launch is told, too");
+	CU(cuCtxCreate(&other, NULL, 0, dev));
+	CU(cuMemAlloc(&p, 4));
+	GIVES(cuMemsetD32Async(p, 7, 1, NULL), CUDA_SUCCESS, "another context works");
+	CU(cuCtxDestroy(other));
 	GIVES(cuLaunchKernelEx(&c, good, NULL, NULL), CUDA_ERROR_LAUNCH_FAILED, "by every call");
 	GIVES(cuLaunchCooperativeKernel(good, 1, 1, 1, 1, 1, 1, 0, s, NULL), CUDA_ERROR_LAUNCH_FAILED, "of blocks together");
 	GIVES(cuLaunchCooperativeKernelMultiDevice(&params, 1, 0), CUDA_ERROR_LAUNCH_FAILED, "on a list of devices");
@@ -181,6 +186,7 @@ static void broken(CUdevice dev, CUdeviceptr d)
 	GIVES(cuLaunchGridAsync(good, 1, 1, s), CUDA_ERROR_LAUNCH_FAILED, "in a stream");
 	GIVES(cuMemsetD32Async(d, 0, 1, s), CUDA_ERROR_LAUNCH_FAILED, "and so is what only fills memory");
 	CU(cuCtxDestroy(ctx));
+	GIVES(cuMemsetD32Async(d, 0, 1, NULL), CUDA_SUCCESS, "its end is the error's");
 }
 
 int main(void)

@@ -302,11 +302,11 @@ CUresult call_begin_end(struct vgpu_call *call, const struct object *o)
 	return CUDA_SUCCESS;
 }
 
-void latched_end(struct thread *t, bool current)
+void latched_end(struct thread *t, const struct object *ctx, bool current)
 {
 	int latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
 
-	__atomic_store_n(&shim.broken, false, __ATOMIC_RELAXED);
+	__atomic_compare_exchange_n(&shim.broken, &ctx, NULL, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	if (latched && (current || breaks_context(latched)))
 		__atomic_compare_exchange_n(&t->latched, &latched, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
@@ -345,9 +345,12 @@ CUresult call_result(struct thread *t, const struct idm_response *response, bool
 	default:
 		r = CUDA_ERROR_UNKNOWN;
 	}
-	/* CUDA says so to whatever is asked of that context from now on: also to what needs no answer otherwise. */
-	if (__builtin_expect(breaks_context(r) || breaks_context(response->latched), 0))
-		__atomic_store_n(&shim.broken, true, __ATOMIC_RELAXED);
+	/*
+	 * CUDA says so to whatever is asked of that context from now on: also to what needs no answer otherwise. It may be another
+	 * one than the current, and then only more is waited for than need be.
+	 */
+	if (__builtin_expect(breaks_context(r) || breaks_context(response->latched), 0) && !t->own)
+		__atomic_store_n(&shim.broken, context_current(t), __ATOMIC_RELAXED);
 	latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
 	if (!latched || thread_self()->own)
 		return r;

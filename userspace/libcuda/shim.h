@@ -70,7 +70,7 @@ struct shim {
 	uint32_t ndevices;
 	struct device *devices;
 	bool sync;		/* VGPU_SYNC=1: every message is answered */
-	bool broken;		/* a kernel broke a context, and none has ended since: so it is then, too; atomic */
+	const struct object *broken;	/* a kernel broke this context: every message is answered until it ends; atomic */
 	bool launch_blocking;	/* CUDA_LAUNCH_BLOCKING=1: a launch returns when the kernel has ended */
 	uint64_t inline_max;	/* bulk bytes that travel inside a message */
 };
@@ -165,10 +165,10 @@ CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply,
 CUresult call_result(struct thread *t, const struct idm_response *response, bool tells);
 
 /**
- * A context has ended, and with it what failed in it and @t was not told of yet. @current: it was @t's current one. If
+ * @ctx has ended, and with it what failed in it and @t was not told of yet. @current: it was @t's current one. If
  * it was not, the error may be another context's: then only one that a broken context would tell again is forgotten.
  */
-void latched_end(struct thread *t, bool current);
+void latched_end(struct thread *t, const struct object *ctx, bool current);
 
 /* fork.c */
 void fork_init(void);
