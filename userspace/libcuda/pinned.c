@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "advice.h"
 #include "callback.h"
@@ -191,6 +192,14 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostGetFlags(unsigned int *pFlags, void *p)
 	return CUDA_SUCCESS;
 }
 
+/* Is all of it the program's memory? NVIDIA's driver pins its pages, which cannot be where there are none. */
+static bool mapped_memory(const void *p, size_t size)
+{
+	uintptr_t first = (uintptr_t)p & ~(uintptr_t)(IDM_PAGE_SIZE - 1);
+
+	return !msync((void *)first, (uintptr_t)p + size - first, MS_ASYNC);	/* nothing but looks at the mappings */
+}
+
 VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags)
 {
 	struct range r = { .base = (uintptr_t)p, .size = bytesize, .kind = RANGE_REGISTERED, .flags = Flags };
@@ -212,6 +221,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 	ctx = context_current(thread_self());
 	if (!ctx)
 		return CUDA_ERROR_INVALID_CONTEXT;
+	if (!mapped_memory(p, bytesize))
+		return CUDA_ERROR_INVALID_VALUE;
 	r.ctx = ctx;
 	r.device = context_device(ctx);
 	if (range_insert(&r))
