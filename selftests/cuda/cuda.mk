@@ -7,14 +7,14 @@ CUDA_TESTS_DIR := selftests/cuda
 CUDA_TESTS     := $(B)/tests/cuda
 CUDA_RUNTIME_TESTS := vectoradd matmul reduce histogram softmax structparam streams threads handoff printf ptds \
 		      copies attributes errors managed graphs textures steady reset ipc heap
-CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_graph_copies driver_graph_memory driver_capture driver_legacy driver_green driver_launch driver_batch driver_ipc driver_ipc_handles driver_image driver_load driver_query driver_array driver_managed driver_pool driver_mapped \
-		      driver_context driver_function driver_stream driver_ptds driver_forms driver_texref driver_peer \
+CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_graph_copies driver_graph_memory driver_capture driver_legacy driver_green driver_launch driver_batch driver_ipc driver_ipc_handles driver_image driver_load driver_refused driver_query driver_array driver_managed driver_pool driver_mapped \
+		      driver_context driver_nocontext driver_function driver_stream driver_ptds driver_forms driver_texref driver_peer \
 		      driver_capture_cost driver_latched driver_cluster driver_pinned
 # The same programs with per-thread default streams: stream 0 is the thread's own, by the calls' _ptsz and _ptds forms.
 CUDA_PTDS_TESTS	   := $(addsuffix -ptds,driver_stream driver_memory driver_batch driver_capture driver_array driver_pool \
 		      driver_launch driver_callback driver_graph driver_graph_nodes)
 # Not for NVIDIA's own library, nor for the software GPU's: what they are given they follow.
-CUDA_SHIM_TESTS	   := driver_sweep driver_embedded driver_tables driver_visible
+CUDA_SHIM_TESTS	   := driver_sweep driver_full driver_told driver_embedded driver_tables driver_visible
 # The same source in other clothes: fatbin without compression, with LZ4, PTX for debugging, PTX of a newer target,
 # one without PTX, which only a GPU of that kind can run, and one of separately compiled parts, which nvlink links.
 CUDA_VARIANTS := vectoradd-plain vectoradd-lz4 matmul-debug reduce-sm120 vectoradd-noptx vectoradd-rdc
@@ -42,7 +42,7 @@ CUDA_C_TESTS := $(CUDA_DRIVER_TESTS) $(CUDA_PTDS_TESTS) $(CUDA_SHIM_TESTS)
 CUDA_CROWD := $(CUDA_TESTS)/crowd.so
 
 .PHONY: cuda-tests
-cuda-tests: $(CUDA_TEST_PROGRAMS) $(CUDA_CROWD)
+cuda-tests: $(CUDA_TEST_PROGRAMS) $(CUDA_CROWD) $(B)/toldgpu/libsoftgpu-told.so $(B)/tests/cuda/exercised
 
 CUDA_TEST_HEADERS := $(wildcard $(CUDA_TESTS_DIR)/*.h)
 
@@ -91,6 +91,21 @@ $(B)/gen/sweep_gen.h: $(CUDA_TESTS_DIR)/gen_sweep.py $(CUDA_TBL) userspace/cuda/
 	@mkdir -p $(@D)
 	python3 $< --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $@ --cc "$(CC)"
 $(CUDA_TESTS)/obj/driver_sweep.o: $(B)/gen/sweep_gen.h
+
+# What driver_told tells the told GPU, and that: the software GPU with errors of hardware (told_gpu.h).
+$(B)/gen/told_gpu.c $(B)/gen/told_gen.h &: $(CUDA_TESTS_DIR)/gen_told.py $(CUDA_TBL) userspace/cuda/gen.py $(CUDA)/include/cuda.h
+	@mkdir -p $(B)/gen
+	python3 $< --table $(CUDA_TBL) --header $(CUDA)/include/cuda.h --out $(B)/gen --cc "$(CC)"
+$(CUDA_TESTS)/obj/driver_told.o: $(B)/gen/told_gen.h $(B)/gen/sweep_gen.h
+$(B)/toldgpu/libsoftgpu-told.so: $(B)/gen/told_gpu.c $(CUDA_TESTS_DIR)/told_gpu.h userspace/cuda/softgpu_share.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) -Wno-deprecated-declarations -shared -o $@ $<
+
+# With the header that these programs were built with.
+$(B)/tests/cuda/exercised: $(CUDA_TESTS_DIR)/exercised
+	@mkdir -p $(@D)
+	printf '#!/bin/sh\nexec python3 %s %s %s "$$@"\n' '$(CURDIR)/$<' '$(CURDIR)/$(CUDA_TBL)' '$(CUDA)/include/cuda.h' > $@
+	chmod +x $@
 
 # A libcuda.so to link with, as the toolkit's stub: the names these programs use, and the soname.
 $(CUDA_TESTS)/stub/libcuda.so: $(CUDA_C_TESTS:%=$(CUDA_TESTS)/obj/%.o)

@@ -146,6 +146,87 @@ static void held_up(CUcontext ctx)
 	free(to);
 }
 
+/* --- what a function may not do --------------------------------------------------------------------------------------- */
+
+/*
+ * NVIDIA's documentation: a host function must make no CUDA calls, which may say CUDA_ERROR_NOT_PERMITTED. Here those do that
+ * would wait, or that change what memory there is.
+ */
+#define REFUSED	14
+
+static struct {
+	CUdevice dev;
+	CUmemoryPool pool;
+	CUmemGenericAllocationHandle physical;
+	CUdeviceptr reserved, mapped;
+	size_t granule;
+	void *plain;
+	CUresult r[REFUSED];
+	const char *name[REFUSED];
+	int n;
+} within;
+
+#define WITHIN(call) do {				\
+	within.name[within.n] = #call;			\
+	within.r[within.n++] = (call);			\
+} while (0)
+
+static void make_calls(void *data)
+{
+	CUmemAllocationProp prop = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+				     .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = within.dev } };
+	CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = prop.location };
+	CUmemGenericAllocationHandle h;
+	unsigned long long flags;
+	CUmemoryPool pool;
+	CUdeviceptr p;
+	size_t n;
+	int fd;
+
+	(void)data;
+	WITHIN(cuMemAddressReserve(&p, within.granule, 0, 0, 0));
+	WITHIN(cuMemAddressFree(within.reserved, within.granule));
+	WITHIN(cuMemCreate(&h, within.granule, &prop, 0));
+	WITHIN(cuMemRelease(within.physical));
+	WITHIN(cuMemMap(within.reserved, within.granule, 0, within.physical, 0));
+	WITHIN(cuMemUnmap(within.mapped, within.granule));
+	WITHIN(cuMemExportToShareableHandle(&fd, within.physical, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+	WITHIN(cuMemImportFromShareableHandle(&h, (void *)(intptr_t)0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+	WITHIN(cuMemGetAllocationGranularity(&n, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+	WITHIN(cuMemGetAllocationPropertiesFromHandle(&prop, within.physical));
+	WITHIN(cuMemRetainAllocationHandle(&h, (void *)(uintptr_t)within.mapped));
+	WITHIN(cuMemGetAccess(&flags, &prop.location, within.mapped));
+	WITHIN(cuMemPoolCreate(&pool, &props));
+	WITHIN(cuMemHostRegister(within.plain, 4096, 0));
+}
+
+static void not_permitted(CUdevice dev)
+{
+	CUmemAllocationProp prop = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+				     .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = dev },
+				     .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR };
+
+	if (counts_apart() || native("what a host function may not do"))
+		return;
+	within.dev = dev;
+	within.plain = aligned_alloc(4096, 4096);
+	CU(cuMemGetAllocationGranularity(&within.granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+	CU(cuMemCreate(&within.physical, within.granule, &prop, 0));
+	CU(cuMemAddressReserve(&within.reserved, within.granule, 0, 0, 0));
+	CU(cuMemAddressReserve(&within.mapped, within.granule, 0, 0, 0));
+	CU(cuMemMap(within.mapped, within.granule, 0, within.physical, 0));
+	CU(cuLaunchHostFunc(stream, make_calls, NULL));
+	CU(cuStreamSynchronize(stream));
+	for (int i = 0; i < within.n; i++)
+		ok(within.r[i] == CUDA_ERROR_NOT_PERMITTED, "%s in a host function: %s", within.name[i], cu_name(within.r[i]));
+	CU(cuMemUnmap(within.mapped, within.granule));
+	CU(cuMemAddressFree(within.mapped, within.granule));
+	CU(cuMemAddressFree(within.reserved, within.granule));
+	CU(cuMemRelease(within.physical));
+	free(within.plain);
+	ok(true, "and all is as it was");
+}
+
 int main(void)
 {
 	unsigned int *pinned, one = 1, n;
@@ -224,9 +305,11 @@ int main(void)
 	ok(true, "a function runs although no thread waits for the GPU");
 
 	held_up(ctx);
+	not_permitted(dev);
 
 	GIVES(cuLaunchHostFunc(stream, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "no function");
 	GIVES(cuStreamAddCallback(stream, after, NULL, 1), CUDA_ERROR_INVALID_VALUE, "flags, of which there are none");
+	OURS(cuStreamAddCallback((CUstream)add, after, NULL, 0), CUDA_ERROR_INVALID_HANDLE, "a stream that is none");
 	CU(cuStreamDestroy(other));
 	GIVES(cuLaunchHostFunc(other, note, NULL), CUDA_ERROR_INVALID_HANDLE, "a stream that is gone");
 

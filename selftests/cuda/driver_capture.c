@@ -416,6 +416,8 @@ static void streams(void)
 	}
 	CU(cuStreamBeginCapture(u, CU_STREAM_CAPTURE_MODE_RELAXED));
 	GIVES(cuStreamIsCapturing(CU_STREAM_LEGACY, &st), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "asking the legacy stream");
+	GIVES(cuStreamGetCaptureInfo(CU_STREAM_LEGACY, &st, NULL, NULL, NULL, NULL, NULL), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+	      "or what it captures");
 	ok(status(u) == CU_STREAM_CAPTURE_STATUS_ACTIVE, "does the capture no harm");
 	GIVES(cuMemsetD32Async(d, 0, 1, CU_STREAM_LEGACY), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "using it");
 	ok(status(u) == CU_STREAM_CAPTURE_STATUS_INVALIDATED, "does");

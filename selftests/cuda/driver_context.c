@@ -35,6 +35,7 @@ static void devices(void)
 	CU(cuDeviceGetUuid(&old, dev));
 	CU(cuDeviceGetUuid_v2(&new, dev));
 	ok(!memcmp(&old, &new, sizeof(old)), "a UUID is the same in both forms");
+	GIVES(cuDeviceGet(NULL, 0), CUDA_ERROR_INVALID_VALUE, "a device to nowhere");
 	GIVES(cuDeviceGetLuid(luid, &mask, dev), CUDA_ERROR_NOT_SUPPORTED, "a LUID, which only Windows has");
 	CU(cuDeviceComputeCapability(&major, &minor, dev));
 	CU(cuDeviceGetAttribute(&want[0], CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, dev));
@@ -131,6 +132,43 @@ static void primary(void)
 }
 
 /* Contexts of the program's own, and the stack. */
+static const char *small =
+	".version 7.0\n.target sm_75\n.address_size 64\n.visible .global .align 4 .u32 number;\n"
+	".visible .entry nothing()\n{\n	ret;\n}\n";
+
+/* Libraries belong to the process, but what they are in a context that has ended cannot be told. */
+static void in_ended(void)
+{
+	CUlibrary library;
+	CUfunction f;
+	CUmodule m;
+	CUkernel k;
+	CUdeviceptr p;
+	size_t n;
+
+	GIVES(cuLibraryLoadData(&library, small, NULL, NULL, 0, NULL, NULL, 0), CUDA_SUCCESS, "a library is loaded there");
+	CU(cuLibraryGetKernel(&k, library, "nothing"));
+	OURS(cuKernelGetFunction(&f, k), CUDA_ERROR_CONTEXT_IS_DESTROYED, "its kernel's function");
+	OURS(cuLibraryGetModule(&m, library), CUDA_ERROR_CONTEXT_IS_DESTROYED, "its module");
+	OURS(cuLibraryGetGlobal(&p, &n, library, "number"), CUDA_ERROR_CONTEXT_IS_DESTROYED, "its variable");
+	CU(cuLibraryUnload(library));
+}
+
+/* A thread's stack has an end. */
+static void deep(CUcontext ctx)
+{
+	CUresult r = CUDA_SUCCESS;
+	int n = 0;
+
+	while (n < 1000 && r == CUDA_SUCCESS) {
+		r = cuCtxPushCurrent_v2(ctx);
+		n += r == CUDA_SUCCESS;
+	}
+	ok(n == 1000 || r == CUDA_ERROR_INVALID_VALUE, "a context is current %d times: %s", n, cu_name(r));
+	while (n--)
+		CU(cuCtxPopCurrent_v2(NULL));
+}
+
 static void stack(void)
 {
 	CUcontext a, b, c, got, none;
@@ -189,6 +227,8 @@ static void stack(void)
 	CU(cuCtxPopCurrent_v2(&got));
 	GIVES(cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED, "one that was destroyed below the current one");
 	GIVES(cuMemAlloc_v2(&p, 4), CUDA_ERROR_CONTEXT_IS_DESTROYED, "is current, and good for nothing");
+	GIVES(cuCtxGetId(NULL, &ida), CUDA_ERROR_CONTEXT_IS_DESTROYED, "its number");
+	in_ended();
 	/* What takes its place is another one. */
 	CU(cuCtxCreate_v2(&b, 0, dev));
 	CU(cuCtxPopCurrent_v2(NULL));
@@ -691,6 +731,22 @@ static void ended_without_one(void)
 	CU(cuDevicePrimaryCtxRelease_v2(dev));
 }
 
+/* What this GPU, or this driver, has not. */
+static void lacking(void)
+{
+	CUctxCigParam cig = { .sharedDataType = CIG_DATA_TYPE_D3D12_COMMAND_QUEUE };
+	CUctxCreateParams params = { .cigParams = &cig };
+	CUcontext ctx;
+
+	OURS(cuCtxCreate_v4(&ctx, &params, 0, dev), CUDA_ERROR_NOT_SUPPORTED, "a context for work beside that of graphics");
+	if (ON_SOFTWARE()) {
+		GIVES(cuCtxSetLimit(CU_LIMIT_PERSISTING_L2_CACHE_SIZE, 4096), CUDA_ERROR_UNSUPPORTED_LIMIT, "a cache that it has not");
+		GIVES(cuCtxSetLimit(CU_LIMIT_SHMEM_SIZE, 4096), CUDA_ERROR_UNSUPPORTED_LIMIT, "a limit that it has not");
+	}
+	if (!on_driver() && !counts_apart())
+		GIVES(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, 1ull << 40), CUDA_ERROR_OUT_OF_MEMORY, "a heap larger than the quota");
+}
+
 int main(void)
 {
 	CUcontext ctx;
@@ -704,6 +760,8 @@ int main(void)
 	stack();
 	CU(cuCtxCreate_v4(&ctx, NULL, 0, dev));
 	settings(ctx);
+	deep(ctx);
+	lacking();
 	CU(cuCtxDestroy_v2(ctx));
 	threads();
 	libraries();

@@ -169,9 +169,24 @@ static void as_context(CUcontext primary, CUdevice dev, CUdevResourceDesc desc, 
 	CU(cuModuleUnload(m));
 }
 
+/* An event of all its streams cannot be captured by one of them. */
+static void while_capturing(CUgreenCtx green, CUstream s, CUevent ev)
+{
+	CUgraph g;
+
+	if (native("events of a green context whose stream captures"))
+		return;
+	CU(cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+	GIVES(cuGreenCtxRecordEvent(green, ev), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "an event of it while a stream of it captures");
+	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "ends the capture");
+	CU(cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+	GIVES(cuGreenCtxWaitEvent(green, ev), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting for one");
+	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "as well");
+}
+
 int main(void)
 {
-	CUdevResource all, part[2], rest, got, bad = { 0 };
+	CUdevResource all, part[2], twice[2], rest, got, bad = { 0 };
 	CUgreenCtx green, none, back;
 	CUdevResourceDesc desc;
 	unsigned long long id = 0;
@@ -225,6 +240,8 @@ int main(void)
 	      CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION, "a part larger than the whole");
 	GIVES(cuDevSmResourceSplitByCount(part, &n, &bad, NULL, 0, 1), CUDA_ERROR_INVALID_RESOURCE_TYPE, "a part of nothing");
 	GIVES(cuDevResourceGenerateDesc(&desc, &bad, 1), CUDA_ERROR_INVALID_RESOURCE_TYPE, "a description of nothing");
+	twice[0] = twice[1] = part[0];
+	GIVES(cuDevResourceGenerateDesc(&desc, twice, 2), CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION, "of the same part twice");
 	CU(cuDevResourceGenerateDesc(&desc, part, 1));
 	GIVES(cuGreenCtxCreate(&none, desc, dev, 0), CUDA_ERROR_INVALID_VALUE, "without the flag it must have");
 	CU(cuGreenCtxCreate(&green, desc, dev, CU_GREEN_CTX_DEFAULT_STREAM));
@@ -244,6 +261,7 @@ int main(void)
 	CU(cuEventSynchronize(ev));
 	CU(cuMemcpyDtoH(&value, d, 4));
 	ok(value == 99, "work in it is done: %u", value);
+	while_capturing(green, s, ev);
 	CU(cuStreamDestroy(s));
 	CU(cuGreenCtxDestroy(green));
 	OURS(cuGreenCtxGetId(green, &id), CUDA_ERROR_INVALID_CONTEXT, "a green context that is gone");

@@ -2,6 +2,8 @@
 /* Launches with all that CUDA lets them have: 32 KB of parameters, attributes, events in attributes; and their errors. */
 #include "driver.h"
 
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
 #define BIG 32756u	/* and 8 more: as much as a kernel may have */
 
 static const char ptx[] =
@@ -143,6 +145,50 @@ static void shorter(CUfunction big, CUdeviceptr d, CUstream s)
 	CU(cuGraphDestroy(g));
 }
 
+/*
+ * What a kernel broke is broken for every launch after it, at once, until the context ends. The driver itself would not let
+ * the process go on in another context.
+ */
+static void broken(CUdevice dev, CUdeviceptr d)
+{
+	static const char breaks[] = ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry breaks()\n{\n	trap;\n	ret;\n}\n"
+				     ".visible .entry nothing()\n{\n	ret;\n}\n";
+	CUDA_LAUNCH_PARAMS params = { .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1, .blockDimZ = 1 };
+	CUlaunchConfig c = { .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1, .blockDimZ = 1 };
+	CUcontext ctx, other;
+	CUfunction bad, good;
+	CUdeviceptr p;
+	CUmodule m;
+	CUstream s;
+
+	if (native("launches after a kernel that failed"))
+		return;
+	CU(cuCtxCreate(&ctx, NULL, 0, dev));
+	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	CU(cuModuleLoadData(&m, breaks));
+	CU(cuModuleGetFunction(&bad, m, "breaks"));
+	CU(cuModuleGetFunction(&good, m, "nothing"));
+	CU(cuFuncSetBlockShape(good, 1, 1, 1));
+	c.hStream = params.hStream = s;
+	params.function = good;
+	CU(cuLaunchKernel(bad, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL));
+	GIVES(cuStreamSynchronize(s), CUDA_ERROR_LAUNCH_FAILED, "a kernel that fails");
+	GIVES(cuLaunchKernel(good, 1, 1, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_LAUNCH_FAILED, "the next launch is told, too");
+	CU(cuCtxCreate(&other, NULL, 0, dev));
+	CU(cuMemAlloc(&p, 4));
+	GIVES(cuMemsetD32Async(p, 7, 1, NULL), CUDA_SUCCESS, "another context works");
+	CU(cuCtxDestroy(other));
+	GIVES(cuLaunchKernelEx(&c, good, NULL, NULL), CUDA_ERROR_LAUNCH_FAILED, "by every call");
+	GIVES(cuLaunchCooperativeKernel(good, 1, 1, 1, 1, 1, 1, 0, s, NULL), CUDA_ERROR_LAUNCH_FAILED, "of blocks together");
+	GIVES(cuLaunchCooperativeKernelMultiDevice(&params, 1, 0), CUDA_ERROR_LAUNCH_FAILED, "on a list of devices");
+	GIVES(cuLaunch(good), CUDA_ERROR_LAUNCH_FAILED, "of old");
+	GIVES(cuLaunchGrid(good, 1, 1), CUDA_ERROR_LAUNCH_FAILED, "with a grid");
+	GIVES(cuLaunchGridAsync(good, 1, 1, s), CUDA_ERROR_LAUNCH_FAILED, "in a stream");
+	GIVES(cuMemsetD32Async(d, 0, 1, s), CUDA_ERROR_LAUNCH_FAILED, "and so is what only fills memory");
+	CU(cuCtxDestroy(ctx));
+	GIVES(cuMemsetD32Async(d, 0, 1, NULL), CUDA_SUCCESS, "its end is the error's");
+}
+
 int main(void)
 {
 	static unsigned int block[BIG / 4];
@@ -226,6 +272,7 @@ int main(void)
 	GIVES(cuLaunchCooperativeKernel(plain, 1 << 20, 1, 1, 32, 1, 1, 0, s, NULL), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE,
 	      "a cooperative grid that does not fit at once");
 	GIVES(cuLaunchKernel(plain, 0, 1, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a grid of nothing");
+	GIVES(cuLaunchCooperativeKernel(plain, 0, 1, 1, 1, 1, 1, 0, s, NULL), CUDA_ERROR_INVALID_VALUE, "of no blocks together");
 	GIVES(cuLaunchKernel(plain, 1, 70000, 1, 1, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a grid too high");
 	GIVES(cuLaunchKernel(plain, 1, 1, 1, 2048, 1, 1, 0, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE, "a block too wide");
 	GIVES(cuLaunchKernel(plain, 1, 1, 1, 1, 1, 1, 1 << 28, s, NULL, NULL), CUDA_ERROR_INVALID_VALUE,
@@ -274,6 +321,7 @@ int main(void)
 	c.gridDimX = 1 << 20;
 	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "a launch that fails with its event");
 	GIVES(cuEventQuery(ev), CUDA_SUCCESS, "which is complete as before");
+	broken(dev, d);
 	CU(cuMemFree(d));
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

@@ -91,6 +91,7 @@ int main(void)
 	GIVES(cuFuncSetBlockShape(put, 0, 1, 1), CUDA_ERROR_INVALID_VALUE, "a block of nothing");
 	GIVES(cuParamSetSize(put, 1 << 20), CUDA_ERROR_INVALID_VALUE, "more parameters than there can be");
 	OURS(cuParamSeti(put, -4, 0), CUDA_ERROR_INVALID_VALUE, "a parameter before the first");
+	OURS(cuParamSetf(put, -4, 0), CUDA_ERROR_INVALID_VALUE, "a number there");
 	GIVES(cuLaunchGrid(put, 0, 1), CUDA_ERROR_INVALID_VALUE, "a grid of nothing");
 	OURS(cuFuncSetSharedSize((CUfunction)stream, 0), CUDA_ERROR_INVALID_HANDLE, "no function");
 
@@ -102,6 +103,9 @@ int main(void)
 	CU(cuMemcpyDtoH(out, d, sizeof(out)));
 	ok(out[0].a == 7 && out[0].b == 0.5f, "a cooperative launch on a list of one device");
 	GIVES(cuLaunchCooperativeKernelMultiDevice(&list, 99, 0), CUDA_ERROR_INVALID_VALUE, "more devices than there are");
+	list.gridDimX = 1 << 30;
+	GIVES(cuLaunchCooperativeKernelMultiDevice(&list, 1, 0), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "more blocks than fit");
+	list.gridDimX = 1;
 	list.hStream = NULL;
 	OURS(cuLaunchCooperativeKernelMultiDevice(&list, 1, 0), CUDA_ERROR_INVALID_VALUE, "a default stream");
 

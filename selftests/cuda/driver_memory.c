@@ -386,6 +386,7 @@ int main(void)
 	ok(before == after || on_driver(), "all memory is free again: %zu of %zu bytes", after, before);
 	GIVES(cuMemAlloc(&d, 0), CUDA_ERROR_INVALID_VALUE, "no bytes");
 	OURS(cuMemAlloc(&d, after + 1), CUDA_ERROR_OUT_OF_MEMORY, "a byte too many");
+	GIVES(cuMemAllocPitch(&d, &before, 1 << 20, 1 << 20, 4), CUDA_ERROR_OUT_OF_MEMORY, "a plane of a TiB");
 	GIVES(cuDeviceGet(&dev, 99), CUDA_ERROR_INVALID_DEVICE, "an unknown device");
 	CU(cuStreamDestroy(stream));
 	OURS(cuStreamSynchronize(stream), CUDA_ERROR_INVALID_HANDLE, "a destroyed stream");

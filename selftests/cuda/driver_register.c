@@ -160,6 +160,21 @@ static void beside(CUdeviceptr d, uint32_t *back)
 	CU(cuGraphDestroy(g));
 }
 
+/* Memory that is not there, or ends in the middle. */
+static void nowhere(void)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *p = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED || munmap(p + page, page))
+		bail("mmap");
+	OURS(cuMemHostRegister(p + page, page, 0), CUDA_ERROR_INVALID_VALUE, "memory that is not there");
+	OURS(cuMemHostRegister(p + 100, 2 * page, 0), CUDA_ERROR_INVALID_VALUE, "memory with a gap");
+	GIVES(cuMemHostRegister(p + 100, page - 100, 0), CUDA_SUCCESS, "what ends before it");
+	CU(cuMemHostUnregister(p + 100));
+	munmap(p, 3 * page);
+}
+
 int main(void)
 {
 	uint32_t *host, *back;
@@ -230,6 +245,8 @@ int main(void)
 	n = wrong(back, 1);
 	ok(!n, "a copy under way ends before its memory is unregistered: %u wrong", n);
 	GIVES(cuMemHostUnregister(host), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, "unregister a second time");
+	if (!counts_apart())	/* which takes any address that is none of its own */
+		nowhere();
 	free(back);
 	CU(cuMemFree(d));
 	CU(cuMemFree(gate));

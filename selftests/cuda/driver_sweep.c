@@ -10,31 +10,15 @@
  * Not for NVIDIA's own library: that follows what it is given.
  */
 #define __CUDA_API_VERSION_INTERNAL
-#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "objects.h"
-#include "sweep_gen.h"
+#include "sweep.h"
 #include "sweep_null.h"
 
-#define MOST	16	/* arguments */
-#define BUFFER	65536u
-
-static const struct entry {
-	const char *name;
-	CUresult (*call)(const uint64_t *a);
-	unsigned int n;
-	const char *kinds;
-} entries[] = {
-#define SWEEP(name, n, kinds) { #name, CALL_##name, n, kinds },
-	SWEEPS
-};
-
-static struct objects good, gone;
-static unsigned char *buffers[MOST];
-static CUdeviceptr memory, freed;
-static CUcontext context;
-static const char *now = "nothing";
+static struct objects gone;
+static CUdeviceptr freed;
 static int wrongs, said;
 static const char *only;	/* the call that is asked for */
 
@@ -97,55 +81,6 @@ static bool host_too(const char *name)
 }
 
 /* --- calling -------------------------------------------------------------------------------------------------------- */
-
-static void died(int sig)
-{
-	printf("not ok - %s: %s\n", now, sig == SIGALRM ? "it hangs" : "it crashes");
-	fflush(stdout);
-	_exit(1);
-}
-
-static void arguments(const struct entry *e, uint64_t *a)
-{
-	const CUmemLocation device = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = good.device };
-
-	for (unsigned int i = 0; i < e->n; i++) {
-		char k = e->kinds[i];
-
-		memset(buffers[i], 0, BUFFER);
-		if (k == 'd')
-			a[i] = memory;
-		else if (k == 'v')
-			a[i] = good.device;
-		else if (k == 'p')
-			a[i] = (uintptr_t)buffers[i];
-		else if (k == 'l')
-			a[i] = (uintptr_t)memcpy(buffers[i], &device, sizeof(device));
-		else if (k == 'c')
-			a[i] = (uintptr_t)strcpy((char *)buffers[i], "/no/such");
-		else if (k == 'f')
-			a[i] = (uintptr_t)object_function;
-		else if (strchr("-ebws", k))
-			a[i] = 1;
-		else
-			a[i] = (uintptr_t)good.of[(int)k];
-	}
-}
-
-/* The session works: a value goes out and comes back, and nothing of the wrong call is heard of later. */
-static CUresult works(void)
-{
-	static unsigned int value;
-	unsigned int back = 0;
-	CUresult r;
-
-	value++;
-	CU(cuCtxSetCurrent(context));
-	r = cuMemsetD32_v2(memory, value, 1);
-	if (r == CUDA_SUCCESS)
-		r = cuMemcpyDtoH_v2(&back, memory, sizeof(back));
-	return r != CUDA_SUCCESS ? r : back == value ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
-}
 
 static void wrong(const struct entry *e, unsigned int i, uint64_t value, const char *what, bool null)
 {
@@ -237,13 +172,7 @@ static void sweep(const struct entry *e)
 		ok(wrongs == before, "%s refuses what is wrong", e->name);
 }
 
-static void each(void (*fn)(const struct entry *e))
-{
-	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
-		fn(&entries[i]);
-}
-
-/* --- before cuInit --------------------------------------------------------------------------------------------------- */
+/* --- before cuInit, and after the end -------------------------------------------------------------------------------- */
 
 /* What works without it, or needs nothing of the driver. */
 static bool needs_no_init(const char *name)
@@ -257,7 +186,7 @@ static bool needs_no_init(const char *name)
 	return !strncmp(name, "cuLogs", 6);
 }
 
-static void uninitialised(const struct entry *e)
+static void without_driver(const struct entry *e, CUresult wanted, const char *when)
 {
 	uint64_t a[MOST];
 	CUresult r;
@@ -269,11 +198,15 @@ static void uninitialised(const struct entry *e)
 	alarm(60);
 	r = e->call(a);
 	alarm(0);
-	if (r != CUDA_ERROR_NOT_INITIALIZED) {
-		printf("# %s, before cuInit: %s\n", e->name, cu_name(r));
+	if (r != wanted) {
+		printf("# %s, %s: %s\n", e->name, when, cu_name(r));
 		wrongs++;
 	}
 }
+
+static void uninitialised(const struct entry *e) { without_driver(e, CUDA_ERROR_NOT_INITIALIZED, "before cuInit"); }
+static void deinitialised(const struct entry *e) { without_driver(e, CUDA_ERROR_DEINITIALIZED, "after the library's end"); }
+static void cut_off(const struct entry *e) { without_driver(e, CUDA_ERROR_UNKNOWN, "after the session's end"); }
 
 /* --- without a context -------------------------------------------------------------------------------------------- */
 
@@ -380,17 +313,54 @@ static void endings(CUdevice dev)
 	ok(wrongs == before, "what was in it is gone");
 }
 
+/* --- after the end -------------------------------------------------------------------------------------------------- */
+
+/* Without the socket that says who is there, the session ends for both sides. Not in a pod, where a device does that. */
+static void cut(void)
+{
+	int before = wrongs;
+	struct stat st;
+
+	if (in_pod())
+		return;
+	for (int fd = 3; fd < 1024; fd++)
+		if (!fstat(fd, &st) && S_ISSOCK(st.st_mode))
+			shutdown(fd, SHUT_RDWR);
+	alarm(60);
+	while (cuCtxSynchronize() != CUDA_ERROR_UNKNOWN)
+		;
+	each(cut_off);
+	ok(wrongs == before, "nothing works in a session that has ended");
+}
+
+static bool complete;
+
+/* Behind the destructors of all libraries: what is registered before any of them has begun comes after they have ended. */
+static void at_end(int status, void *unused)
+{
+	int before = wrongs;
+
+	(void)unused;
+	if (status || !complete)
+		return;
+	each(deinitialised);
+	ok(wrongs == before, "nothing works after libcuda.so.1 has ended");
+	_exit(tap_done());
+}
+
+static void register_end(void)
+{
+	on_exit(at_end, NULL);
+}
+
+static void (*const first[])(void) __attribute__((section(".preinit_array"), used)) = { register_end };
+
 int main(int argc, char **argv)
 {
 	CUdevice dev;
 
 	only = argc > 1 ? argv[1] : NULL;
-	signal(SIGSEGV, died);
-	signal(SIGBUS, died);
-	signal(SIGABRT, died);
-	signal(SIGALRM, died);
-	for (unsigned int i = 0; i < MOST; i++)
-		buffers[i] = malloc(BUFFER);
+	sweep_begin();
 	each(uninitialised);
 	ok(!wrongs, "nothing works before cuInit");
 	CU(cuInit(0));
@@ -418,5 +388,7 @@ int main(int argc, char **argv)
 		if (!only || !strcmp(only, entries[i].name))
 			sweep(&entries[i]);
 	endings(dev);
-	return tap_done();
+	cut();
+	complete = true;
+	return 0;	/* tap_done() is at_end()'s */
 }

@@ -209,6 +209,44 @@ static void in_host_memory(void)
 	}
 }
 
+/* Devices that are none, the host, and what other systems and machines share. */
+static void elsewhere(void)
+{
+	CUmemAllocationProp none = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+				     .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 99 } }, foreign = prop;
+	CUmemAccessDesc access = { .location = none.location, .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+	CUmemLocation host = { .type = CU_MEM_LOCATION_TYPE_HOST };
+	CUmemGenericAllocationHandle h, other;
+	unsigned long long flags;
+	CUmemoryPool pool;
+	CUdeviceptr va, more;
+	size_t granule, n;
+
+	CU(cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+	CU(cuMemCreate(&h, granule, &prop, 0));
+	CU(cuMemAddressReserve(&va, granule, 0, 0, 0));
+	CU(cuMemMap(va, granule, 0, h, 0));
+	GIVES(cuMemCreate(&other, granule, &none, 0), CUDA_ERROR_INVALID_DEVICE, "memory of a device that is none");
+	GIVES(cuMemSetAccess(va, granule, &access, 1), CUDA_ERROR_INVALID_DEVICE, "access of one");
+	OURS(cuMemGetAccess(&flags, &none.location, va), CUDA_ERROR_INVALID_DEVICE, "asking for it");
+	GIVES(cuMemGetDefaultMemPool(&pool, &none.location, CU_MEM_ALLOCATION_TYPE_PINNED), CUDA_ERROR_INVALID_DEVICE,
+	      "its default pool");
+	access.location = host;
+	OURS(cuMemSetAccess(va, granule, &access, 1), CUDA_ERROR_NOT_SUPPORTED, "access of the host");
+	OURS(cuMemGetAccess(&flags, &host, va), CUDA_ERROR_NOT_SUPPORTED, "asking for it");
+	OURS(cuMemGetDefaultMemPool(&pool, &host, CU_MEM_ALLOCATION_TYPE_PINNED), CUDA_ERROR_NOT_SUPPORTED, "the host's pool");
+	foreign.requestedHandleTypes = CU_MEM_HANDLE_TYPE_WIN32;
+	OURS(cuMemCreate(&other, granule, &foreign, 0), CUDA_ERROR_NOT_SUPPORTED, "memory to share as on Windows");
+	OURS(cuMemGetAllocationGranularity(&n, &foreign, CU_MEM_ALLOC_GRANULARITY_MINIMUM), CUDA_ERROR_NOT_SUPPORTED,
+	     "its granularity");
+	OURS(cuMemImportFromShareableHandle(&other, &n, CU_MEM_HANDLE_TYPE_WIN32), CUDA_ERROR_NOT_SUPPORTED, "what was shared so");
+	OURS(cuMemImportFromShareableHandle(&other, &n, CU_MEM_HANDLE_TYPE_FABRIC), CUDA_ERROR_NOT_SUPPORTED, "or by a fabric");
+	GIVES(cuMemAddressReserve(&more, 1ull << 56, 0, 0, 0), CUDA_ERROR_OUT_OF_MEMORY, "more addresses than there are");
+	CU(cuMemUnmap(va, granule));
+	CU(cuMemAddressFree(va, granule));
+	CU(cuMemRelease(h));
+}
+
 static void pools(void)
 {
 	CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -268,6 +306,7 @@ int main(void)
 	mappings();
 	ranges();
 	in_host_memory();
+	elsewhere();
 	pools();
 	CU(cuDevicePrimaryCtxRelease(dev));
 	return tap_done();

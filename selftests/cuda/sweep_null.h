@@ -78,7 +78,7 @@ static const char *const contextless[] = {
 	"cuCtxSynchronize_v2", "cuCtxWaitEvent", "cuCtxFromGreenCtx", "cuGreenCtx*",
 	/* Nothing is done but told, of an object that has its context. */
 	"cuEventQuery", "cuEventSynchronize", "cuStreamQuery", "cuStreamGet*", "cuStreamIsCapturing",
-	"cuFuncGet*", "cuFuncIsLoaded", "cuFuncLoad", "cuKernelGet*", "cuLibraryGetKernel*",
+	"cuFuncGet*", "cuFuncIsLoaded", "cuFuncLoad", "cuKernelGetAttribute", "cuKernelGetLibrary", "cuKernelGetName", "cuLibraryGetKernel*",
 	"cuLibraryEnumerateKernels", "cuModuleEnumerateFunctions", "cuModuleGetFunction", "cuMemGetAddressRange_v2",
 	"cuMemGetAllocationPropertiesFromHandle",
 	"cuPointerGetAttribute",

@@ -173,6 +173,30 @@ def base_name(export):
     return re.sub(r"(_v\d+)?(_pts[z]|_ptds)?$", "", export)
 
 
+# A comment of the header and the call that it is of. Its list of errors ends at an empty line, or with Doxygen's next command.
+COMMENT = re.compile(r"/\*\*((?:[^*]|\*(?!/))*)\*/\s*(?:__CUDA_DEPRECATED\s+)?CUresult\s+CUDAAPI\s+(\w+)\s*\(")
+RETURNS = re.compile(r"\\returns?\b(.*?)(?=\\\w|\n[\s*]*\n|\Z)", re.DOTALL)
+
+
+class Documentation:
+    """What the header's comments say: @errors {call: those documented for any form of it}."""
+
+    def __init__(self, path):
+        with open(path, encoding="utf-8") as header:
+            text = header.read()
+        self.errors = collections.defaultdict(set)
+        for comment, name in COMMENT.findall(text):
+            for listed in RETURNS.findall(comment):
+                self.errors[base_name(name)].update(re.findall(r"\bCUDA_ERROR_\w+", listed))
+        renamed = re.findall(r"^#\s*define\s+(cu[A-Z]\w*)\s+(cu[A-Z]\w*)\s*$", text, re.MULTILINE)
+        self._renamed = {base_name(to): base_name(of) for of, to in renamed}
+
+    def call(self, export):
+        """The call that @export is a form of, or that the header calls by its name."""
+        base = base_name(export)
+        return self._renamed.get(base, base)
+
+
 def pairs(entry, prototypes):
     params = prototypes[entry.name]
     if len(params) != len(entry.kinds):
@@ -634,7 +658,7 @@ def emit_worker_header(entries, prototypes):
 
 # --- the coverage page ------------------------------------------------------------------------------------
 
-def emit_coverage(entries, names):
+def emit_coverage(entries, names, documentation):
     exports = [e for e in entries if not e.internal and not e.foreign]
     foreign = sum(e.foreign for e in entries)
     effective = {e.name: (names[e.base].klass if e.base else e.klass) for e in exports}
@@ -644,15 +668,20 @@ def emit_coverage(entries, names):
     count = collections.Counter(effective.values())
     done = sum(n for k, n in count.items() if k != "refused")
     whole = sum(1 for rows in bases.values() if any(effective[e.name] != "refused" for e in rows))
+    documented = sum(len(documentation.errors[call]) for call in {documentation.call(n) for n, k in effective.items() if k != "refused"})
     out = [".. SPDX-License-Identifier: Apache-2.0", ".. Generated from userspace/cuda/cuda.tbl: make coverage-page", "",
            "Driver calls", "============", "",
            f"The driver library of CUDA 13.0 exports {len(exports)} entry points, forms of {len(bases)} calls. "
            f"{done} of them, forms of {whole} calls, work here; the others return ``CUDA_ERROR_NOT_SUPPORTED`` and are "
            f"named once on standard error, and so are {foreign} of OpenGL, EGL and VDPAU that other headers declare.", "",
-           "The programs in ``selftests/cuda`` call each of those that work, with success and with an error other than "
-           "``CUDA_ERROR_NOT_INITIALIZED``; ``selftests/cuda/exercised``, which ``make check`` runs, fails when one is not, "
-           "and lists the few that cannot succeed on the software GPU. ``driver_sweep`` gives each of them wrong arguments: "
-           "it is made from the same table.", "",
+           "The programs in ``selftests/cuda`` call each of those that work, with success, with an error of its own, and with "
+           f"each error that ``cuda.h`` lists in the comment of the call. These are {documented} pairs of a call and an error; "
+           "``selftests/cuda/exercised``, which ``make check`` runs, reads them from the header and fails when one was neither "
+           "seen nor is in ``selftests/cuda/unprovoked.py``, which has the reason. It lists the few calls that cannot succeed on the "
+           "software GPU itself.", "",
+           "``driver_sweep`` gives each call wrong arguments, and makes it before ``cuInit``, without a context, after the reset and "
+           "the end of one, after the end of the session and after that of the library: it is made from the same table. Errors of "
+           "hardware and of installations come from a driver library that gives what it is told to (``driver_told``).", "",
            "====================  ======  =================================================",
            "class                 number  meaning",
            "====================  ======  ================================================="]
@@ -708,7 +737,7 @@ def main():
         "resolve_gen.c": emit_resolver(entries),
         "worker_gen.h": emit_worker_header(entries, prototypes),
         "worker_gen.c": emit_worker(entries, prototypes),
-        "cuda-coverage.rst": emit_coverage(entries, names),
+        "cuda-coverage.rst": emit_coverage(entries, names, Documentation(args.header)),
     }
     os.makedirs(args.out, exist_ok=True)
     for name, content in files.items():

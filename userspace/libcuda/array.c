@@ -201,32 +201,20 @@ VGPU_EXPORT CUresult CUDAAPI cuArrayGetPlane(CUarray *pPlaneArray, CUarray hArra
 	return note((struct object *)*pPlaneArray, &d, 1, a->object, planeIdx);
 }
 
-/* call_…Destroy() deletes the object; its wire handle is what the worker's parts hang on. */
+/* Waited for: an array that the driver keeps is one for both sides still, and so are its parts. */
 static CUresult destroy(void *h, enum vgpu_handle_type type)
 {
 	struct array *a = array_of(h, type);
 	struct vgpu_call call;
-	/* What would refuse it does so before anything is forgotten. */
 	CUresult r = call_begin(&call, true);
 
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!a || a->whole)
 		return CUDA_ERROR_INVALID_HANDLE;
-	forget(NULL, a->object, NULL);
-	if (type == VGPU_H_ARRAY)
-		r = call_cuArrayDestroy(h);
-	else
-		r = call_cuMipmappedArrayDestroy(h);
-	pthread_mutex_lock(&lock);
-	for (struct array **p = &arrays; *p; p = &(*p)->next) {
-		if (*p != a)
-			continue;
-		*p = a->next;
-		free(a);
-		break;
-	}
-	pthread_mutex_unlock(&lock);
+	r = type == VGPU_H_ARRAY ? call_cuArrayDestroy(h) : call_cuMipmappedArrayDestroy(h);
+	if (r == CUDA_SUCCESS)
+		forget(h, h, NULL);
 	return r;
 }
 

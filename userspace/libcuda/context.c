@@ -172,7 +172,7 @@ static CUresult release(CUdevice dev)
 	set_active(shim.devices[dev].primary, false);
 	r = call_reply(VGPU_MSG_cuDevicePrimaryCtxRelease_v2, &rq, sizeof(rq), NULL, 0);
 	context_gone(shim.devices[dev].primary);
-	latched_end(thread_self(), context_current(thread_self()) == shim.devices[dev].primary);
+	latched_end(thread_self(), shim.devices[dev].primary, context_current(thread_self()) == shim.devices[dev].primary);
 	return r;
 }
 
@@ -222,7 +222,7 @@ VGPU_EXPORT CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	if (r == CUDA_SUCCESS) {
 		set_active(shim.devices[dev].primary, false);
 		context_gone(shim.devices[dev].primary);
-		latched_end(thread_self(), context_current(thread_self()) == shim.devices[dev].primary);
+		latched_end(thread_self(), shim.devices[dev].primary, context_current(thread_self()) == shim.devices[dev].primary);
 		values = values_take(&c->values);
 	}
 	pthread_mutex_unlock(&lock);
@@ -439,7 +439,7 @@ VGPU_EXPORT CUresult CUDAAPI cuCtxDestroy_v2(CUcontext ctx)
 	/* Whatever the driver says of the work that was in it, the worker has let go of it then. */
 	r = call_reply(VGPU_MSG_cuCtxDestroy_v2, &rq, sizeof(rq), NULL, 0);
 	context_gone(o);
-	latched_end(t, current);
+	latched_end(t, o, current);
 	object_delete(o);
 	free(c);
 	return r;

@@ -253,6 +253,13 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphNodeGetEnabled(CUgraphExec hGraphExec, CUgra
 
 /* --- attributes of kernel nodes ------------------------------------------------------------------------------------- */
 
+static CUresult is_node(CUgraphNode h)
+{
+	CUresult r = session_check();
+
+	return r != CUDA_SUCCESS || graph_node(h) ? r : CUDA_ERROR_INVALID_HANDLE;
+}
+
 static bool is_kernel(CUgraphNode h)
 {
 	const struct object *node = graph_node(h);
@@ -270,12 +277,20 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphKernelNodeCopyAttributes(CUgraphNode dst, CU
 VGPU_EXPORT CUresult CUDAAPI cuGraphKernelNodeGetAttribute(CUgraphNode hNode, CUkernelNodeAttrID attr,
 							   CUkernelNodeAttrValue *value_out)
 {
+	CUresult r = is_node(hNode);
+
+	if (r != CUDA_SUCCESS)
+		return r;
 	CHECKED(is_kernel(hNode) && value_out, call_cuGraphKernelNodeGetAttribute(hNode, attr, value_out));
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuGraphKernelNodeSetAttribute(CUgraphNode hNode, CUkernelNodeAttrID attr,
 							   const CUkernelNodeAttrValue *value)
 {
+	CUresult r = is_node(hNode);
+
+	if (r != CUDA_SUCCESS)
+		return r;
 	if (attr == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE)
 		return REFUSE("graph nodes that kernels update", "the device's handle of a node has no meaning here");
 	if (is_kernel(hNode))

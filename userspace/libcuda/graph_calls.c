@@ -170,6 +170,13 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CU
 
 /* --- events --------------------------------------------------------------------------------------------------------- */
 
+static CUresult is_event(CUevent event)
+{
+	CUresult r = session_check();
+
+	return r != CUDA_SUCCESS || object_get(event, VGPU_H_EVENT) ? r : CUDA_ERROR_INVALID_HANDLE;
+}
+
 #define EVENT_CALLS(name, which, type_)											\
 VGPU_EXPORT CUresult CUDAAPI cuGraphAddEvent##name##Node(CUgraphNode *out, CUgraph g, const CUgraphNode *deps, size_t n,	\
 							 CUevent event)							\
@@ -188,7 +195,8 @@ VGPU_EXPORT CUresult CUDAAPI cuGraphEvent##name##NodeGetEvent(CUgraphNode node, 
 VGPU_EXPORT CUresult CUDAAPI cuGraphEvent##name##NodeSetEvent(CUgraphNode node, CUevent event)				\
 {															\
 	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_##type_, .which = { event } };				\
-	return change(node, node, &p);											\
+	CUresult r = is_event(event);											\
+	return r == CUDA_SUCCESS ? change(node, node, &p) : r;								\
 }															\
 VGPU_EXPORT CUresult CUDAAPI cuGraphExecEvent##name##NodeSetEvent(CUgraphExec exec, CUgraphNode node, CUevent event)	\
 {															\

@@ -244,6 +244,8 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamGetGreenCtx(CUstream hStream, CUgreenCtx *p
 	const struct object *o = (uintptr_t)hStream > 2 ? object_get(hStream, VGPU_H_STREAM) : NULL;
 	CUresult r = session_check();
 
+	if (r == CUDA_SUCCESS)
+		r = stream_has_context(hStream);
 	if (r != CUDA_SUCCESS)
 		return r;
 	if ((uintptr_t)hStream > 2 && !o)

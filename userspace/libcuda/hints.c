@@ -27,6 +27,8 @@ static CUresult check_stream(CUstream stream)
 	CUresult r = session_check();
 	uint64_t wire;
 
+	if (r == CUDA_SUCCESS)
+		r = stream_has_context(stream);
 	if (r != CUDA_SUCCESS)
 		return r;
 	return stream_handle(stream, &wire) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
@@ -151,6 +153,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemRangeGetAttributes(void **data, size_t *dataSi
 
 	if (r == CUDA_SUCCESS && (!data || !dataSizes || !attributes || !numAttributes))
 		r = CUDA_ERROR_INVALID_VALUE;
+	if (r == CUDA_SUCCESS && !context_top(thread_self()))
+		r = CUDA_ERROR_INVALID_CONTEXT;
 	for (size_t i = 0; i < numAttributes && r == CUDA_SUCCESS; i++)
 		r = advice_get(data[i], dataSizes[i], attributes[i], devPtr, count);
 	return r;

@@ -229,14 +229,19 @@ VGPU_EXPORT CUresult CUDAAPI cuKernelGetName(const char **name, CUkernel hfunc)
 	return cuFuncGetName(name, (CUfunction)hfunc);
 }
 
-/* A kernel serves as its own function: whatever takes a function's handle takes a kernel's. */
+/* A kernel serves as its own function in every context: whatever takes a function's handle takes a kernel's. */
 VGPU_EXPORT CUresult CUDAAPI cuKernelGetFunction(CUfunction *pFunc, CUkernel kernel)
 {
+	const struct thread *t = thread_self();
 	struct object *o;
 	CUresult r = find(kernel, true, &o);
 
 	if (r != CUDA_SUCCESS || !pFunc)
 		return r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_VALUE;
+	if (!context_top(t))
+		return CUDA_ERROR_INVALID_CONTEXT;
+	if (context_ended(t) || !context_alive(context_top(t)))
+		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	*pFunc = (CUfunction)o;
 	return CUDA_SUCCESS;
 }

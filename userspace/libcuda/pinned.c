@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "advice.h"
 #include "callback.h"
@@ -162,6 +163,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, vo
 		return r;
 	if (!pdptr || Flags || !range_find((uintptr_t)p, &range))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (!context_top(thread_self()))
+		return CUDA_ERROR_INVALID_CONTEXT;
 	if (range.kind == RANGE_REGISTERED) {
 		r = mapped_device_address(range.base, &device);
 		if (r == CUDA_SUCCESS)
@@ -183,8 +186,18 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostGetFlags(unsigned int *pFlags, void *p)
 		return r;
 	if (!pFlags || !range_find((uintptr_t)p, &range) || range.kind != RANGE_PINNED)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (!context_top(thread_self()))
+		return CUDA_ERROR_INVALID_CONTEXT;
 	*pFlags = range.flags;
 	return CUDA_SUCCESS;
+}
+
+/* Is all of it the program's memory? NVIDIA's driver pins its pages, which cannot be where there are none. */
+static bool mapped_memory(const void *p, size_t size)
+{
+	uintptr_t first = (uintptr_t)p & ~(uintptr_t)(IDM_PAGE_SIZE - 1);
+
+	return !msync((void *)first, (uintptr_t)p + size - first, MS_ASYNC);	/* nothing but looks at the mappings */
 }
 
 VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags)
@@ -203,9 +216,13 @@ VGPU_EXPORT CUresult CUDAAPI cuMemHostRegister_v2(void *p, size_t bytesize, unsi
 		return CUDA_ERROR_INVALID_VALUE;
 	if (Flags & CU_MEMHOSTREGISTER_IOMEMORY)
 		return CUDA_ERROR_NOT_SUPPORTED;
+	if (thread_self()->in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
 	ctx = context_current(thread_self());
 	if (!ctx)
 		return CUDA_ERROR_INVALID_CONTEXT;
+	if (!mapped_memory(p, bytesize))
+		return CUDA_ERROR_INVALID_VALUE;
 	r.ctx = ctx;
 	r.device = context_device(ctx);
 	if (range_insert(&r))

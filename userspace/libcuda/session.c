@@ -231,9 +231,20 @@ CUresult session_check(void)
 		return CUDA_SUCCESS;
 	case SHIM_ENDED:
 		return CUDA_ERROR_UNKNOWN;
+	case SHIM_UNLOADED:
+		return CUDA_ERROR_DEINITIALIZED;
 	default:
 		return CUDA_ERROR_NOT_INITIALIZED;
 	}
+}
+
+/*
+ * The process ends, and this library before those that it needs: what still calls then is told so, as NVIDIA's library does.
+ * Nothing is ended here: the worker sees the process go.
+ */
+static void __attribute__((destructor)) unloaded(void)
+{
+	__atomic_store_n(&shim.state, SHIM_UNLOADED, __ATOMIC_RELEASE);
 }
 
 CUresult session_failed(int err)
@@ -291,10 +302,11 @@ CUresult call_begin_end(struct vgpu_call *call, const struct object *o)
 	return CUDA_SUCCESS;
 }
 
-void latched_end(struct thread *t, bool current)
+void latched_end(struct thread *t, const struct object *ctx, bool current)
 {
 	int latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
 
+	__atomic_compare_exchange_n(&shim.broken, &ctx, NULL, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	if (latched && (current || breaks_context(latched)))
 		__atomic_compare_exchange_n(&t->latched, &latched, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
@@ -333,6 +345,12 @@ CUresult call_result(struct thread *t, const struct idm_response *response, bool
 	default:
 		r = CUDA_ERROR_UNKNOWN;
 	}
+	/*
+	 * CUDA says so to whatever is asked of that context from now on: also to what needs no answer otherwise. It may be another
+	 * one than the current, and then only more is waited for than need be.
+	 */
+	if (__builtin_expect(breaks_context(r) || breaks_context(response->latched), 0) && !t->own)
+		__atomic_store_n(&shim.broken, context_current(t), __ATOMIC_RELAXED);
 	latched = __atomic_load_n(&t->latched, __ATOMIC_RELAXED);
 	if (!latched || thread_self()->own)
 		return r;
@@ -365,14 +383,15 @@ static CUresult wait_for(uint16_t type, const struct iovec *iov, int n, struct i
 
 CUresult call_postv(uint16_t type, const struct iovec *iov, int n)
 {
+	bool sync = shim.sync || __atomic_load_n(&shim.broken, __ATOMIC_RELAXED);
 	struct thread *t;
 	int err;
 
 	/* While streams capture, what is wrong with a call may be wrong with the capture: said at once. */
-	if (__builtin_expect(shim.sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback) {
+	if (__builtin_expect(sync || __atomic_load_n(&captures, __ATOMIC_RELAXED), 0) && !thread_self()->in_callback) {
 		bool may = !__atomic_load_n(&captures, __ATOMIC_RELAXED) || capture_may_post(thread_self()->touched, type);
 
-		if (shim.sync || !may) {
+		if (sync || !may) {
 			char unwanted[UNWANTED];
 			struct idm_pending p = { .reply = unwanted, .reply_cap = sizeof(unwanted) };
 

@@ -70,10 +70,11 @@ struct shim {
 	uint32_t ndevices;
 	struct device *devices;
 	bool sync;		/* VGPU_SYNC=1: every message is answered */
+	const struct object *broken;	/* a kernel broke this context: every message is answered until it ends; atomic */
 	bool launch_blocking;	/* CUDA_LAUNCH_BLOCKING=1: a launch returns when the kernel has ended */
 	uint64_t inline_max;	/* bulk bytes that travel inside a message */
 };
-enum shim_state { SHIM_NEW, SHIM_READY, SHIM_ENDED, SHIM_FORKED };
+enum shim_state { SHIM_NEW, SHIM_READY, SHIM_ENDED, SHIM_FORKED, SHIM_UNLOADED };
 extern struct shim shim;
 
 /* session.c */
@@ -164,10 +165,10 @@ CUresult call_replyv(uint16_t type, const struct iovec *iov, int n, void *reply,
 CUresult call_result(struct thread *t, const struct idm_response *response, bool tells);
 
 /**
- * A context has ended, and with it what failed in it and @t was not told of yet. @current: it was @t's current one. If
+ * @ctx has ended, and with it what failed in it and @t was not told of yet. @current: it was @t's current one. If
  * it was not, the error may be another context's: then only one that a broken context would tell again is forgotten.
  */
-void latched_end(struct thread *t, bool current);
+void latched_end(struct thread *t, const struct object *ctx, bool current);
 
 /* fork.c */
 void fork_init(void);
@@ -244,6 +245,9 @@ static inline bool stream_handle(CUstream s, uint64_t *wire)
 	thread_self()->touched = (struct object *)s;
 	return true;
 }
+
+/** Is there a context that stream @s is of? Of the default ones it is the current one. */
+CUresult stream_has_context(CUstream s);
 
 /** The next message is for @stream (wire handle), too. */
 static inline void stream_touch(uint64_t stream)

@@ -5,12 +5,23 @@
 #include "shim.h"
 #include "shim_gen.h"
 
+CUresult stream_has_context(CUstream s)
+{
+	const struct thread *t = thread_self();
+
+	if ((uintptr_t)s > 2 || context_top(t))
+		return CUDA_SUCCESS;
+	return t->in_callback ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_INVALID_CONTEXT;
+}
+
 /* @return the stream's object, NULL for the special ones; @*r if it is neither. */
 static struct object *find(CUstream s, CUresult *r)
 {
 	struct object *o;
 
 	*r = session_check();
+	if (*r == CUDA_SUCCESS)
+		*r = stream_has_context(s);
 	if (*r != CUDA_SUCCESS || (uintptr_t)s <= 2)
 		return NULL;
 	o = object_get(s, VGPU_H_STREAM);

@@ -26,9 +26,19 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mapping *mappings;
 static uint64_t granularity[VGPU_DEVICES_MAX][2];
 
+/* A host function may change nothing of this: what it would change may be what the GPU is working on. */
+static CUresult permitted(void)
+{
+	CUresult r = session_check();
+
+	return r == CUDA_SUCCESS && thread_self()->in_callback ? CUDA_ERROR_NOT_PERMITTED : r;
+}
+
 static CUresult begin(struct vgpu_vmm *rq)
 {
-	return call_begin(&rq->call, false);
+	CUresult r = permitted();
+
+	return r == CUDA_SUCCESS ? call_begin(&rq->call, false) : r;
 }
 
 /* Of host memory the granularity is told, and nothing else. */
@@ -40,7 +50,7 @@ static bool on_host(const CUmemAllocationProp *prop)
 
 static CUresult check_prop(const CUmemAllocationProp *prop)
 {
-	CUresult r = session_check();
+	CUresult r = permitted();
 
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -184,7 +194,7 @@ static bool whole(uint64_t base, uint64_t size)
 
 VGPU_EXPORT CUresult CUDAAPI cuMemAddressFree(CUdeviceptr ptr, size_t size)
 {
-	CUresult r = session_check();
+	CUresult r = permitted();
 	struct range range;
 	bool ok;
 
@@ -262,7 +272,7 @@ static struct object *physical_of(CUmemGenericAllocationHandle handle)
 VGPU_EXPORT CUresult CUDAAPI cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHandle handle,
 							  CUmemAllocationHandleType type, unsigned long long flags)
 {
-	CUresult r = session_check();
+	CUresult r = permitted();
 	struct object *o;
 
 	if (r != CUDA_SUCCESS)
@@ -283,12 +293,16 @@ VGPU_EXPORT CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocati
 							    CUmemAllocationHandleType type)
 {
 	struct vgpu_ipc_memory_reply reply;
-	CUresult r = session_check();
+	CUresult r = permitted();
 	struct object *o;
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!handle || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+	if (!handle)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (type == CU_MEM_HANDLE_TYPE_WIN32 || type == CU_MEM_HANDLE_TYPE_WIN32_KMT || type == CU_MEM_HANDLE_TYPE_FABRIC)
+		return REFUSE("cuMemImportFromShareableHandle of anything but a descriptor", "external");
+	if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
 		return CUDA_ERROR_INVALID_VALUE;
 	o = object_new(VGPU_H_MEMALLOC);
 	if (!o)
@@ -310,7 +324,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocati
 
 VGPU_EXPORT CUresult CUDAAPI cuMemRelease(CUmemGenericAllocationHandle handle)
 {
-	CUresult r = session_check();
+	CUresult r = permitted();
 	struct object *o;
 
 	if (r != CUDA_SUCCESS)
@@ -327,7 +341,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemRelease(CUmemGenericAllocationHandle handle)
 
 VGPU_EXPORT CUresult CUDAAPI cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *addr)
 {
-	CUresult r = session_check();
+	CUresult r = permitted();
 	struct mapping *m;
 
 	if (r != CUDA_SUCCESS)
@@ -349,7 +363,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemRetainAllocationHandle(CUmemGenericAllocationH
 VGPU_EXPORT CUresult CUDAAPI cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
 								    CUmemGenericAllocationHandle handle)
 {
-	CUresult r = session_check();
+	CUresult r = permitted();
 	struct object *o;
 
 	if (r != CUDA_SUCCESS)
@@ -471,14 +485,17 @@ VGPU_EXPORT CUresult CUDAAPI cuMemSetAccess(CUdeviceptr ptr, size_t size, const 
 
 VGPU_EXPORT CUresult CUDAAPI cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr ptr)
 {
-	CUresult r = session_check();
+	CUresult r = permitted();
 	struct mapping *m;
 
 	if (r != CUDA_SUCCESS)
 		return r;
-	if (!flags || !location || location->type != CU_MEM_LOCATION_TYPE_DEVICE || location->id < 0 ||
-	    (uint32_t)location->id >= shim.ndevices)
+	if (!flags || !location || location->type == CU_MEM_LOCATION_TYPE_INVALID)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return REFUSE("cuMemGetAccess of the host", "virtual-memory");
+	if (location->id < 0 || (uint32_t)location->id >= shim.ndevices)
+		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
 	m = *at_or_behind(ptr);
 	if (m && m->base <= ptr)

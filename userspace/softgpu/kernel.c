@@ -219,7 +219,10 @@ CUresult cuKernelGetAttribute(int *pi, CUfunction_attribute attrib, CUkernel ker
 
 CUresult cuFuncSetAttribute(CUfunction func, CUfunction_attribute attrib, int value)
 {
-	return set_attribute(attrib, value, func);
+	struct sg_ctx *c;
+	CUresult e = sg_enter(&c);
+
+	return e ? e : set_attribute(attrib, value, func);
 }
 
 CUresult cuKernelSetAttribute(CUfunction_attribute attrib, int value, CUkernel kernel, CUdevice dev)

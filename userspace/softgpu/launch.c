@@ -87,6 +87,8 @@ static CUresult launch(CUfunction f, const struct config *g, void **params, void
 
 	if (unlikely(e))
 		return e;
+	if (unlikely(!sg_tls.ctx))	/* whatever the stream is of */
+		return CUDA_ERROR_INVALID_CONTEXT;
 	if (unlikely(!k))
 		return CUDA_ERROR_INVALID_HANDLE;
 	e = check(k, g);

@@ -127,7 +127,7 @@ CUresult cuLinkAddData_v2(CUlinkState s, CUjitInputType type, void *data, size_t
 	e = (CUresult)ptx_module_load(text, len, &s->log, &check);
 	if (!e)
 		ptx_module_free(check);
-	if (e == CUDA_ERROR_INVALID_PTX && !strstr(text, ".extern")) {
+	if (e == CUDA_ERROR_UNSUPPORTED_PTX_VERSION || (e == CUDA_ERROR_INVALID_PTX && !strstr(text, ".extern"))) {
 		free(text);
 		goto out;
 	}

@@ -274,6 +274,8 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
+	if (handle && (type == CU_MEM_HANDLE_TYPE_WIN32 || type == CU_MEM_HANDLE_TYPE_WIN32_KMT || type == CU_MEM_HANDLE_TYPE_FABRIC))
+		return CUDA_ERROR_NOT_SUPPORTED;
 	if (!handle || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
 	    !sg_share_describe(fd, SG_SHARE_PHYSICAL, &name) || name.size & (GRANULE - 1) ||
 	    name.device >= (uint32_t)sg_devices)
@@ -453,6 +455,10 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *des
 	if (!whole(ptr, size))
 		e = CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < count && !e; i++) {
+		if (desc[i].location.type == CU_MEM_LOCATION_TYPE_HOST) {
+			e = CUDA_ERROR_NOT_SUPPORTED;
+			break;
+		}
 		if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || desc[i].location.id < 0 ||
 		    desc[i].location.id >= sg_devices) {
 			e = CUDA_ERROR_INVALID_DEVICE;
@@ -474,8 +480,14 @@ CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!flags || !location || location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+	if (!flags || !location)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (location->type == CU_MEM_LOCATION_TYPE_HOST)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (location->id < 0 || location->id >= sg_devices)
+		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
 	m = first_in(ptr, 1);
 	if (m)

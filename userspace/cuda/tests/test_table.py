@@ -18,6 +18,9 @@ CC = os.environ.get("CC", "cc")
 PROFILER = {"cuProfilerInitialize", "cuProfilerStart", "cuProfilerStop"}
 # NVIDIA's library exports them and no header has ever declared them.
 UNDECLARED = {"cuEGLApiInit", "cuMemGetAttribute", "cuMemGetAttribute_v2"}
+# cuda.h says nothing of the errors that these give.
+UNDOCUMENTED = PROFILER | {"cuGetExportTable", "cuDeviceGetNvSciSyncAttributes", "cuMemPoolGetAccess", "cuMemPrefetchBatchAsync",
+                           "cuMemDiscardBatchAsync", "cuMemDiscardAndPrefetchBatchAsync"}
 GLIBC = (2, 17)  # userspace/idm/idm.mk
 
 count = failed = 0
@@ -80,6 +83,7 @@ def needs_of(library):
 def main():
     entries, names, _ = gen.read_table(os.path.join(ROOT, "userspace/cuda/cuda.tbl"))
     prototypes, results = gen.read_header(CUDA + "/include/cuda.h", CC)
+    documentation = gen.Documentation(CUDA + "/include/cuda.h")
     exports = [e for e in entries if not e.internal and not e.foreign]
     foreign = [e for e in entries if e.foreign]
     every = exports + foreign
@@ -91,8 +95,15 @@ def main():
     ok(len({gen.base_name(e.name) for e in exports}) == 450, "450 calls")
 
     with open(os.path.join(ROOT, "Documentation/cuda-coverage.rst"), encoding="utf-8") as page:
-        ok(page.read() == gen.emit_coverage(entries, names), "the coverage page is up to date",
+        ok(page.read() == gen.emit_coverage(entries, names, documentation), "the coverage page is up to date",
            "run make coverage-page")
+    ok(documentation.errors["cuInit"] == {"CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_INVALID_DEVICE",
+                                          "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"},
+       "a call's documented errors are read", documentation.errors["cuInit"])
+    ok(documentation.errors["cuMemFreeAsync"] >= {"CUDA_ERROR_INVALID_CONTEXT", "CUDA_ERROR_NOT_SUPPORTED"},
+       "words between them are none", documentation.errors["cuMemFreeAsync"])
+    silent = {documentation.call(e.name) for e in exports} - {call for call, errors in documentation.errors.items() if errors}
+    ok(silent == UNDOCUMENTED, "all calls have some but those whose comments list none", silent ^ UNDOCUMENTED)
 
     with open(os.path.join(ROOT, "userspace/cuda/wire.h"), encoding="utf-8") as header:
         wire = header.read()
