@@ -479,6 +479,11 @@ static void pinned_for_all(bool under_way, bool primary)
 
 	if (under_way && getenv("VGPU_SYNC"))	/* every call waits then, so that nobody could open the gate */
 		return;
+	/* NVIDIA's driver may have the one context's end wait for what another does with memory that both have pinned. */
+	if (under_way && !ON_SOFTWARE()) {
+		printf("# a context that ends while another uses pinned memory: not tested on this GPU\n");
+		return;
+	}
 	if (primary)
 		CU(cuDevicePrimaryCtxRetain(&a, dev));
 	else
@@ -567,7 +572,7 @@ static void ends_beside_others(enum end how)
 {
 	static const char *const what[] = { "destroyed", "given back", "reset" };
 	struct opener o = { .ended = false };
-	unsigned int rounds = 20000000;
+	unsigned int rounds = ON_SOFTWARE() ? 20000000 : 2000000;	/* each a microsecond, where that is a bus away */
 	unsigned int *p;
 	void *args[] = { &p, &rounds };
 	CUmodule module;
@@ -609,7 +614,8 @@ static void *retain_release(void *arg)
 {
 	unsigned int *bad = arg;
 
-	for (int i = 0; i < 200; i++) {
+	/* A GPU's context takes half a second to make and to end. */
+	for (int i = 0, n = ON_SOFTWARE() ? 200 : 4; i < n; i++) {
 		CUcontext ctx;
 		CUstream s;
 
