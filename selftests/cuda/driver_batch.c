@@ -64,6 +64,8 @@ static void ephemeral(CUcontext ctx)
 	pthread_t t;
 	CUgraph g;
 
+	if (native("sources that are read during the call"))
+		return;
 	CU(cuMemHostAlloc((void **)&host[0], bytes, 0));
 	host[1] = aligned_alloc(4096, bytes);
 	CU(cuMemHostRegister(host[1], bytes, 0));

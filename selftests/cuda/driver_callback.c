@@ -123,6 +123,9 @@ static void held_up(CUcontext ctx)
 	CUdeviceptr d;
 	CUstream s;
 
+	/* There copies of pageable memory share what they go through. */
+	if (native("copies of pageable memory in streams that are held up"))
+		return;
 	memset(from, 7, HELD);
 	CU(cuMemAlloc(&d, HELD));
 	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
@@ -311,7 +314,7 @@ int main(void)
 	GIVES(cuStreamAddCallback(stream, after, NULL, 1), CUDA_ERROR_INVALID_VALUE, "flags, of which there are none");
 	OURS(cuStreamAddCallback((CUstream)add, after, NULL, 0), CUDA_ERROR_INVALID_HANDLE, "a stream that is none");
 	CU(cuStreamDestroy(other));
-	GIVES(cuLaunchHostFunc(other, note, NULL), CUDA_ERROR_INVALID_HANDLE, "a stream that is gone");
+	OURS(cuLaunchHostFunc(other, note, NULL), CUDA_ERROR_INVALID_HANDLE, "a stream that is gone");
 
 	done = 0;
 	CU(cuLaunchHostFunc(stream, slow, (void *)&done));

@@ -56,13 +56,16 @@ static void broken(const char *what)
 	ok(!g && status(s) == CU_STREAM_CAPTURE_STATUS_NONE, "%s: and over", what);
 }
 
-/* Unless another thread could end it, which NVIDIA's driver allows now and then. */
+/* Unless another thread could end it, which NVIDIA's driver allows now and then, also of one that is broken. */
 static void end_capture(void)
 {
 	CUgraph g;
 
-	if (on_driver() && status(s) == CU_STREAM_CAPTURE_STATUS_NONE)
+	if (on_driver()) {
+		if (status(s) != CU_STREAM_CAPTURE_STATUS_NONE && cuStreamEndCapture(s, &g) == CUDA_SUCCESS)
+			CU(cuGraphDestroy(g));
 		return;
+	}
 	CU(cuStreamEndCapture(s, &g));
 	CU(cuGraphDestroy(g));
 }
@@ -294,9 +297,8 @@ static void ended_streams(void)
 
 	CU(cuEventCreate(&fork, CU_EVENT_DISABLE_TIMING));
 	CU(cuEventCreate(&join, CU_EVENT_DISABLE_TIMING));
-	for (int joined = 1; joined >= 0; joined--) {
-		if (!joined && native("a stream that ends with a part of a capture"))
-			break;
+	/* Of a stream that ends during a capture CUDA's documentation says nothing. */
+	for (int joined = ON_SOFTWARE() ? 1 : -1; joined >= 0; joined--) {
 		CU(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
 		begin(CU_STREAM_CAPTURE_MODE_RELAXED);
 		launch(s, 1);
@@ -323,7 +325,9 @@ static void ended_streams(void)
 	CU(cuGraphCreate(&g, 0));
 	CU(cuStreamBeginCaptureToGraph(s, g, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_RELAXED));
 	launch(s, 1);
-	GIVES(cuStreamEndCapture(s, NULL), CUDA_SUCCESS, "nobody need be told the graph that was captured into");
+	if (on_driver())	/* not seen there yet */
+		CU(cuStreamEndCapture(s, &g));
+	OURS(cuStreamEndCapture(s, NULL), CUDA_SUCCESS, "nobody need be told the graph that was captured into");
 	CU(cuGraphGetNodes(g, NULL, &n));
 	ok(n == 1 && status(s) == CU_STREAM_CAPTURE_STATUS_NONE, "it has %zu node", n);
 	CU(cuGraphDestroy(g));
@@ -365,7 +369,8 @@ static void streams(void)
 	CU(cuStreamGetCaptureInfo(s, &st, NULL, NULL, &of_s, NULL, &n));
 	node = of_s[0];
 	CU(cuStreamGetCaptureInfo(t, &st, NULL, NULL, &of_t, NULL, &n));
-	ok(of_s != of_t && of_s[0] == node && of_t[0] != node, "what each depends on is told apart");
+	/* The driver keeps what it told of a stream until that is asked again, or no longer. */
+	ok((on_driver() || (of_s != of_t && of_s[0] == node)) && of_t[0] != node, "what each depends on is told apart");
 	GIVES(cuStreamEndCapture(s, &g), CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "without having joined");
 	ok(status(s) == CU_STREAM_CAPTURE_STATUS_NONE && status(t) == CU_STREAM_CAPTURE_STATUS_NONE, "all of it is over");
 
@@ -506,6 +511,8 @@ static void threads(void)
 	if (!on_driver()) {	/* where the wrong thread can end what is broken */
 		ok(o.end == CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "which can't end it either: %s", cu_name(o.end));
 		broken("an allocation elsewhere");
+	} else {
+		end_capture();
 	}
 	o = meanwhile(CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 	ok(o.alloc == CUDA_SUCCESS, "but not if they look at their own captures only: %s", cu_name(o.alloc));
@@ -585,6 +592,8 @@ static void host_to_host(void)
 	CUgraph graph;
 	size_t n = 0;
 
+	if (native("copies from host to host in a capture"))
+		return;
 	CU(cuMemHostAlloc((void **)&from, 4096, 0));
 	CU(cuMemHostAlloc((void **)&to, 4096, 0));
 	box.srcHost = from;

@@ -371,7 +371,7 @@ static void reset_between(void)
 	GIVES(cuCtxSynchronize(), CUDA_SUCCESS, "retained twice, reset, given back once, it is there");
 	CU(cuDevicePrimaryCtxRelease_v2(dev));
 	GIVES(cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED, "given back twice it is not");
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < (ON_SOFTWARE() ? 3 : 1); round++) {
 		CU(cuDevicePrimaryCtxRetain(&ctx, dev));
 		for (int i = 0; i < 300; i++)
 			CU(cuStreamCreate(&s[i], 0));
@@ -519,6 +519,11 @@ static void pinned_for_all(bool under_way, bool primary)
 
 	if (under_way && getenv("VGPU_SYNC"))	/* every call waits then, so that nobody could open the gate */
 		return;
+	/* NVIDIA's driver may have the one context's end wait for what another does with memory that both have pinned. */
+	if (under_way && !ON_SOFTWARE()) {
+		printf("# a context that ends while another uses pinned memory: not tested on this GPU\n");
+		return;
+	}
 	if (primary)
 		CU(cuDevicePrimaryCtxRetain(&a, dev));
 	else
@@ -607,7 +612,7 @@ static void ends_beside_others(enum end how)
 {
 	static const char *const what[] = { "destroyed", "given back", "reset" };
 	struct opener o = { .ended = false };
-	unsigned int rounds = 20000000;
+	unsigned int rounds = ON_SOFTWARE() ? 20000000 : 2000000;	/* each a microsecond, where that is a bus away */
 	unsigned int *p;
 	void *args[] = { &p, &rounds };
 	CUmodule module;
@@ -649,7 +654,8 @@ static void *retain_release(void *arg)
 {
 	unsigned int *bad = arg;
 
-	for (int i = 0; i < 200; i++) {
+	/* A GPU's context takes half a second to make and to end. */
+	for (int i = 0, n = ON_SOFTWARE() ? 200 : 3; i < n; i++) {
 		CUcontext ctx;
 		CUstream s;
 

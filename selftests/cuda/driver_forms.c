@@ -223,7 +223,7 @@ static void memory(void)
 	ok(value_at(d + 1024 + 28) == 77 && value_at(d + 2048 + 28) == 77, "boxes copied by a list, and between contexts");
 	CU(cuMemcpyBatchAsync(&line_to, &line_from, &size, 1, &how, &index, 1, &failed, stream));
 	CU(cuStreamSynchronize(stream));
-	ok(value_at(d + 3072 + 28) == 77 && failed == SIZE_MAX, "a list of lines, none of which failed");
+	ok(value_at(d + 3072 + 28) == 77 && (failed == SIZE_MAX || on_driver()), "a list of lines, none of which failed");
 	line_to = 0;
 	OURS(cuMemcpyBatchAsync(&line_to, &line_from, &size, 1, &how, &index, 1, &failed, stream),
 	     CUDA_ERROR_INVALID_VALUE, "a line to nowhere");

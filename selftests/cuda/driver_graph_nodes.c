@@ -558,14 +558,17 @@ static void condition_updates(void)
 	GIVES(cuGraphExecUpdate(x, other, &info), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, "one by another body");
 	CU(cuMemsetD32(d, 0, 1));
 	CU(cuGraphLaunch(x, stream));
-	CU(cuGraphExecKernelNodeSetParams(x, first, &kt));
-	CU(cuGraphLaunch(x, stream));
+	/* Whether a node of a body is one of the graph's that can change, and one handle stands for another, CUDA does not say. */
+	if (ON_SOFTWARE()) {
+		CU(cuGraphExecKernelNodeSetParams(x, first, &kt));
+		CU(cuGraphLaunch(x, stream));
+		CU(cuStreamSynchronize(stream));
+		ok(value_at(d) == 11, "a body's kernel is changed for launches to come: %u", value_at(d));
+		CU(cuGraphExecUpdate(x, same, &info));
+		CU(cuGraphLaunch(x, stream));
+	}
 	CU(cuStreamSynchronize(stream));
-	ok(value_at(d) == 11, "a body's kernel is changed for launches to come: %u", value_at(d));
-	CU(cuGraphExecUpdate(x, same, &info));
-	CU(cuGraphLaunch(x, stream));
-	CU(cuStreamSynchronize(stream));
-	ok(value_at(d) == 12, "an update by the same form works: %u", value_at(d));
+	ok(value_at(d) == (ON_SOFTWARE() ? 12 : 1), "an update by the same form works: %u", value_at(d));
 	CU(cuGraphExecDestroy(x));
 	CU(cuGraphDestroy(g));
 	CU(cuGraphDestroy(larger));
@@ -576,7 +579,7 @@ static void condition_updates(void)
 /* A change in a body waits for no launch, and no launch before it notices. */
 static void changes_under_way(void)
 {
-	unsigned int ten = 10, wanted = 11;
+	unsigned int ten = 10, wanted = 11, enabled = 2;
 	void *tens[] = { &d, &ten };
 	CUDA_KERNEL_NODE_PARAMS kt = one(add, tens);
 	CUgraphNode first;
@@ -584,8 +587,11 @@ static void changes_under_way(void)
 	CUdeviceptr gate;
 	CUgraphExec x;
 
-	if (getenv("VGPU_SYNC"))	/* every call waits then, so that nobody could open the gate */
+	/* Every call waits then, so that nobody could open the gate. For the rest see condition_updates(). */
+	if (getenv("VGPU_SYNC") || !ON_SOFTWARE()) {
+		CU(cuGraphDestroy(g));
 		return;
+	}
 	CU(cuMemAlloc(&gate, 4));
 	CU(cuMemsetD32(gate, 0, 1));
 	CU(cuMemsetD32(d, 0, 1));
@@ -594,17 +600,13 @@ static void changes_under_way(void)
 	CU(cuGraphLaunch(x, stream));
 	CU(cuGraphExecKernelNodeSetParams(x, first, &kt));
 	CU(cuGraphLaunch(x, stream));
-	if (ON_SOFTWARE()) {
-		unsigned int enabled = 2;
-
-		CU(cuGraphNodeSetEnabled(x, first, 0));
-		CU(cuGraphLaunch(x, stream));
-		CU(cuGraphNodeGetEnabled(x, first, &enabled));
-		ok(!enabled, "a body's kernel is disabled");
-		CU(cuGraphNodeSetEnabled(x, first, 1));
-		CU(cuGraphLaunch(x, stream));
-		wanted += 10;
-	}
+	CU(cuGraphNodeSetEnabled(x, first, 0));
+	CU(cuGraphLaunch(x, stream));
+	CU(cuGraphNodeGetEnabled(x, first, &enabled));
+	ok(!enabled, "a body's kernel is disabled");
+	CU(cuGraphNodeSetEnabled(x, first, 1));
+	CU(cuGraphLaunch(x, stream));
+	wanted += 10;
 	GIVES(cuStreamQuery(stream), CUDA_ERROR_NOT_READY, "while bodies change no launch is over");
 	CU(cuMemsetD32(gate, 1, 1));
 	CU(cuStreamSynchronize(stream));
@@ -752,12 +754,12 @@ static void many(void)
 	ok(*pinned == start + 100 && called == 1, "104 nodes in a row do what they are for, in their order");
 	/* What is wrong is said at once all the same. */
 	k.blockDimX = 1u << 20;
-	GIVES(cuGraphAddKernelNode(&last, g, NULL, 0, &k), CUDA_ERROR_INVALID_VALUE, "a node of an impossible shape");
+	OURS(cuGraphAddKernelNode(&last, g, NULL, 0, &k), CUDA_ERROR_INVALID_VALUE, "a node of an impossible shape");
 	k.blockDimX = 1;
 	twice[0] = twice[1] = last;
 	GIVES(cuGraphAddKernelNode(&last, g, twice, 2, &k), CUDA_ERROR_INVALID_VALUE, "a node that depends twice on the same");
 	s.width = 1u << 20;
-	GIVES(cuGraphAddMemsetNode(&last, g, NULL, 0, &s, ctx), CUDA_ERROR_INVALID_VALUE, "a fill beyond its memory");
+	OURS(cuGraphAddMemsetNode(&last, g, NULL, 0, &s, ctx), CUDA_ERROR_INVALID_VALUE, "a fill beyond its memory");
 	run(g);
 	ok(*pinned == start + 100 && called == 2, "and nothing of it is in the graph");
 	CU(cuGraphDestroy(g));
@@ -794,10 +796,10 @@ static void changes(void)
 	ok(before == 10 * (2 + 11) * 10 / 2, "each launch has the parameters that it was given: %u", before);
 	wrong = k;
 	wrong.blockDimX = 1u << 20;
-	GIVES(cuGraphExecKernelNodeSetParams(x, nodes[0], &wrong), CUDA_ERROR_INVALID_VALUE, "an impossible shape");
-	GIVES(cuGraphExecKernelNodeSetParams(x, late, &k), CUDA_ERROR_INVALID_VALUE, "another graph's node");
+	OURS(cuGraphExecKernelNodeSetParams(x, nodes[0], &wrong), CUDA_ERROR_INVALID_VALUE, "an impossible shape");
+	OURS(cuGraphExecKernelNodeSetParams(x, late, &k), CUDA_ERROR_INVALID_VALUE, "another graph's node");
 	CU(cuGraphAddKernelNode(&late, g, NULL, 0, &k));
-	GIVES(cuGraphExecKernelNodeSetParams(x, late, &k), CUDA_ERROR_INVALID_VALUE, "a node that was not there yet");
+	OURS(cuGraphExecKernelNodeSetParams(x, late, &k), CUDA_ERROR_INVALID_VALUE, "a node that was not there yet");
 	GIVES(cuStreamSynchronize(stream), CUDA_SUCCESS, "and nothing of it comes later");
 	/* Another function, and back. */
 	wrong = one(test, three);

@@ -122,6 +122,8 @@ static void shorter(CUfunction big, CUdeviceptr d, CUstream s)
 	given.word = 45;
 	CU(cuLaunchKernelEx(&c, big, NULL, less));
 	ok(first(d, s) == 45, "with cuLaunchKernelEx");
+	if (native("such a buffer in a graph"))
+		return;
 	given.word = 46;
 	CU(cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_RELAXED));
 	CU(cuLaunchKernel(big, 1, 1, 1, 1, 1, 1, 0, s, NULL, less));
@@ -319,7 +321,7 @@ int main(void)
 	attrs[1].value.launchCompletionEvent.event = ev;
 	c.attrs = attrs;
 	c.gridDimX = 1 << 20;
-	GIVES(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "a launch that fails with its event");
+	OURS(cuLaunchKernelEx(&c, plain, NULL, NULL), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "a launch that fails with its event");
 	GIVES(cuEventQuery(ev), CUDA_SUCCESS, "which is complete as before");
 	broken(dev, d);
 	CU(cuMemFree(d));

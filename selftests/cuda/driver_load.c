@@ -18,13 +18,16 @@ struct fatbin {
 	uint16_t kind, member_version;
 	uint32_t member_header;
 	uint64_t member_size;
-	uint32_t compressed, options, unused, sm;
+	uint32_t compressed, options;
+	uint16_t minor, major;		/* of the PTX */
+	uint32_t sm;
 	uint32_t bits, name;
 	uint64_t flags, unused2, uncompressed;
+	uint32_t option[4];
 	char text[];
 };
 
-/* A fatbin with one member, which is @ptx and says so; free() */
+/* A fatbin with one member, which is @ptx and says so, as nvcc makes them without compression; free() */
 static struct fatbin *fatbin(const char *ptx)
 {
 	size_t bytes = (strlen(ptx) + 8) & ~7ull;
@@ -33,8 +36,8 @@ static struct fatbin *fatbin(const char *ptx)
 	if (!f)
 		bail("out of memory");
 	*f = (struct fatbin){ .magic = 0xba55ed50, .version = 1, .header = 16, .size = sizeof(*f) - 16 + bytes,
-			      .kind = 1, .member_version = 0x101, .member_header = 64, .member_size = bytes, .sm = 75,
-			      .flags = 0x11 };
+			      .kind = 1, .member_version = 0x101, .member_header = 80, .member_size = bytes, .options = 64,
+			      .major = 7, .sm = 75, .flags = 0x11, .option = { 72 } };
 	strcpy(f->text, ptx);
 	return f;
 }
@@ -153,7 +156,9 @@ static void bad(const char *ptx, CUresult why, const char *what)
 	if (r == CUDA_SUCCESS) {
 		GIVES(cuLibraryGetModule(&m, library), why, "a library likewise");
 		GIVES(cuLibraryGetKernel(&k, library, "add"), why, "for its kernel, too");
-		GIVES(cuLibraryUnload(library), why, "and to its end");
+		/* NVIDIA's driver may look into a library late, and so may not know by then. */
+		r = cuLibraryUnload(library);
+		ok(r == why || (r == CUDA_SUCCESS && !ON_SOFTWARE()), "and to its end: %s", cu_name(r));
 	}
 	free(image);
 }
@@ -190,7 +195,7 @@ int main(void)
 	free(image);
 	image = fatbin(add);
 	image->sm = 999;
-	GIVES(cuModuleLoadData(&m, image), CUDA_ERROR_NO_BINARY_FOR_GPU, "what is for no device there is is told at once");
+	OURS(cuModuleLoadData(&m, image), CUDA_ERROR_NO_BINARY_FOR_GPU, "what is for no device there is is told at once");
 	free(image);
 
 	/* It is not used any more when its context ends, and it had not been used before. */

@@ -89,9 +89,11 @@ static void pointers(CUstream stream)
 	ok(got == 0, "and again");
 	on = 1;
 	CU(cuMemAllocManaged(&q, 4096, CU_MEM_ATTACH_GLOBAL));
-	GIVES(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, q), CUDA_SUCCESS, "of managed memory, too");
-	CU(cuPointerGetAttribute(&got, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, q));
-	ok(got == 1, "which tells it");
+	OURS(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, q), CUDA_SUCCESS, "of managed memory, too");
+	if (!on_driver()) {	/* not seen there yet */
+		CU(cuPointerGetAttribute(&got, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, q));
+		ok(got == 1, "which tells it");
+	}
 	CU(cuMemFree(q));
 	GIVES(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, p), CUDA_ERROR_INVALID_VALUE, "another cannot be set");
 	GIVES(cuPointerSetAttribute(NULL, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p), CUDA_ERROR_INVALID_VALUE, "to nothing");
@@ -151,7 +153,8 @@ static void copies(CUstream stream)
 	GIVES(cuMemcpy3DAsync(&box, stream), CUDA_SUCCESS, "a box");
 	h.go = true;
 	CU(cuStreamSynchronize(stream));
-	ok(h.in_time, "the program goes on meanwhile");
+	/* Both are memory that the host may reach, too: the driver itself may wait. */
+	ok(h.in_time || on_driver(), "the program goes on meanwhile");
 	ok(got[0] == 3 && got[4095] == 3 && got[4096] == 3 && got[4096 + 3 * 64 + 31] == 3 && !got[4096 + 32],
 	   "they are made");
 	CU(cuMemFree(p));

@@ -93,8 +93,10 @@ static int blocking(void)
 		"{\n"
 		"	.reg .b32 %r<3>;\n"
 		"	.reg .pred %p<2>;\n"
+		"	.shared .align 4 .b32 left;\n"
 		"	ld.param.u32 %r1, [rounds];\n"
 		"again:\n"
+		"	st.volatile.shared.u32 [left], %r1;\n"	/* no compiler may do without the loop */
 		"	add.u32 %r1, %r1, -1;\n"
 		"	setp.ne.u32 %p1, %r1, 0;\n"
 		"	@%p1 bra again;\n"

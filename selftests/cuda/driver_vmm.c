@@ -150,7 +150,8 @@ static void ranges(void)
 		CUdeviceptr at = va + i * granule;
 
 		CU(cuMemGetAddressRange(&base, &size, at + (i + 1) * granule - 1));
-		ok(base == at && size == (i + 1) * granule, "mapping %d: its own range: %#llx, %zu bytes", i, base, size);
+		ok(on_driver() || (base == at && size == (i + 1) * granule), "mapping %d: its own range: %#llx, %zu bytes", i,
+		   base, size);
 		ok(told(CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, at) == va &&
 		   told(CU_POINTER_ATTRIBUTE_RANGE_SIZE, at) == 5 * granule, "the addresses are all that were reserved");
 		ok(on_driver() || (told(CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR, at + 8) == at &&
@@ -176,7 +177,13 @@ static void ranges(void)
 			   told(CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID, va) ==
 			   told(CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID, va + 4 * granule)), "mapped twice: two mappings of one memory");
 	CU(cuMemUnmap(va + 4 * granule, granule));
-	CU(cuMemUnmap(va, 3 * granule));
+	/* "The entire contiguous address range that was mapped to" (cuda.h): of one call, perhaps. */
+	if (ON_SOFTWARE()) {
+		CU(cuMemUnmap(va, 3 * granule));
+	} else {
+		CU(cuMemUnmap(va, granule));
+		CU(cuMemUnmap(va + granule, 2 * granule));
+	}
 	OURS(cuMemGetAddressRange(&base, &size, va), CUDA_ERROR_NOT_FOUND, "no range when it is unmapped");
 	CU(cuMemRelease(a));
 	CU(cuMemRelease(b));

@@ -56,9 +56,12 @@ int main(void)
 	}
 	CUDA(cudaGetDevice(&active));
 	CUDA(cudaFree(0));
-	ok(cudaEventQuery(event) != cudaSuccess, "an event of before is none");
-	ok(cudaStreamSynchronize(stream) != cudaSuccess, "nor is a stream");
-	(void)cudaGetLastError();
+	/* The driver itself follows such a handle, to where something else may be by now. */
+	if (!native("handles of before")) {
+		ok(cudaEventQuery(event) != cudaSuccess, "an event of before is none");
+		ok(cudaStreamSynchronize(stream) != cudaSuccess, "nor is a stream");
+		(void)cudaGetLastError();
+	}
 	CUDA(cudaMemGetInfo(&after, &total));
 	ok(after + N * sizeof(count) > before, "all memory is back: %zu of %zu bytes", after, before);
 	ok(round_of(9, 0, &count) && count == 14, "and the program goes on");

@@ -13,6 +13,9 @@ static const char refs_ptx[] =
 	".global .surfref surf;\n"
 	".visible .entry none()\n{\n	ret;\n}\n";
 
+/* For a linker, which may not take what is a texture. */
+static const char link_ptx[] = ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry none()\n{\n	ret;\n}\n";
+
 const struct kind_info kinds[KINDS] = {
 	[STREAM] = { "stream", VGPU_H_STREAM },
 	[EVENT] = { "event", VGPU_H_EVENT },
@@ -124,8 +127,17 @@ int probe_run(const struct own *own, const struct probe *p, uint64_t handle)
 	return ask(p->type, VGPU_PRIMARY_CTX(0), NULL, 0, p->n, args);
 }
 
+static bool on_software(void)
+{
+	const struct vgpu_props_request q = { .call = CALL_HERE };
+	struct vgpu_props_reply props;
+
+	return !ask_payload(IDM_GPU_GET_PROPS, &q, sizeof(q), NULL, 0, &props, sizeof(props)) && props.ptx_only;
+}
+
 void probes_work(const struct own *own, bool ends)
 {
+	bool all = on_software();
 	int n = 0;
 
 	for (size_t i = 0; i < nprobes; i++) {
@@ -133,11 +145,22 @@ void probes_work(const struct own *own, bool ends)
 
 		if (p->ends != ends || !own->handle[p->kind])
 			continue;
-		n++;
-		if (probe_run(own, p, own->handle[p->kind]))
+		switch (probe_run(own, p, own->handle[p->kind])) {
+		case 0:
+			n++;
+			break;
+		case 1:
+			/* Another driver may not do it: a second green context of the same parts, say. */
+			if (!all) {
+				printf("# the driver refuses probe %zu (message %#x) of a %s\n", i, p->type, kinds[p->kind].name);
+				break;
+			}
+			__attribute__((fallthrough));
+		default:
 			ok(false, "probe %zu (message %#x) works with one's own %s", i, p->type, kinds[p->kind].name);
+		}
 	}
-	ok(n, ends ? "one's own objects can be destroyed in %d ways" : "%d probes work with one's own handles", n);
+	ok(n > (all ? 0 : 10), ends ? "one's own objects can be destroyed in %d ways" : "%d probes work with one's own handles", n);
 }
 
 /* --- objects -------------------------------------------------------------------------------------------------------- */
@@ -211,13 +234,13 @@ static void make_memory(struct own *own)
 static void make_link(struct own *own)
 {
 	struct vgpu_link_create link = { .call = CALL_HERE, .handle = own->handle[LINK] };
-	char *text = idm_arena_alloc(client, sizeof(refs_ptx));
+	char *text = idm_arena_alloc(client, sizeof(link_ptx));
 
 	if (!text)
 		bail("cannot allocate arena");
-	memcpy(text, refs_ptx, sizeof(refs_ptx));
+	memcpy(text, link_ptx, sizeof(link_ptx));
 	own->text = (uint64_t)(text - (char *)idm_arena_base(client));
-	own->text_size = sizeof(refs_ptx);
+	own->text_size = sizeof(link_ptx);
 	made(own, LINK, ask_payload(VGPU_MSG_cuLinkCreate_v2, &link, sizeof(link), NULL, 0, NULL, 0));
 }
 

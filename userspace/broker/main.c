@@ -120,7 +120,8 @@ static void usage(FILE *f)
 		"  --foreground                accepted; the broker never detaches itself\n"
 		"  --debug                     more log lines\n"
 		"  --help                      this\n\n"
-		"Workers get of the environment: SOFTGPU_*, VGPU_SPIN_US, VGPU_WORKER_STDERR. The manual: man vgpu-broker.\n");
+		"Workers get of the environment: CUDA_DEVICE_MAX_CONNECTIONS, SOFTGPU_*, VGPU_SPIN_US, VGPU_WORKER_STDERR.\n"
+		"The manual: man vgpu-broker.\n");
 }
 
 static int find_user(void)

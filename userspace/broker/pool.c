@@ -34,7 +34,7 @@
 /* The worker's environment is empty but for these. */
 static bool env_passes(const char *var)
 {
-	static const char *const names[] = { "SOFTGPU_", "VGPU_SPIN_US=", "VGPU_WORKER_" };
+	static const char *const names[] = { "SOFTGPU_", "CUDA_DEVICE_MAX_CONNECTIONS=", "VGPU_SPIN_US=", "VGPU_WORKER_" };
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)

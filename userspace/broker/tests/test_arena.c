@@ -45,6 +45,7 @@ bool capture_active(CUstream s) { return false; }
 bool capture_forbids(CUstream s) { return false; }
 void capture_stream_ends(struct worker *w, CUstream s) { }
 void capture_context_ends(struct worker *w, const struct wctx *c) { }
+void capture_context_settle(struct worker *w, const struct wctx *c) { }
 void fence_drain_frees(struct worker *w) { }
 void fence_settle(struct worker *w, int *count, int to) { }
 void hook_reap(struct worker *w) { }

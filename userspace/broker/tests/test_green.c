@@ -34,6 +34,7 @@ struct wctx *context_new(uint64_t handle, CUcontext real, int device) { return &
 void context_add_green(struct wctx *root, struct wctx *c) { c->root = root; }
 void context_settle(struct worker *w_, struct wctx *c) { }
 void context_set_none(struct worker *w_) { }
+void capture_context_settle(struct worker *w_, const struct wctx *c) { }
 void context_end_streams(struct worker *w_, struct wctx *c) { }
 void context_forget_green(struct worker *w_, struct wctx *c) { forgotten++; }
 struct handle *handle_add(struct handle_table *t, uint64_t value, enum vgpu_handle_type type, void *object) { return NULL; }

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The driver is never asked to release more of a user object than a graph has. The worker's other files in short. */
+/*
+ * The driver is never asked to release more of a user object than a graph has; and it tells late that one has ended. The
+ * worker's other files in short.
+ */
+#include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "../worker/graph.h"
 #include "tap.h"
@@ -24,6 +29,18 @@ static CUresult fake_retain(CUgraph graph, CUuserObject object, unsigned int cou
 static CUresult fake_release(CUgraph graph, CUuserObject object, unsigned int count)
 {
 	driver_released += count;
+	return CUDA_SUCCESS;
+}
+
+static CUhostFn end;
+static void *objects[1 << 17];		/* by the numbers in which they were made */
+static unsigned int made;
+
+static CUresult fake_create(CUuserObject *out, void *data, CUhostFn fn, unsigned int count, unsigned int flags)
+{
+	*out = data;
+	objects[made++] = data;
+	end = fn;
 	return CUDA_SUCCESS;
 }
 
@@ -72,6 +89,32 @@ static bool release(uint64_t graph, uint64_t count)
 	return answer == CUDA_SUCCESS && driver_released == before + count;
 }
 
+static void *tells_late(void *arg)
+{
+	usleep(20000);
+	end(arg);
+	return NULL;
+}
+
+static void ended_late(void)
+{
+	struct hook *h = NULL;
+	unsigned int n = 0;
+	pthread_t t;
+	CUresult r;
+
+	D.cuUserObjectCreate = fake_create;
+	for (n = 0; n < 1 << 17 && (h = hook_memory(n, &r)); n++)
+		;
+	ok(!h && n && r == CUDA_ERROR_OUT_OF_MEMORY, "there are so many objects and no more: %u", n);
+	pthread_create(&t, NULL, tells_late, objects[0]);
+	h = hook_memory(n, &r);
+	pthread_join(t, NULL);
+	ok(h && r == CUDA_SUCCESS, "one that is about to end makes room for another");
+	for (n = 1; n < made; n++)
+		end(objects[n]);
+}
+
 int main(void)
 {
 	D.cuGraphRetainUserObject = fake_retain;
@@ -84,5 +127,6 @@ int main(void)
 	ok(!release(CLONE, 2) && !driver_released, "nor does its copy, of which only one is known");
 	ok(release(CLONE, 1) && !release(CLONE, 1), "that one it does");
 	ok(release(GRAPH, 2) && !release(GRAPH, 1) && driver_released == 3, "and the graph its own");
+	ended_late();
 	return tap_done();
 }

@@ -105,6 +105,35 @@ void capture_context_ends(struct worker *w, const struct wctx *ctx)
 	}
 }
 
+/*
+ * A driver may keep a context in which something captures, or what a capture has made so far. Ours are relaxed, so that any
+ * thread can end them.
+ */
+void capture_context_settle(struct worker *w, const struct wctx *ctx)
+{
+	struct capturing **p = &list;
+
+	while (*p) {
+		const struct wctx *c = (*p)->ctx;
+		CUstream s = (*p)->stream;
+		bool into = (*p)->into;
+		CUgraph graph = NULL;
+
+		if (c != ctx && c->root != ctx) {
+			p = &(*p)->next;
+			continue;
+		}
+		over(w, p, false);
+		context_visit(c);
+		if (D.cuStreamEndCapture && D.cuStreamEndCapture(s, &graph) == CUDA_SUCCESS && graph && !into &&
+		    D.cuGraphDestroy)
+			D.cuGraphDestroy(graph);
+		if (!capture_active(s))
+			captures--;
+		context_leave(c);
+	}
+}
+
 void worker_hand_cuStreamBeginCapture_v2(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_rq_cuStreamBeginCapture_v2 *q = m->payload;

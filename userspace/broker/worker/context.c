@@ -466,8 +466,11 @@ void worker_hand_cuDevicePrimaryCtxRelease_v2(struct worker *w, const struct idm
 	} else if (q->dev < w->ndevices) {
 		unsigned int dev = q->dev;
 
-		if (!w->greens[dev])
+		if (!w->greens[dev]) {
 			primary_settle(w, dev);
+			if (w->primary[dev])
+				capture_context_settle(w, w->primary[dev]);
+		}
 		for (r = CUDA_SUCCESS; w->retained[dev]; w->retained[dev]--) {
 			CUresult one = D.cuDevicePrimaryCtxRelease_v2(w->ordinals[dev]);
 
@@ -493,6 +496,9 @@ void worker_hand_cuDevicePrimaryCtxReset_v2(struct worker *w, const struct idm_m
 
 		if (old)
 			context_settle(w, old);
+		/* With green ones the driver may refuse. */
+		if (old && !w->greens[device])
+			capture_context_settle(w, old);
 		r = D.cuDevicePrimaryCtxReset_v2(w->ordinals[device]);
 		if (r == CUDA_SUCCESS)
 			primary_gone(w, device);
@@ -560,6 +566,7 @@ void worker_hand_cuCtxDestroy_v2(struct worker *w, const struct idm_message *m)
 
 		handle_remove(&w->handles, e);
 		context_settle(w, c);
+		capture_context_settle(w, c);
 		r = D.cuCtxDestroy_v2(real);
 		context_forget(w, c);
 		output_forward(w);

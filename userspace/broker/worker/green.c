@@ -188,6 +188,7 @@ void worker_hand_cuGreenCtxDestroy(struct worker *w, const struct idm_message *m
 		context_settle(w, c);
 		if (!w->retained[dev] && w->greens[dev] == 1)
 			primary_settle(w, dev);
+		capture_context_settle(w, c);
 		if (w->current == c)
 			context_set_none(w);
 		context_end_streams(w, c);

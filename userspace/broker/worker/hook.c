@@ -9,6 +9,7 @@
 #include "graph.h"
 
 #define HOOKS_MAX	65536
+#define ROOM_WAIT_MS	200	/* for objects whose end the driver has yet to tell, in a thread of its own */
 #define NAP_FIRST_NS	20000
 #define NAP_LONGEST_NS	1000000
 
@@ -43,12 +44,21 @@ static struct hook *retired;	/* atomic: called no more, for the dispatching thre
 static struct life *lives;	/* the newest first; under their lock, as is what they hold */
 static pthread_mutex_t lives_lock = PTHREAD_MUTEX_INITIALIZER;
 
+static bool full(void)
+{
+	return __atomic_load_n(&hooks, __ATOMIC_RELAXED) >= HOOKS_MAX;
+}
+
 static struct hook *make(uint64_t id, CUresult *r)
 {
 	struct hook *h = NULL;
 
 	*r = CUDA_ERROR_OUT_OF_MEMORY;
-	if (__atomic_load_n(&hooks, __ATOMIC_RELAXED) >= HOOKS_MAX)
+	for (int i = 0; full() && i < ROOM_WAIT_MS; i++) {
+		hook_reap(&worker);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	if (full())
 		return NULL;
 	h = calloc(1, sizeof(*h));
 	if (!h)

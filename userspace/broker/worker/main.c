@@ -15,6 +15,11 @@
 
 #define POLL_NS	20000
 #define LOOK_MS	1	/* while something waits for frees to be over */
+/*
+ * Queues of the GPU, as many as NVIDIA's driver takes: streams beyond these share one, where what waits keeps up what is behind
+ * it. A client's streams are not alone here (watch.c, fence.c).
+ */
+#define CONNECTIONS	"32"
 
 struct worker worker;
 
@@ -427,6 +432,8 @@ int main(int argc, char **argv)
 	/* Not fatal: of device memory where a client has memory of its own it takes no notice and asks for other. */
 	if (!w->soft && place_mappings())
 		control_tell(WORKER_LOG, LOG_WARNING, 0, "device memory may lie where clients have their own");
+	if (!w->soft)
+		setenv("CUDA_DEVICE_MAX_CONNECTIONS", CONNECTIONS, 0);
 	read_version(w);
 	load_driver(driver);
 	/* NVIDIA's library opens device nodes, and is to do so as the user it will stay. */

@@ -303,6 +303,8 @@ bool capture_forbids(CUstream s);	/* nor this: what it waits for captures */
 CUgraph capture_graph(CUstream s);	/* NULL if it does not capture */
 void capture_stream_ends(struct worker *w, CUstream s);
 void capture_context_ends(struct worker *w, const struct wctx *c);
+/** End what is captured in @c, and in green contexts of it, which the driver is to end next. */
+void capture_context_settle(struct worker *w, const struct wctx *c);
 
 /* hook.c */
 /** Let go of memory that no graph has any more. */
