@@ -184,6 +184,7 @@ bool adopt_session(struct session *s)
 	worker_watch_adopted(w, pidfd);
 	w->session = s;
 	s->worker = w;
+	zone_enter(w);
 	quota_join(&s->device->quota, &w->holder);
 	w->holder.frozen = true;
 	quota_adopt(&w->holder, r->leased);

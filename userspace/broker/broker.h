@@ -15,6 +15,7 @@
  *	adopt.c		workers of an earlier broker
  *	share.c		weights
  *	cgroup.c	host memory and threads of workers
+ *	zone.c		and of all that one zone has
  *	control.c	what is asked: list, stats, set, watch, quit
  *	report.c	the answers to list and stats
  *	events.c	the answers to watch
@@ -47,12 +48,14 @@
 #define SESSIONS_DEFAULT	64
 #define WORKER_MEMORY_DEFAULT	(8192ull << 20)	/* a driver, its copies of images, and what libraries load */
 #define WORKER_THREADS_DEFAULT	1024u		/* one each for the driver's processors, and those that wait */
+#define ZONE_DERIVED		UINT64_MAX	/* what a zone may have is derived from what a worker may, and from what there is */
 #define DRAIN_GRACE_NS		5000000000ull	/* SIGTERM: sessions may finish for this long */
 #define KILL_GRACE_NS		1000000000ull	/* a worker told to end its session gets this long */
 #define GONE_GRACE_NS		50000000ull	/* and one whose client has gone, this long to notice */
 
 struct worker;
 struct session;
+struct zone;
 struct adopt_record;
 
 /** struct source - something epoll watches. */
@@ -106,6 +109,12 @@ struct session {
 	bool news;			/* it is told of new images */
 };
 
+/** struct refusals - a watch over threads that a cgroup's limit has refused. @seen: how many; @told_ns: when that was said last */
+struct refusals {
+	struct source source;
+	uint64_t seen, told_ns;
+};
+
 enum worker_state { WORKER_STARTING, WORKER_IDLE, WORKER_BUSY, WORKER_GONE };
 
 struct worker {
@@ -120,6 +129,8 @@ struct worker {
 	uint64_t shared;		/* bytes charged in ipc.c that it answers for: each object's are one worker's */
 	uint64_t private_max;		/* RLIMIT_DATA that it has, with the software GPU */
 	uint64_t host_max;		/* memory.max of its cgroup */
+	struct zone *zone;		/* whose cgroup has its cgroup; NULL: none has, it is on its own */
+	struct refusals refusals;
 	uint64_t start_ns;
 	uint64_t cpu_ns;		/* processor time that it had used when it got its session */
 	unsigned int may_hold;		/* first BROKER_QUOTAs under way: so many WORKER_HOLDS are right */
@@ -133,6 +144,7 @@ struct broker {
 	unsigned int pool;
 	uint64_t worker_memory;		/* bytes of host memory for each, beside what its device has; 0: no limit */
 	unsigned int worker_threads;	/* for each; 0: no limit */
+	uint64_t zone_memory, zone_threads;	/* the same for all workers of a zone together, or ZONE_DERIVED */
 	bool xen, draining, quit, root, soft;
 	uid_t uid;
 	gid_t gid;
@@ -240,13 +252,30 @@ void adopt_forget(struct worker *w);
 /* share.c */
 void share_apply(const struct device *d);	/* its weight or its sessions have changed */
 
-/* cgroup.c: nothing happens where there are none */
+/* cgroup.c, zone.c: nothing happens where there are no cgroups */
 void cgroup_open(void);
 void cgroup_close(void);
 void cgroup_worker_new(struct worker *w);
 void cgroup_worker_limit(struct worker *w);	/* by its device: before it has a client, and when the quota changes */
-void cgroup_worker_gone(void);
+void cgroup_worker_gone(struct worker *w);
 bool cgroup_limits_threads(void);
+/** @w has been killed: was that for want of memory? Then @why says of whose, for its client and the log. */
+bool cgroup_why_killed(struct worker *w, char *why, size_t cap);
+
+/** Put @w, which has a session now, among its zone's. An adopted one is counted where it is. */
+void zone_enter(struct worker *w);
+void zone_leave(struct worker *w);
+/** The device is new, or what it may have has changed. */
+void zone_configured(const struct device *d);
+/** Has its zone too few threads left for another worker? Then @why says so. */
+bool zone_full(const struct device *d, char *why, size_t cap);
+
+/** struct zone_use - what a zone's workers have of the driver domain, and may have, together; UINT64_MAX: no limit, or not known */
+struct zone_use {
+	uint64_t memory, memory_max;	/* bytes */
+	uint64_t threads, threads_max;
+};
+void zone_use(const struct device *d, struct zone_use *use);
 
 /* control.c */
 int control_listen(void);

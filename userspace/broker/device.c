@@ -123,6 +123,7 @@ void device_configure(struct device *d, uint64_t memory, uint32_t weight, uint32
 	d->weight = weight ? weight : 1;
 	d->max_sessions = max_sessions ? max_sessions : SESSIONS_DEFAULT;
 	share_apply(d);
+	zone_configured(d);
 	if (!changed)
 		return;
 	for (w = broker.workers; w; w = w->next) {

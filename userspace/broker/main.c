@@ -25,6 +25,8 @@ struct broker broker = {
 	.pool = 2,
 	.worker_memory = WORKER_MEMORY_DEFAULT,
 	.worker_threads = WORKER_THREADS_DEFAULT,
+	.zone_memory = ZONE_DERIVED,
+	.zone_threads = ZONE_DERIVED,
 	.next_zone = LOCAL_ZONE_FIRST,
 };
 
@@ -116,6 +118,10 @@ static void usage(FILE *f)
 		"  --pool N                    workers kept ready (default 2)\n"
 		"  --worker-memory MIB         host memory that a worker may have (default 8192; 0: no limit)\n"
 		"  --worker-threads N          threads that a worker may have (default 1024; 0: no limit)\n"
+		"  --zone-memory MiB           host memory that all workers of a zone may have (default: what four may, half of\n"
+		"                              this machine's at most; 0: no limit)\n"
+		"  --zone-threads N            threads that they may have (default: what four may, a quarter of this machine's\n"
+		"                              at most; 0: no limit)\n"
 		"  --run-dir DIR               sockets are here (default /run/vgpu)\n"
 		"  --foreground                accepted; the broker never detaches itself\n"
 		"  --debug                     more log lines\n"
@@ -345,6 +351,7 @@ int main(int argc, char **argv)
 		{ "pool", required_argument, NULL, 'p' },    { "foreground", no_argument, NULL, 'f' },
 		{ "debug", no_argument, NULL, 'D' },	     { "help", no_argument, NULL, 'h' },
 		{ "worker-memory", required_argument, NULL, 'm' }, { "worker-threads", required_argument, NULL, 't' },
+		{ "zone-memory", required_argument, NULL, 'M' },   { "zone-threads", required_argument, NULL, 'T' },
 		{ 0 }
 	};
 	const char *locals[LOCALS_MAX], *worker = NULL;
@@ -384,20 +391,25 @@ int main(int argc, char **argv)
 			}
 			break;
 		case 'm':
+		case 'M':
 			if (!number(optarg, UINT64_MAX >> 21, &n) || (n && n < WORKER_MEMORY_LEAST)) {
-				log_line(LOG_ERROR, "--worker-memory %s: MiB, %u at least, or 0", optarg,
-					 WORKER_MEMORY_LEAST);
+				log_line(LOG_ERROR, "--%s-memory %s: MiB, %u at least, or 0", c == 'm' ? "worker" : "zone",
+					 optarg, WORKER_MEMORY_LEAST);
 				return 2;
 			}
-			broker.worker_memory = n << 20;
+			*(c == 'm' ? &broker.worker_memory : &broker.zone_memory) = n << 20;
 			break;
 		case 't':
+		case 'T':
 			if (!number(optarg, 1 << 20, &n) || (n && n < WORKER_THREADS_LEAST)) {
-				log_line(LOG_ERROR, "--worker-threads %s: a number, %u at least, or 0", optarg,
-					 WORKER_THREADS_LEAST);
+				log_line(LOG_ERROR, "--%s-threads %s: a number, %u at least, or 0", c == 't' ? "worker" : "zone",
+					 optarg, WORKER_THREADS_LEAST);
 				return 2;
 			}
-			broker.worker_threads = n;
+			if (c == 't')
+				broker.worker_threads = n;
+			else
+				broker.zone_threads = n;
 			break;
 		case 'f':
 			break;

@@ -30,6 +30,7 @@
 #define SOFT_DATA_MORE		(1536ull << 20)
 #define STARTS_MAX		8	/* workers that start at a time, whoever asks for how many */
 #define ENV_MAX			16
+#define OOM_SCORE		"500"	/* of 1000 */
 
 /* The worker's environment is empty but for these. */
 static bool env_passes(const char *var)
@@ -43,6 +44,17 @@ static bool env_passes(const char *var)
 	return false;
 }
 
+/* When the driver domain runs out of memory workers are to go, and not what it lives on. */
+static void go_first(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, OOM_SCORE, strlen(OOM_SCORE)) < 0)
+		log_line(LOG_DEBUG, "worker %d: oom_score_adj: %s", getpid(), strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 static void __attribute__((noreturn)) become_worker(int control, int stats)
 {
 	char uid[16], gid[16], *argv[16], *env[ENV_MAX + 2], **v;
@@ -54,6 +66,7 @@ static void __attribute__((noreturn)) become_worker(int control, int stats)
 	/* All zones' workers are one user: its processes are nobody's measure where each worker has a limit of its own. */
 	if (broker.root && cgroup_limits_threads())
 		setrlimit(RLIMIT_NPROC, &any);
+	go_first();
 	/* Out of the way first: the wanted numbers may be taken by the other one. */
 	control = fcntl(control, F_DUPFD, 10);
 	stats = fcntl(stats, F_DUPFD, 10);
@@ -128,7 +141,7 @@ static void release(struct worker *w)
 	quota_leave(&w->holder, log_now_ns());
 	unwatch(&w->pidfd);
 	unwatch(&w->control);
-	cgroup_worker_gone();
+	cgroup_worker_gone(w);
 	munmap((void *)w->stats, sizeof(*w->stats));
 	if (w->stats_fd >= 0)
 		close(w->stats_fd);
@@ -192,7 +205,8 @@ static void worker_died(struct source *src, uint32_t events)
 			return;
 		if (w->control.fd >= 0)
 			worker_listen(w);
-		describe(&si, why, sizeof(why));
+		if (si.si_code == CLD_EXITED || si.si_status != SIGKILL || !cgroup_why_killed(w, why, sizeof(why)))
+			describe(&si, why, sizeof(why));
 	}
 	if (s)
 		ipc_worker_gone(w);
@@ -233,7 +247,7 @@ static int spawn_once(void)
 
 	if (!w)
 		return -ENOMEM;
-	w->pidfd.fd = w->control.fd = w->stats_fd = -1;
+	w->pidfd.fd = w->control.fd = w->stats_fd = w->refusals.source.fd = -1;
 	memfd = memfd_create("vgpu-worker-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (memfd < 0 || ftruncate(memfd, 4096) ||
 	    fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ||
@@ -386,6 +400,7 @@ int worker_assign(struct worker *w, struct session *s, int life)
 
 	w->state = WORKER_BUSY;
 	w->session = s;
+	zone_enter(w);
 	cgroup_worker_limit(w);
 	quota_join(&d->quota, &w->holder);
 	w->cpu_ns = cpu_now(w->pid);
@@ -415,7 +430,7 @@ void worker_watch_adopted(struct worker *w, int pidfd)
 {
 	w->adopted = true;
 	w->state = WORKER_BUSY;
-	w->control.fd = w->stats_fd = -1;
+	w->control.fd = w->stats_fd = w->refusals.source.fd = -1;
 	if (watch(&w->pidfd, pidfd, EPOLLIN, worker_died))
 		w->pidfd.fd = -1;
 	w->next = broker.workers;

@@ -118,6 +118,26 @@ static void gpu_time(FILE *f, uint64_t ns)
 		fprintf(f, ", \"gpu_ns\": null");
 }
 
+static void known(FILE *f, const char *key, uint64_t n)
+{
+	if (n == UINT64_MAX)
+		fprintf(f, ", \"%s\": null", key);
+	else
+		fprintf(f, ", \"%s\": %llu", key, (unsigned long long)n);
+}
+
+/* Of all the zone's devices; null where it is not known, or there is no limit. */
+static void zone_json(FILE *f, const struct device *d)
+{
+	struct zone_use use;
+
+	zone_use(d, &use);
+	known(f, "host_memory_used", use.memory);
+	known(f, "host_memory_max", use.memory_max);
+	known(f, "threads_used", use.threads);
+	known(f, "threads_max", use.threads_max);
+}
+
 /* All its sessions, those that are over too. */
 static void device_json(FILE *f, const struct device *d)
 {
@@ -151,6 +171,7 @@ static void device_json(FILE *f, const struct device *d)
 		(unsigned long long)launches, (unsigned long long)quota, (unsigned long long)bad,
 		(unsigned long long)d->violations, (unsigned long long)d->images.bytes,
 		(unsigned long long)d->images.stored, (unsigned long long)d->images.hits);
+	zone_json(f, d);
 	gpu_time(f, gpu);
 	fprintf(f, "}");
 }

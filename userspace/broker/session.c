@@ -121,11 +121,16 @@ static int grant(struct session *s)
 
 void session_start(struct session *s)
 {
+	char full[256];
 	struct worker *w;
 	int ret;
 
 	if (settling(s->device))
 		return;
+	if (zone_full(s->device, full, sizeof(full))) {
+		session_refuse(s, EAGAIN, full);
+		return;
+	}
 	/* One that was idle may die just now: then another has its turn. */
 	while ((w = pool_take())) {
 		ret = grant(s);

@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 
 #include "../cgroup.c"
+#undef PATH
+#include "../zone.c"
 #include "tap.h"
 
 struct broker broker = { .root = true, .worker_memory = 1ull << 30, .worker_threads = 100 };
@@ -19,6 +21,13 @@ void log_line(enum log_level level, const char *fmt, ...)
 	vsnprintf(warning, sizeof(warning), fmt, ap);
 	va_end(ap);
 }
+
+void session_log(struct session *s, enum log_level level, const char *fmt, ...) { }
+void event(const char *name, const struct device *d, const struct session *s, const char *fmt, ...) { }
+uint64_t log_now_ns(void) { return 1; }
+int watch(struct source *s, int fd, uint32_t events, void (*ready)(struct source *s, uint32_t events)) { return -1; }
+void unwatch(struct source *s) { }
+void later(void *p) { free(p); }
 
 /* --- a cgroup for it all --- */
 
@@ -98,7 +107,7 @@ static const char *prepare(void)
 /* A worker that @lives on, or one that has ended. */
 static pid_t worker_new(bool lives)
 {
-	struct worker w = { .pid = fork() };
+	struct worker w = { .pid = fork(), .refusals.source.fd = -1 };
 
 	if (!w.pid) {
 		pause();
@@ -108,7 +117,7 @@ static pid_t worker_new(bool lives)
 	if (!lives) {
 		kill(w.pid, SIGKILL);
 		waitpid(w.pid, NULL, 0);
-		cgroup_worker_gone();
+		cgroup_worker_gone(&w);
 	}
 	return w.pid;
 }

@@ -232,7 +232,7 @@ static void show_fields(struct json_object *o)
 
 		if (!strcmp(key, "zone") || !strcmp(key, "device") || !strcmp(key, "session"))
 			continue;
-		if (!strncmp(key, "memory_", 7)) {
+		if (value && (!strncmp(key, "memory_", 7) || !strncmp(key, "host_memory_", 12))) {
 			snprintf(text, sizeof(text), "%.1f MiB", (double)json_object_get_uint64(value) / (1 << 20));
 			field(key, !strcmp(key, "memory_quota") && !json_object_get_uint64(value) ? "none" : text);
 		} else if (len > 3 && !strcmp(key + len - 3, "_ns") && value) {
