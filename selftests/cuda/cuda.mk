@@ -7,7 +7,7 @@ CUDA_TESTS_DIR := selftests/cuda
 CUDA_TESTS     := $(B)/tests/cuda
 CUDA_RUNTIME_TESTS := vectoradd matmul reduce histogram softmax structparam streams threads handoff printf ptds \
 		      copies attributes errors managed graphs textures steady reset ipc heap
-CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_graph driver_graph_nodes driver_graph_copies driver_graph_memory driver_capture driver_legacy driver_green driver_launch driver_batch driver_ipc driver_ipc_handles driver_image driver_load driver_refused driver_query driver_array driver_managed driver_pool driver_mapped \
+CUDA_DRIVER_TESTS  := driver_ptx driver_memory driver_library driver_callback driver_register driver_link driver_vmm driver_vmm_host driver_graph driver_graph_nodes driver_graph_copies driver_graph_memory driver_capture driver_legacy driver_green driver_launch driver_batch driver_ipc driver_ipc_handles driver_image driver_load driver_refused driver_query driver_array driver_managed driver_pool driver_mapped \
 		      driver_context driver_nocontext driver_function driver_stream driver_ptds driver_forms driver_texref driver_peer \
 		      driver_capture_cost driver_latched driver_cluster driver_pinned
 # The same programs with per-thread default streams: stream 0 is the thread's own, by the calls' _ptsz and _ptds forms.

@@ -190,32 +190,6 @@ static void ranges(void)
 	CU(cuMemAddressFree(va, 5 * granule));
 }
 
-/* Refused by cuMemCreate(), which NCCL goes on from; from a granularity that is refused it does not. */
-static void in_host_memory(void)
-{
-	static const CUmemLocationType types[] = { CU_MEM_LOCATION_TYPE_HOST_NUMA, CU_MEM_LOCATION_TYPE_HOST,
-						   CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT };
-	size_t granule, size = 0;
-
-	CU(cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
-	for (unsigned int i = 0; i < sizeof(types) / sizeof(*types); i++) {
-		CUmemAllocationProp host = { .type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = { .type = types[i] } };
-		CUmemGenericAllocationHandle h;
-
-		OURS(cuMemGetAllocationGranularity(&size, &host, CU_MEM_ALLOC_GRANULARITY_MINIMUM), CUDA_SUCCESS,
-		     "the granularity of host memory");
-		ok(on_driver() || size == granule, "in units of the device: %zu", size);
-		OURS(cuMemCreate(&h, granule, &host, 0), CUDA_ERROR_NOT_SUPPORTED, "host memory by cuMemCreate");
-		host.type = CU_MEM_ALLOCATION_TYPE_INVALID;
-		OURS(cuMemGetAllocationGranularity(&size, &host, CU_MEM_ALLOC_GRANULARITY_MINIMUM), CUDA_ERROR_INVALID_VALUE,
-		     "of no kind of allocation");
-		host.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-		host.location.type = CU_MEM_LOCATION_TYPE_INVALID;
-		OURS(cuMemGetAllocationGranularity(&size, &host, CU_MEM_ALLOC_GRANULARITY_MINIMUM), CUDA_ERROR_INVALID_VALUE,
-		     "of memory that is nowhere");
-	}
-}
-
 /* Devices that are none, the host, and what other systems and machines share. */
 static void elsewhere(void)
 {
@@ -312,7 +286,6 @@ int main(void)
 	ok(vmm == 1, "the device has virtual memory management");
 	mappings();
 	ranges();
-	in_host_memory();
 	elsewhere();
 	pools();
 	CU(cuDevicePrimaryCtxRelease(dev));

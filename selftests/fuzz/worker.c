@@ -50,6 +50,13 @@ void *idm_server_arena(struct idm_server *s, uint64_t offset, uint64_t len)
 	return offset > ARENA_BYTES || len > ARENA_BYTES - offset ? NULL : ARENA_AT + offset;
 }
 
+int idm_server_show(struct idm_server *s, uint64_t offset, uint64_t len, void *at)
+{
+	if (!idm_server_arena(s, offset, len))
+		abort();
+	return mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED ? -12 : 0;
+}
+
 int idm_server_output(struct idm_server *s, const char *text, size_t len) { return 0; }
 int idm_server_errors(struct idm_server *s, const char *text, size_t len) { return 0; }
 int idm_server_callback(struct idm_server *s, uint64_t id, const void *data, size_t len) { return -32; }
@@ -130,6 +137,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	worker.ranges.gone = ipc_forget;
 	latch_init(&worker.latches);
 	control_start(&worker);
+	arena_mapped(&worker, ARENA_AT, ARENA_BYTES);
 	for (unsigned int t = 0; t <= 0xffff && ntypes < sizeof(types) / sizeof(types[0]); t++)
 		if (worker_call_find(t))
 			types[ntypes++] = t;

@@ -67,7 +67,8 @@ static const struct shape {
 	S(cuIpcGetMemHandle), S(cuIpcCloseMemHandle), S(cuIpcGetEventHandle), S(cuMemPoolExportPointer),
 	T(cuIpcOpenMemHandle_v2, vgpu_ipc), T(cuIpcOpenEventHandle, vgpu_ipc), T(cuMemExportToShareableHandle, vgpu_ipc),
 	T(cuMemImportFromShareableHandle, vgpu_ipc), T(cuMemPoolImportPointer, vgpu_ipc), T(cuMemCreate, vgpu_vmm),
-	T(cuMemRelease, vgpu_vmm), T(cuMemPoolCreate, vgpu_pool_create),
+	T(cuMemRelease, vgpu_vmm), T(cuMemAddressReserve, vgpu_vmm), T(cuMemAddressFree, vgpu_vmm), T(cuMemMap, vgpu_vmm),
+	T(cuMemUnmap, vgpu_vmm), T(cuMemSetAccess, vgpu_vmm), T(cuMemPoolCreate, vgpu_pool_create),
 	{ IDM_GPU_GET_INFO, sizeof(struct vgpu_call) }, { IDM_GPU_GET_PROPS, sizeof(struct vgpu_props_request) },
 	{ IDM_GPU_GET_ZONE, sizeof(struct vgpu_zone_request) },
 };
@@ -79,6 +80,31 @@ static uint64_t some_memory(struct raw *r)
 	struct idm_response rs;
 
 	return raw_call(r, VGPU_MSG_cuMemAlloc_v2, &q, sizeof(q), &rs, &rp, sizeof(rp)) == 1 ? rp.dptr : 0;
+}
+
+#define RESERVED	(4ull << 20)
+static uint64_t reserved;
+
+static void some_addresses(struct raw *r)
+{
+	struct vgpu_vmm q = { .call = RAW_CALL, .size = RESERVED };
+	struct vgpu_vmm_reply rp = { 0 };
+	struct idm_response rs;
+
+	reserved = raw_call(r, VGPU_MSG_cuMemAddressReserve, &q, sizeof(q), &rs, &rp, sizeof(rp)) == 1 ? rp.value : 0;
+}
+
+/* Host memory, mapped and unmapped, and almost so. */
+static void mapping(uint64_t *args)
+{
+	args[1] = reserved + ((uint64_t)(rand() % 64) << 12);
+	args[2] = (uint64_t)(rand() % 8) << 12;
+	args[3] = rand() % 4 ? (uint64_t)(rand() % 32) << 12 : args[3];
+	args[4] = rand() % 4 ? VGPU_VMM_HOST : args[4];
+	if (rand() % 16)
+		return;
+	args[1] = reserved;
+	args[2] = RESERVED;
 }
 
 /* The shape of a token, with what comes. */
@@ -109,6 +135,17 @@ static void name_it(uint16_t type, uint64_t *args, uint32_t index)
 		args[0] = VGPU_HANDLE(1, VGPU_H_MEMALLOC, index);
 		args[2] = rand() % 4 << 21;
 		args[5] = (uint64_t)(rand() % 3) << 32;
+		break;
+	case VGPU_MSG_cuMemMap:
+	case VGPU_MSG_cuMemUnmap:
+	case VGPU_MSG_cuMemSetAccess:
+	case VGPU_MSG_cuMemAddressFree:
+		mapping(args);
+		break;
+	case VGPU_MSG_cuMemAddressReserve:
+		args[1] = 0;
+		args[2] = (uint64_t)(rand() % 4) << 21;
+		args[3] = rand() % 4 ? 0 : args[3];
 		break;
 	case VGPU_MSG_cuMemPoolCreate:
 		args[0] = VGPU_HANDLE(1, VGPU_H_MEMPOOL, index);
@@ -163,6 +200,7 @@ static bool one_session(unsigned int *ended, unsigned int *sent)
 	if (!raw_open(&r, true))
 		return false;
 	memory = raw_context(&r) ? some_memory(&r) : 0;
+	some_addresses(&r);
 	for (i = 0; i < MESSAGES; i++) {
 		struct { struct vgpu_call call; uint64_t args[30]; } q = { .call = RAW_CALL };
 		const struct shape *s = &shapes[rand() % (sizeof(shapes) / sizeof(shapes[0]))];

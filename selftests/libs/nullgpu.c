@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "nullgpu.h"
 
@@ -134,6 +135,36 @@ API cuMemAlloc_v2(CUdeviceptr *out, size_t size)
 	}
 	pthread_mutex_unlock(&lock);
 	return r;
+}
+
+/* As NVIDIA's driver does it: addresses of the process, where nothing is until something is mapped. */
+API cuMemAddressReserve(CUdeviceptr *out, size_t size, size_t alignment, CUdeviceptr hint, unsigned long long flags)
+{
+	size_t align = alignment > MEMORY_GRAIN ? alignment : MEMORY_GRAIN;
+	char *p, *at;
+
+	if (!size || size % 4096 || align & (align - 1) || size > MEMORY_SIZE || align > MEMORY_SIZE)
+		return CUDA_ERROR_INVALID_VALUE;
+	p = mmap(NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	at = (char *)(((uintptr_t)p + align - 1) & ~(align - 1));
+	if (at != p)
+		munmap(p, (size_t)(at - p));
+	munmap(at + size, align - (size_t)(at - p));
+	*out = (uintptr_t)at;
+	return CUDA_SUCCESS;
+}
+
+API cuMemAddressFree(CUdeviceptr p, size_t size)
+{
+	return munmap((void *)p, size) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+API cuMemGetAllocationGranularity(size_t *granule, const CUmemAllocationProp *prop, CUmemAllocationGranularity_flags option)
+{
+	*granule = MEMORY_GRAIN;
+	return CUDA_SUCCESS;
 }
 
 API cuMemAllocPitch_v2(CUdeviceptr *out, size_t *pitch, size_t width, size_t height, unsigned int element)

@@ -30,7 +30,7 @@ watched: $(WATCHED)
 
 # Each test with the files it tests, all with sanitizers.
 BROKER_TESTS := test_handles test_ranges test_latch test_quota test_lease test_pool test_green test_holds test_ipc \
-	test_images test_cgroup test_sandbox test_arena test_capture
+	test_images test_cgroup test_sandbox test_arena test_shown test_capture
 $(B)/tests/broker-test_handles: $(B)/asan/$(BROKER_DIR)/worker/handles.o
 $(B)/tests/broker-test_ranges: $(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_latch: $(B)/asan/$(BROKER_DIR)/worker/latch.o
@@ -41,6 +41,8 @@ $(B)/tests/broker-test_pool: $(B)/asan/$(BROKER_DIR)/worker/pool.o $(B)/asan/$(B
 $(B)/tests/broker-test_green: $(B)/asan/$(BROKER_DIR)/worker/green.o
 $(B)/tests/broker-test_arena: $(B)/asan/$(BROKER_DIR)/worker/arena.o $(B)/asan/$(BROKER_DIR)/worker/context.o
 $(B)/tests/broker-test_capture: $(B)/asan/$(BROKER_DIR)/worker/capture.o
+$(B)/tests/broker-test_shown: $(B)/asan/$(BROKER_DIR)/worker/vmm.o $(B)/asan/$(BROKER_DIR)/worker/arena.o \
+	$(B)/asan/$(BROKER_DIR)/worker/ranges.o
 $(B)/tests/broker-test_holds: $(B)/asan/$(BROKER_DIR)/worker/hook.o
 $(B)/tests/broker-test_ipc: $(B)/asan/$(BROKER_DIR)/ipc.o $(B)/asan/$(BROKER_DIR)/quota.o
 $(B)/tests/broker-test_images: $(B)/asan/$(BROKER_DIR)/images.o $(B)/asan/userspace/cuda/digest.o

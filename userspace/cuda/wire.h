@@ -322,10 +322,17 @@ struct vgpu_vmm {
 	uint64_t handle;	/* of physical memory; chosen by the client */
 	uint64_t address, size;
 	uint64_t offset;	/* into the physical memory; alignment of a reservation */
-	uint64_t flags;		/* CUmemAccess_flags, CUmemAllocationGranularity_flags */
+	uint64_t flags;		/* CUmemAccess_flags, CUmemAllocationGranularity_flags, VGPU_VMM_… */
 	uint32_t device;	/* where the memory is, or who may access it */
 	uint32_t handle_types;	/* CUmemAllocationHandleType by which it may be exported */
 };
+/*
+ * Host memory is arena memory, and the client's to allocate. cuMemMap: @offset is the arena's, and there is no @handle.
+ * cuMemUnmap, answered: CUDA_ERROR_NOT_READY if something is under way that may use it, then the client asks again. With …_WAIT
+ * it is tried all the same, and stays that answer until it has been done.
+ */
+#define VGPU_VMM_HOST		(1ull << 32)
+#define VGPU_VMM_HOST_WAIT	(1ull << 33)
 struct vgpu_vmm_reply {
 	uint64_t value;		/* address or granularity */
 };

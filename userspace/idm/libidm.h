@@ -229,6 +229,9 @@ void idm_server_end(struct idm_server *s, const char *reason);
  * @return its address in the worker, NULL if not. Overflow-safe. What it points to may change at any time.
  */
 void *idm_server_arena(struct idm_server *s, uint64_t offset, uint64_t len);
+
+/** Map a part of the arena, whole pages that idm_server_arena() knows, at @at too, in place of what is there. @return 0 or -errno */
+int idm_server_show(struct idm_server *s, uint64_t offset, uint64_t len, void *at);
 void idm_server_stats(const struct idm_server *s, struct idm_stats *out);
 
 /** What the client called itself and its process number, from IDM_HELLO: untrusted, printable, for logs. */

@@ -522,6 +522,14 @@ void *idm_server_arena(struct idm_server *s, uint64_t offset, uint64_t len)
 	return s->arena + offset;
 }
 
+int idm_server_show(struct idm_server *s, uint64_t offset, uint64_t len, void *at)
+{
+	if (!idm_server_arena(s, offset, len) || !len || (offset | len | (uint64_t)at) & (IDM_PAGE_SIZE - 1))
+		return -EINVAL;
+	return mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, s->params.fd,
+		    s->layout.arena_offset + offset) == MAP_FAILED ? -errno : 0;
+}
+
 const char *idm_server_program(const struct idm_server *s, uint32_t *pid)
 {
 	if (pid)

@@ -52,17 +52,19 @@ static bool read_later(CUdeviceptr src)
 /* By way of memory that CUDA knows nothing of. Nothing that comes before it in the stream is waited for. */
 static CUresult copy_read(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream stream)
 {
-	size_t part = n < READ_BYTES ? n : READ_BYTES;
+	size_t most = n < READ_BYTES ? n : READ_BYTES;
 	CUresult r = CUDA_SUCCESS;
-	char *own = malloc(part);
+	char *own = malloc(most);
 
 	if (!own)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	for (size_t at = 0; at < n && r == CUDA_SUCCESS; at += part) {
-		if (part > n - at)
-			part = n - at;
-		memcpy(own, (const char *)(uintptr_t)src + at, part);
-		r = cuMemcpyAsync(dst + at, (uintptr_t)own, part, stream);
+	for (size_t at = 0, part; at < n && r == CUDA_SUCCESS; at += part) {
+		uint64_t from = src + at;
+
+		part = vmm_home(&from, n - at < most ? n - at : most);
+		if (part)
+			memcpy(own, (const char *)(uintptr_t)from, part);
+		r = part ? cuMemcpyAsync(dst + at, (uintptr_t)own, part, stream) : CUDA_ERROR_INVALID_VALUE;
 	}
 	free(own);
 	return r;

@@ -49,8 +49,8 @@ static bool fold(struct side *s, const struct extent *e, uint64_t *span)
 static CUresult side_init(struct side *s, CUmemorytype type, const void *host, CUdeviceptr device, CUarray array,
 			  const struct extent *e)
 {
-	uint64_t span;
-	size_t element;
+	uint64_t span, home;
+	size_t element, in_one;
 
 	switch (type) {
 	case CU_MEMORYTYPE_HOST:
@@ -78,6 +78,12 @@ static CUresult side_init(struct side *s, CUmemorytype type, const void *host, C
 	}
 	if (!s->at || !fold(s, e, &span) || (s->kind == SIDE_DEVICE && !memory_on_device(s->at, span)))
 		return CUDA_ERROR_INVALID_VALUE;
+	home = s->at;
+	in_one = vmm_home(&home, span);
+	if (!in_one)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (in_one == span)
+		s->at = home;
 	return s->kind == SIDE_HOST && copy_is_device(s->at) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
@@ -236,6 +242,7 @@ static CUresult transfer(struct vgpu_copy_box *rq, struct side *dst, struct side
 {
 	struct vgpu_box_side *place;
 	const struct side *host;
+	struct range range;
 	uint64_t span;
 	CUresult r;
 
@@ -260,6 +267,13 @@ static CUresult transfer(struct vgpu_copy_box *rq, struct side *dst, struct side
 		place->type = CU_MEMORYTYPE_HOST;
 		return rq->async ? call_post(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq)) :
 			call_reply(VGPU_MSG_cuMemcpy2D_v2, rq, sizeof(*rq), NULL, 0);
+	}
+	/* Several mappings of host memory: when what is queued has been done, like memory of the program's own. */
+	if (range_find(host->at, &range) && range.kind == RANGE_HOST) {
+		if (rq->async && capture_active(rq->stream))
+			return REFUSE("a box in several mappings of host memory, in a graph", "copy it row by row");
+		r = copy_barrier(rq->stream);
+		return r == CUDA_SUCCESS ? staged(rq, dst, src, e) : r;
 	}
 	if (rq->async && capture_active(rq->stream))
 		return captured(dst, src, e, rq->stream);

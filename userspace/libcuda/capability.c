@@ -23,8 +23,6 @@ static const struct lack lacks[] = {
 	LACKS(PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES, "the page tables are another domain's"),
 	LACKS(CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM, "registered memory has an address of its own for the GPU"),
 	/* Host memory by the calls for device memory. */
-	LACKS(HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, "cuMemCreate() takes devices only"),
-	LACKS(HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, "cuMemCreate() takes devices only"),
 	LACKS(HOST_NUMA_MEMORY_POOLS_SUPPORTED, "cuMemPoolCreate() takes devices only"),
 	LACKS(HOST_MEMORY_POOLS_SUPPORTED, "cuMemPoolCreate() takes devices only"),
 	/* Handles that lead out of the zone, and devices that are not in it. */

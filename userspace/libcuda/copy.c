@@ -245,7 +245,17 @@ static bool is_managed_variable(uint64_t p, size_t n)
 	return managed_variables && range_covers(p, n, &r) && r.kind == RANGE_GLOBAL && r.flags;
 }
 
-CUresult copy_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
+/* Of @n bytes, the first ones that lie in one mapping of host memory on either side, and where they are otherwise. */
+static bool piece(uint64_t *dst, uint64_t *src, size_t *n)
+{
+	if (*n)
+		*n = vmm_home(src, *n);
+	if (*n)
+		*n = vmm_home(dst, *n);
+	return *n;
+}
+
+static CUresult piece_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
 {
 	CUresult r;
 
@@ -259,7 +269,25 @@ CUresult copy_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream
 	return r;
 }
 
-CUresult copy_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bool async)
+CUresult copy_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
+{
+	uint64_t from = (uintptr_t)src;
+	size_t done = 0;
+	CUresult r;
+
+	do {
+		uint64_t to = dst + done, at = from + done;
+		size_t part = n - done;
+
+		if (n && !piece(&to, &at, &part))
+			return CUDA_ERROR_INVALID_VALUE;
+		r = piece_to_device(to, (void *)(uintptr_t)at, part, stream, async);
+		done += part;
+	} while (done < n && r == CUDA_SUCCESS);
+	return r;
+}
+
+static CUresult piece_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bool async)
 {
 	CUresult r;
 
@@ -270,6 +298,24 @@ CUresult copy_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bo
 		r = from_device(dst, src, n, stream, async);
 	if (!async)
 		managed_after();
+	return r;
+}
+
+CUresult copy_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bool async)
+{
+	uint64_t to = (uintptr_t)dst;
+	size_t done = 0;
+	CUresult r;
+
+	do {
+		uint64_t at = to + done, from = src + done;
+		size_t part = n - done;
+
+		if (n && !piece(&at, &from, &part))
+			return CUDA_ERROR_INVALID_VALUE;
+		r = piece_from_device((void *)(uintptr_t)at, from, part, stream, async);
+		done += part;
+	} while (done < n && r == CUDA_SUCCESS);
 	return r;
 }
 
@@ -291,7 +337,7 @@ static bool is_synchronous(uint64_t p)
 	return range_find(p, &r) && (!RANGE_ON_DEVICE(r.kind) || (r.kind == RANGE_DEVICE && r.flags & RANGE_SYNC));
 }
 
-CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)
+static CUresult piece_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)
 {
 	CUresult r = session_check();
 
@@ -307,6 +353,23 @@ CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, b
 	else
 		r = call_cuMemcpyDtoD_v2(dst, src, n);
 	return r == CUDA_SUCCESS && (is_synchronous(dst) || is_synchronous(src)) ? copy_barrier(stream_default(thread_self())) : r;
+}
+
+CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)
+{
+	size_t done = 0;
+	CUresult r;
+
+	do {
+		uint64_t to = dst + done, from = src + done;
+		size_t part = n - done;
+
+		if (n && !piece(&to, &from, &part))
+			return CUDA_ERROR_INVALID_VALUE;
+		r = piece_on_device(to, from, part, stream, async);
+		done += part;
+	} while (done < n && r == CUDA_SUCCESS);
+	return r;
 }
 
 CUresult copy_barrier(uint64_t stream)
@@ -371,7 +434,7 @@ bool copy_in_turn(uint64_t dst, uint64_t src, uint64_t stream)
 }
 
 /* Of what is host memory to the program: by the GPU, if it reaches both sides. */
-static CUresult copy_host(uint64_t dst, uint64_t src, size_t n, CUstream s, uint64_t stream, bool async)
+static CUresult piece_on_host(uint64_t dst, uint64_t src, size_t n, CUstream s, uint64_t stream, bool async)
 {
 	uint64_t base = (uintptr_t)idm_arena_base(shim.client), to, from;
 	CUresult r;
@@ -388,6 +451,21 @@ static CUresult copy_host(uint64_t dst, uint64_t src, size_t n, CUstream s, uint
 	r = copy_barrier(stream);
 	if (r == CUDA_SUCCESS)
 		memmove((void *)(uintptr_t)dst, (void *)(uintptr_t)src, n);
+	return r;
+}
+
+static CUresult copy_host(uint64_t dst, uint64_t src, size_t n, CUstream s, uint64_t stream, bool async)
+{
+	CUresult r = CUDA_SUCCESS;
+
+	for (size_t done = 0, part; done < n && r == CUDA_SUCCESS; done += part) {
+		uint64_t to = dst + done, from = src + done;
+
+		part = n - done;
+		if (!piece(&to, &from, &part))
+			return CUDA_ERROR_INVALID_VALUE;
+		r = piece_on_host(to, from, part, s, stream, async);
+	}
 	return r;
 }
 

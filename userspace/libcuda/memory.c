@@ -293,7 +293,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t 
 		return r;
 	if (!range_find(dptr, &range) || range.kind == RANGE_REGISTERED)
 		return CUDA_ERROR_NOT_FOUND;
-	if (range.kind == RANGE_RESERVED) {
+	if (range.kind == RANGE_RESERVED || range.kind == RANGE_HOST) {
 		/* Of addresses that were reserved, the mapping. */
 		if (!vmm_mapped(dptr, &m))
 			return CUDA_ERROR_NOT_FOUND;

@@ -28,6 +28,17 @@ struct vmm_mapped {
 	uint32_t handle_types;	/* CUmemAllocationHandleType by which it can be exported */
 };
 
+extern unsigned int vmm_hosts;	/* ranges of RANGE_HOST; atomic, almost always 0 */
+size_t vmm_home_slow(uint64_t *p, size_t n);
+/**
+ * Host memory that is mapped at a reserved address is the arena's elsewhere, pinned memory to any copy. If *@p is such an
+ * address, it becomes that one. @return how many of @n bytes are there in one piece; 0: nothing is mapped at *@p.
+ */
+static inline size_t vmm_home(uint64_t *p, size_t n)
+{
+	return __builtin_expect(__atomic_load_n(&vmm_hosts, __ATOMIC_RELAXED) != 0, 0) ? vmm_home_slow(p, n) : n;
+}
+
 /** What is mapped at that reserved address? @return false, and *@out as it was: nothing (vmm.c) */
 bool vmm_mapped(uint64_t addr, struct vmm_mapped *out);
 

@@ -43,12 +43,34 @@ static CUresult settled(CUdeviceptr dst, CUresult r)
 	return copy_barrier(stream_default(thread_self()));
 }
 
+/* One mapping of host memory after the other: @call fills @part elements at @at. */
+#define PIECES(r, dst, n, element, call) do {								\
+	size_t done_ = 0, part;										\
+													\
+	for (; done_ < (n) && (r) == CUDA_SUCCESS; done_ += part) {					\
+		uint64_t at = (dst) + done_ * (element);						\
+													\
+		part = vmm_home(&at, ((n) - done_) * (element)) / (element);				\
+		(r) = part ? call : CUDA_ERROR_INVALID_VALUE;						\
+	}												\
+} while (0)
+
+/* A box that lies in one. */
+static CUdeviceptr home(CUdeviceptr dst, size_t pitch, size_t width, size_t height, size_t element)
+{
+	size_t bytes = pitch * (height - 1) + width * element;
+	uint64_t at = dst;
+
+	return vmm_home(&at, bytes) == bytes ? at : dst;
+}
+
 #define FILL(bits, type)										\
 VGPU_EXPORT CUresult CUDAAPI cuMemsetD##bits##Async(CUdeviceptr dst, type value, size_t n, CUstream stream) \
 {													\
 	CUresult r = check(dst, n, sizeof(type));							\
 													\
-	return r != CUDA_SUCCESS || !n ? r : call_cuMemsetD##bits##Async(dst, value, n, stream);	\
+	PIECES(r, dst, n, sizeof(type), call_cuMemsetD##bits##Async(at, value, part, stream));		\
+	return r;											\
 }													\
 													\
 VGPU_EXPORT CUresult CUDAAPI cuMemsetD##bits##_v2(CUdeviceptr dst, type value, size_t n)		\
@@ -58,8 +80,10 @@ VGPU_EXPORT CUresult CUDAAPI cuMemsetD##bits##_v2(CUdeviceptr dst, type value, s
 	if (r != CUDA_SUCCESS || !n)									\
 		return r;										\
 	if (stream_default(thread_self()))								\
-		return settled(dst, call_cuMemsetD##bits##Async(dst, value, n, CU_STREAM_PER_THREAD));	\
-	return settled(dst, call_cuMemsetD##bits##_v2(dst, value, n));					\
+		PIECES(r, dst, n, sizeof(type), call_cuMemsetD##bits##Async(at, value, part, CU_STREAM_PER_THREAD)); \
+	else												\
+		PIECES(r, dst, n, sizeof(type), call_cuMemsetD##bits##_v2(at, value, part));		\
+	return settled(dst, r);										\
 }													\
 													\
 VGPU_EXPORT CUresult CUDAAPI cuMemsetD2D##bits##Async(CUdeviceptr dst, size_t pitch, type value, size_t width, \
@@ -68,7 +92,8 @@ VGPU_EXPORT CUresult CUDAAPI cuMemsetD2D##bits##Async(CUdeviceptr dst, size_t pi
 	CUresult r = check_2d(dst, pitch, width, height, sizeof(type));				\
 													\
 	return r != CUDA_SUCCESS || !width || !height ? r :						\
-		call_cuMemsetD2D##bits##Async(dst, pitch, value, width, height, stream);		\
+		call_cuMemsetD2D##bits##Async(home(dst, pitch, width, height, sizeof(type)), pitch, value, width, \
+					      height, stream);						\
 }													\
 													\
 VGPU_EXPORT CUresult CUDAAPI cuMemsetD2D##bits##_v2(CUdeviceptr dst, size_t pitch, type value, size_t width, \
@@ -78,6 +103,7 @@ VGPU_EXPORT CUresult CUDAAPI cuMemsetD2D##bits##_v2(CUdeviceptr dst, size_t pitc
 													\
 	if (r != CUDA_SUCCESS || !width || !height)							\
 		return r;										\
+	dst = home(dst, pitch, width, height, sizeof(type));						\
 	if (stream_default(thread_self()))								\
 		return settled(dst, call_cuMemsetD2D##bits##Async(dst, pitch, value, width, height, CU_STREAM_PER_THREAD)); \
 	return settled(dst, call_cuMemsetD2D##bits##_v2(dst, pitch, value, width, height));		\

@@ -64,6 +64,8 @@ struct object {
 			uint64_t size, id;	/* range_new_id() */
 			uint32_t device, handles, mappings;
 			uint32_t handle_types;	/* CUmemAllocationHandleType */
+			uint32_t location;	/* CUmemLocationType; of the host, @device is the node */
+			char *arena;		/* where it is then */
 		} physical;
 		struct kernel *kernel;		/* function and kernel */
 		struct {

@@ -37,7 +37,7 @@ static bool look(uint64_t p, const CUpointer_attribute *a, unsigned int n, struc
 	if (!range_find(p, r))
 		return false;
 	*m = (struct vmm_mapped){ r->base, r->size, r->id, r->id, r->device, 0 };
-	for (unsigned int i = 0; r->kind == RANGE_RESERVED && i < n && !asked; i++)
+	for (unsigned int i = 0; (r->kind == RANGE_RESERVED || r->kind == RANGE_HOST) && i < n && !asked; i++)
 		asked = of_mapping(a[i]);
 	if (asked && !vmm_mapped(p, m))
 		m->size = 0;
@@ -50,7 +50,7 @@ static bool look(uint64_t p, const CUpointer_attribute *a, unsigned int n, struc
  */
 static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const struct range *r, const struct vmm_mapped *m)
 {
-	bool host = r->kind == RANGE_PINNED || r->kind == RANGE_REGISTERED || r->kind == RANGE_ALIAS;
+	bool host = r->kind == RANGE_PINNED || r->kind == RANGE_REGISTERED || r->kind == RANGE_ALIAS || r->kind == RANGE_HOST;
 	uint64_t arena;
 
 	switch (a) {
@@ -109,7 +109,7 @@ static CUresult attribute(void *data, CUpointer_attribute a, uint64_t p, const s
 		*(unsigned int *)data = 0;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
-		if (r->kind == RANGE_RESERVED)
+		if (r->kind == RANGE_RESERVED || r->kind == RANGE_HOST)
 			*(unsigned long long *)data = m->handle_types;
 		else
 			*(unsigned long long *)data = pool_of(r) && ((struct object *)pool_of(r))->pool.shareable ?

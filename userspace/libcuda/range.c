@@ -126,16 +126,28 @@ out:
 	return err;
 }
 
+static bool is_reserved(const struct node *n)
+{
+	return n && (n->range.kind == RANGE_RESERVED || n->range.kind == RANGE_HOST);
+}
+
 bool range_covers(uint64_t addr, uint64_t len, struct range *out)
 {
-	struct node *n;
+	struct node *n, *first;
+	uint64_t here;
 	bool ok;
 
 	pthread_mutex_lock(&lock);
-	n = holder(addr);
-	ok = n && len <= n->range.size - (addr - n->range.base);
+	first = n = holder(addr);
+	here = n ? n->range.size - (addr - n->range.base) : 0;
+	while (is_reserved(n) && len > here) {
+		len -= here;
+		n = holder(n->range.base + n->range.size);
+		here = is_reserved(n) ? n->range.size : 0;
+	}
+	ok = n && len <= here;
 	if (ok && out)
-		*out = n->range;
+		*out = first->range;
 	pthread_mutex_unlock(&lock);
 	return ok;
 }
@@ -149,6 +161,20 @@ void range_mark(uint64_t base, uint32_t flag, bool on)
 	if (n && n->range.base == base)
 		n->range.flags = on ? n->range.flags | flag : n->range.flags & ~flag;
 	pthread_mutex_unlock(&lock);
+}
+
+bool range_becomes_host(uint64_t base)
+{
+	struct node *n;
+	bool ok;
+
+	pthread_mutex_lock(&lock);
+	n = holder(base);
+	ok = n && n->range.base == base && n->range.kind == RANGE_RESERVED;
+	if (ok)
+		n->range.kind = RANGE_HOST;
+	pthread_mutex_unlock(&lock);
+	return ok;
 }
 
 bool range_find(uint64_t addr, struct range *out)

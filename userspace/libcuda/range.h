@@ -15,6 +15,7 @@ enum range_kind {
 	RANGE_GRAPH,		/* device memory that a graph has, until no graph names it any more */
 	RANGE_REGISTERED,	/* the program's own memory, cuMemHostRegister: pageable to us, or mapped.c's */
 	RANGE_ALIAS,		/* arena memory that is mapped in its place: the GPU's address of it */
+	RANGE_HOST,		/* the same, where host memory is or was mapped: the arena's, which has another address there */
 	RANGE_IMPORTED,		/* cuIpcOpenMemHandle: another process's device memory */
 	RANGE_KINDS
 };
@@ -47,7 +48,10 @@ void range_mark(uint64_t base, uint32_t flag, bool on);
 /** The range that holds @addr. */
 bool range_find(uint64_t addr, struct range *out);
 
-/** The range that holds all of [addr, addr + len). */
+/** The range that starts at @base, RANGE_RESERVED, is RANGE_HOST from now on. @return false if it was not */
+bool range_becomes_host(uint64_t base);
+
+/** The range that holds all of [addr, addr + len), or the first one, where reserved addresses go on where others end. */
 bool range_covers(uint64_t addr, uint64_t len, struct range *out);
 
 /** Remove the range that starts at @base and is of a kind in @kinds (bits 1 << kind). */

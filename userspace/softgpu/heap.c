@@ -20,7 +20,7 @@
 #define DIRTY_MAX	(64ul << 20)	/* unused memory in bins that is not given back */
 #define CLASSES		128
 
-enum { BLOCK_NONE, BLOCK_LIVE, BLOCK_CACHED, BLOCK_FREE, BLOCK_RESERVED };
+enum { BLOCK_NONE, BLOCK_LIVE, BLOCK_CACHED, BLOCK_FREE, BLOCK_RESERVED, BLOCK_HOLE };
 
 /** struct block - a run of pages. Index 0 is no block. @next, @prev link it in its bin or class. */
 struct block {
@@ -37,7 +37,7 @@ uint8_t *sg_heap_map;
 
 static uint32_t *page_block;	/* for every page of a live block, and the first and last one of any other */
 static struct block *blocks;
-static uint32_t nblocks = 1, spare;		/* never used before, and list of given back */
+static uint32_t nblocks = 1, holes, spare;		/* never used before, and list of given back */
 static uint32_t bin_clean[BIN_PAGES + 1], bin_dirty[BIN_PAGES + 1];
 static uint32_t class_head[CLASSES];
 static uint64_t class_map[2];
@@ -189,6 +189,17 @@ static uint32_t extent_get(uint32_t pages, uint32_t align)
 	return 0;
 }
 
+/* The extent that begins at @start, if there is one of so many pages. */
+static uint32_t extent_at(uint32_t start, uint32_t pages)
+{
+	uint32_t i = start < PAGES ? page_block[start] : 0;
+
+	if (!i || blocks[i].state != BLOCK_FREE || blocks[i].start != start || blocks[i].pages < pages)
+		return 0;
+	class_remove(i);
+	return extent_cut(i, start, pages);
+}
+
 /* A shared block's pages become private again, and zero: what other processes have is theirs. */
 static void make_private(struct block *b)
 {
@@ -198,6 +209,33 @@ static void make_private(struct block *b)
 	mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	madvise(at, bytes, MADV_HUGEPAGE);
 	madvise(at, bytes, MADV_DONTDUMP);
+}
+
+/*
+ * Addresses that were reserved once: nothing is mapped there, as with NVIDIA's driver, and a program may put memory of its
+ * own there. They are the heap's again where it has not.
+ */
+static void holes_fill(void)
+{
+	uint32_t *at = &holes, i;
+
+	while ((i = *at)) {
+		struct block *b = &blocks[i];
+		void *want = page_address(b->start);
+		void *got = mmap(want, (size_t)b->pages << SG_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+		if (got != want) {
+			if (got != MAP_FAILED)
+				munmap(got, (size_t)b->pages << SG_PAGE_SHIFT);
+			at = &b->next;
+			continue;
+		}
+		*at = b->next;
+		madvise(want, (size_t)b->pages << SG_PAGE_SHIFT, MADV_HUGEPAGE);
+		madvise(want, (size_t)b->pages << SG_PAGE_SHIFT, MADV_DONTDUMP);
+		extent_put(i);
+	}
 }
 
 /* Make @b's pages zero by handing them back to the system. */
@@ -282,6 +320,7 @@ uint64_t sg_heap_alloc_on(int device, struct sg_ctx *ctx, size_t size, size_t al
 	}
 	if (!i && !(i = extent_get(pages, align_pages))) {
 		bins_flush();
+		holes_fill();
 		i = extent_get(pages, align_pages);
 		if (!i) {
 			pthread_mutex_unlock(&lock);
@@ -420,7 +459,7 @@ CUresult sg_heap_share(uint64_t addr, int fd)
 uint64_t sg_heap_import(int device, struct sg_ctx *ctx, size_t size, int fd, unsigned int flags)
 {
 	const size_t huge = (size_t)HUGE_PAGES << SG_PAGE_SHIFT;
-	uint64_t at = sg_heap_reserve(size, size >= huge ? huge : PAGE);
+	uint64_t at = sg_heap_reserve(size, size >= huge ? huge : PAGE, 0);
 	struct block *b;
 
 	if (!at)
@@ -444,16 +483,20 @@ uint64_t sg_heap_import(int device, struct sg_ctx *ctx, size_t size, int fd, uns
 }
 
 /* Addresses without memory: vmm.c maps some there, and says which pages may be used. */
-uint64_t sg_heap_reserve(size_t size, size_t align)
+uint64_t sg_heap_reserve(size_t size, size_t align, uint64_t hint)
 {
-	uint32_t pages, i;
+	uint32_t pages, i = 0;
 	struct block *b;
 
 	if (!size || size > SG_HEAP_SIZE || align > SG_HEAP_SIZE / 2)
 		return 0;
 	pages = (uint32_t)((size + PAGE - 1) >> SG_PAGE_SHIFT);
 	pthread_mutex_lock(&lock);
-	i = extent_get(pages, (uint32_t)(align >> SG_PAGE_SHIFT));
+	holes_fill();
+	if (sg_in_heap(hint) && !(hint & (align - 1)))
+		i = extent_at((uint32_t)((hint - SG_HEAP_BASE) >> SG_PAGE_SHIFT), pages);
+	if (!i)
+		i = extent_get(pages, (uint32_t)(align >> SG_PAGE_SHIFT));
 	if (!i) {
 		bins_flush();
 		i = extent_get(pages, (uint32_t)(align >> SG_PAGE_SHIFT));
@@ -479,10 +522,31 @@ uint64_t sg_heap_reserve(size_t size, size_t align)
 void sg_heap_unreserve(uint64_t addr)
 {
 	uint32_t i = page_block[(addr - SG_HEAP_BASE) >> SG_PAGE_SHIFT];
+	struct block *b = &blocks[i];
 
 	pthread_mutex_lock(&lock);
-	extent_put(i);
+	munmap(page_address(b->start), (size_t)b->pages << SG_PAGE_SHIFT);
+	b->state = BLOCK_HOLE;
+	b->next = holes;
+	holes = i;
 	pthread_mutex_unlock(&lock);
+}
+
+bool sg_heap_hole(uint64_t addr, size_t size)
+{
+	uint64_t off = addr - SG_HEAP_BASE;
+	struct block *b;
+	bool hole;
+
+	if (off >= SG_HEAP_SIZE || !sg_heap_map)
+		return false;
+	pthread_mutex_lock(&lock);
+	b = &blocks[page_block[off >> SG_PAGE_SHIFT]];
+	off -= (uint64_t)b->start << SG_PAGE_SHIFT;
+	hole = b->state == BLOCK_HOLE && off < (uint64_t)b->pages << SG_PAGE_SHIFT &&
+	       size <= ((uint64_t)b->pages << SG_PAGE_SHIFT) - off;
+	pthread_mutex_unlock(&lock);
+	return hole;
 }
 
 void sg_heap_access(uint64_t addr, size_t size, bool allowed)
@@ -562,7 +626,15 @@ bool sg_heap_range(uint64_t addr, size_t len, bool write)
 
 	if (!b)
 		return false;
+	if (b->state == BLOCK_HOLE)
+		return sg_host_range(addr, len);
 	off = addr - (uint64_t)page_address(b->start);
+	/* Reserved addresses may go on where others end. */
+	if (b->state == BLOCK_RESERVED && off < b->size && len > b->size - off) {
+		if (!sg_heap_range(addr + (b->size - off), len - (b->size - off), write))
+			return false;
+		len = b->size - off;
+	}
 	if (off > b->size || len > b->size - off)
 		return false;
 	/* Of reserved addresses only some may have memory. */

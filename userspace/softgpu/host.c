@@ -6,6 +6,8 @@
 
 #include "softgpu.h"
 
+#define HOST_PAGE	(1ul << SG_PAGE_SHIFT)
+
 static struct sg_host_range *ranges;	/* sorted by base, disjoint */
 static size_t nranges, cap;
 static uint64_t next_id = 1ull << 48;
@@ -148,6 +150,8 @@ static void drop(uint64_t number)
 			i++;
 			continue;
 		}
+		if (sg_in_heap(ranges[i].base))
+			sg_heap_access(ranges[i].base, ranges[i].size, false);
 		if (ranges[i].allocated)
 			munmap((void *)ranges[i].base, ranges[i].size);
 		memmove(&ranges[i], &ranges[i + 1], (nranges - i - 1) * sizeof(*ranges));
@@ -246,11 +250,17 @@ CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int flags)
 
 	if (e)
 		return e;
-	if (!p || !bytesize || addr + bytesize < addr || sg_in_heap(addr) || sg_in_heap(addr + bytesize - 1) ||
+	/* Where addresses were reserved and are no more, only whole pages, which what is in the heap is known by. */
+	if (!p || !bytesize || addr + bytesize < addr ||
+	    ((sg_in_heap(addr) || sg_in_heap(addr + bytesize - 1)) &&
+	     ((addr | bytesize) & (HOST_PAGE - 1) || !sg_heap_hole(addr, bytesize))) ||
 	    flags & ~(CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_READ_ONLY))
 		return CUDA_ERROR_INVALID_VALUE;
-	return add((struct sg_host_range){ .base = addr, .size = bytesize, .ctx = c,
-					   .flags = flags | CU_MEMHOSTREGISTER_DEVICEMAP });
+	e = add((struct sg_host_range){ .base = addr, .size = bytesize, .ctx = c,
+					.flags = flags | CU_MEMHOSTREGISTER_DEVICEMAP });
+	if (!e && sg_in_heap(addr))
+		sg_heap_access(addr, bytesize, true);
+	return e;
 }
 
 CUresult cuMemHostRegister(void *p, size_t bytesize, unsigned int flags)
@@ -274,7 +284,11 @@ CUresult cuMemHostUnregister(void *p)
 	if (r.base != (uint64_t)p)
 		return CUDA_ERROR_INVALID_VALUE;
 	sg_queue_sync_all();
-	return take((uint64_t)p, false, &r) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	if (!take((uint64_t)p, false, &r))
+		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	if (sg_in_heap(r.base))
+		sg_heap_access(r.base, r.size, false);
+	return CUDA_SUCCESS;
 }
 
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, void *p, unsigned int flags)

@@ -273,6 +273,7 @@ struct pointer {
 static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_attribute attr, void *data)
 {
 	struct sg_ctx *ctx = p->device ? p->a.ctx : p->r.ctx;
+	bool host = !p->device || p->m.host;
 
 	if (p->device && !ctx)
 		ctx = sg_primary(p->a.device);
@@ -281,13 +282,13 @@ static CUresult attribute(const struct pointer *p, CUdeviceptr ptr, CUpointer_at
 		*(CUcontext *)data = (CUcontext)ctx;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-		*(unsigned int *)data = p->device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
+		*(unsigned int *)data = host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
 		*(CUdeviceptr *)data = ptr;
 		return CUDA_SUCCESS;
 	case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-		if (p->device && !(p->a.flags & SG_ALLOC_MANAGED) && !sg_managed_variable(ptr))
+		if (!host && !(p->a.flags & SG_ALLOC_MANAGED) && !sg_managed_variable(ptr))
 			return CUDA_ERROR_INVALID_VALUE;
 		*(void **)data = (void *)ptr;
 		return CUDA_SUCCESS;
@@ -352,9 +353,9 @@ static void look(CUdeviceptr ptr, struct pointer *p)
 	if (p->device && p->a.reserved)
 		p->device = sg_vmm_mapped(ptr, &p->m);	/* only reserved: nothing yet */
 	else if (p->device)
-		p->m = (struct sg_mapped){ p->a.base, p->a.size, p->a.id, p->a.id, 0 };
+		p->m = (struct sg_mapped){ p->a.base, p->a.size, p->a.id, p->a.id, 0, false };
 	else
-		p->m = (struct sg_mapped){ p->r.base, p->r.size, p->r.id, p->r.id, 0 };
+		p->m = (struct sg_mapped){ p->r.base, p->r.size, p->r.id, p->r.id, 0, true };
 }
 
 CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attr, CUdeviceptr ptr)

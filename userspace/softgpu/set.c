@@ -45,8 +45,10 @@ static CUresult set(CUdeviceptr dst, size_t pitch, uint32_t value, uint32_t elem
 static CUresult settled(CUdeviceptr dst, bool ptds, CUresult e)
 {
 	struct sg_allocation a;
+	struct sg_mapped m;
 
-	if (e || (sg_in_heap(dst) && (!sg_heap_info(dst, &a) || !(a.flags & SG_ALLOC_MANAGED))))
+	if (e || (sg_heap_info(dst, &a) && !(a.flags & SG_ALLOC_MANAGED) &&
+		  !(a.reserved && sg_vmm_mapped(dst, &m) && m.host)))
 		return e;
 	return cuStreamSynchronize(ptds ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY);
 }

@@ -165,9 +165,11 @@ uint64_t sg_heap_import(int device, struct sg_ctx *ctx, size_t size, int fd, uns
 void sg_heap_kernel_begin(void);
 void sg_heap_kernel_end(void);
 
-/** Addresses without memory, @return 0 if there are not as many; and what vmm.c does with their pages. */
-uint64_t sg_heap_reserve(size_t size, size_t align);
+/** Addresses without memory, at @hint if some begin there, @return 0 if there are not as many; and what vmm.c does with their pages. */
+uint64_t sg_heap_reserve(size_t size, size_t align, uint64_t hint);
 void sg_heap_unreserve(uint64_t addr);
+/** Is all of it addresses that were reserved in one piece and are not any more? Memory of the program's own may be there. */
+bool sg_heap_hole(uint64_t addr, size_t size);
 void sg_heap_access(uint64_t addr, size_t size, bool allowed);
 void sg_vmm_init(void);
 
@@ -175,6 +177,7 @@ void sg_vmm_init(void);
 struct sg_mapped {
 	uint64_t base, size, id, block;
 	unsigned long long handle_types;	/* how it can be exported */
+	bool host;
 };
 bool sg_vmm_mapped(uint64_t addr, struct sg_mapped *out);
 

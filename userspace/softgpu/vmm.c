@@ -2,7 +2,8 @@
 /*
  * Virtual memory management: reserved addresses, physical memory, and mappings of one onto the other. Physical memory
  * lies in a file without a name, at the offset that its place in the heap has: allocated there, it counts as used. What
- * may be exported has a file of its own, so that whoever imports it gets nothing else.
+ * may be exported has a file of its own, so that whoever imports it gets nothing else; and so has memory of the host, which
+ * does not count. Its mappings can be used by the host before cuMemSetAccess() says so, since kernels are the host's, too.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct reservation {
 	struct reservation *next;
 };
 
-/* @home: 0 if another process allocated it, where it counts. @fd: its own file, -1: it is in the common one */
+/* @home: 0 if it does not count: the host's, or another process's, where it does. @fd: its own file, -1: it is in the common one */
 struct physical {
 	uint64_t home, size, id;
 	int fd;
@@ -31,7 +32,7 @@ struct physical {
 struct mapping {
 	uint64_t base, size, offset, id;
 	struct physical *physical;
-	CUmemAccess_flags access;
+	CUmemAccess_flags access, host_access;
 	struct mapping *next;
 };
 
@@ -59,10 +60,15 @@ static bool granular(uint64_t a, uint64_t b)
 	return a && b && !((a | b) & (GRANULE - 1));
 }
 
+static bool is_host(const CUmemLocation *l)
+{
+	return l->type == CU_MEM_LOCATION_TYPE_HOST || l->type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
+	       l->type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+}
+
 static bool on_host(const CUmemAllocationProp *prop)
 {
-	return prop->location.type == CU_MEM_LOCATION_TYPE_HOST || prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA ||
-	       prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+	return is_host(&prop->location);
 }
 
 static CUresult check_prop(const CUmemAllocationProp *prop)
@@ -106,7 +112,7 @@ CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment, CU
 	r = malloc(sizeof(*r));
 	if (!r)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	r->base = sg_heap_reserve(size, alignment > GRANULE ? alignment : GRANULE);
+	r->base = sg_heap_reserve(size, alignment > GRANULE ? alignment : GRANULE, addr);
 	r->size = size;
 	if (!r->base) {
 		free(r);
@@ -201,6 +207,27 @@ static CUmemGenericAllocationHandle enter(struct physical *p)
 	return (uintptr_t)p;
 }
 
+/* Of the one node that there is; and not the device's memory. */
+static CUresult create_on_host(struct physical *p, size_t size, const CUmemAllocationProp *prop)
+{
+	if (prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT ||
+	    (prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA ? prop->location.id != 0 : prop->requestedHandleTypes != 0))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (prop->requestedHandleTypes)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (size / (size_t)sysconf(_SC_PAGESIZE) > (size_t)sysconf(_SC_PHYS_PAGES))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	p->fd = memfd_create("softgpu-host", MFD_CLOEXEC);
+	if (p->fd >= 0 && !ftruncate(p->fd, (off_t)size)) {
+		p->size = size;
+		p->prop = *prop;
+		return CUDA_SUCCESS;
+	}
+	if (p->fd >= 0)
+		close(p->fd);
+	return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop,
 		     unsigned long long flags)
 {
@@ -209,13 +236,19 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CU
 
 	if (e)
 		return e;
-	if (on_host(prop))
-		return CUDA_ERROR_NOT_SUPPORTED;
 	if (!handle || flags || !granular(size, size))
 		return CUDA_ERROR_INVALID_VALUE;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (on_host(prop)) {
+		e = create_on_host(p, size, prop);
+		if (e)
+			free(p);
+		else
+			*handle = enter(p);
+		return e;
+	}
 	p->home = sg_heap_alloc_on(prop->location.id, NULL, size, GRANULE, SG_ALLOC_WRITTEN);
 	if (!p->home) {
 		free(p);
@@ -252,7 +285,7 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&lock);
 	p = check(handle);
-	if (p && p->fd < 0)
+	if (p && !p->prop.requestedHandleTypes)
 		p = NULL;
 	if (p)
 		fd = sg_share_copy(p->fd);
@@ -304,7 +337,7 @@ bool sg_vmm_mapped(uint64_t addr, struct sg_mapped *out)
 	m = first_in(addr, 1);
 	if (m)
 		*out = (struct sg_mapped){ m->base, m->size, m->id, m->physical->id,
-					   m->physical->prop.requestedHandleTypes };
+					   m->physical->prop.requestedHandleTypes, on_host(&m->physical->prop) };
 	pthread_mutex_unlock(&lock);
 	return m;
 }
@@ -388,7 +421,8 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 	if (mmap((void *)ptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, p->fd < 0 ? file : p->fd,
 		 (off_t)((p->fd < 0 ? p->home - SG_HEAP_BASE : 0) + offset)) == MAP_FAILED)
 		goto out;
-	*m = (struct mapping){ ptr, size, offset, next_id++, p, CU_MEM_ACCESS_FLAGS_PROT_NONE, mappings };
+	*m = (struct mapping){ ptr, size, offset, next_id++, p, CU_MEM_ACCESS_FLAGS_PROT_NONE,
+			       CU_MEM_ACCESS_FLAGS_PROT_NONE, mappings };
 	mappings = m;
 	m = NULL;
 	p->mappings++;
@@ -443,6 +477,20 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 	return CUDA_SUCCESS;
 }
 
+/* The host's part. Memory of a device is none that it could be let to. */
+static CUresult set_host_access(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *desc)
+{
+	struct mapping *m;
+
+	for (m = mappings; m; m = m->next)
+		if (m->base >= ptr && m->base < ptr + size && !on_host(&m->physical->prop))
+			return desc->location.type == CU_MEM_LOCATION_TYPE_HOST ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+	for (m = mappings; m; m = m->next)
+		if (m->base >= ptr && m->base < ptr + size)
+			m->host_access = desc->flags;
+	return CUDA_SUCCESS;
+}
+
 CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *desc, size_t count)
 {
 	CUresult e = CUDA_SUCCESS;
@@ -455,9 +503,9 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *des
 	if (!whole(ptr, size))
 		e = CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < count && !e; i++) {
-		if (desc[i].location.type == CU_MEM_LOCATION_TYPE_HOST) {
-			e = CUDA_ERROR_NOT_SUPPORTED;
-			break;
+		if (is_host(&desc[i].location)) {
+			e = set_host_access(ptr, size, &desc[i]);
+			continue;
 		}
 		if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || desc[i].location.id < 0 ||
 		    desc[i].location.id >= sg_devices) {
@@ -476,22 +524,23 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *des
 
 CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr ptr)
 {
+	CUresult e = CUDA_SUCCESS;
 	struct mapping *m;
 
 	if (!sg_devices)
 		return CUDA_ERROR_NOT_INITIALIZED;
-	if (!flags || !location)
+	if (!flags || !location || (location->type != CU_MEM_LOCATION_TYPE_DEVICE && !is_host(location)))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (location->type == CU_MEM_LOCATION_TYPE_HOST)
-		return CUDA_ERROR_NOT_SUPPORTED;
-	if (location->type != CU_MEM_LOCATION_TYPE_DEVICE)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (location->id < 0 || location->id >= sg_devices)
+	if (!is_host(location) && (location->id < 0 || location->id >= sg_devices))
 		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
 	m = first_in(ptr, 1);
-	if (m)
-		*flags = m->access;
+	if (!m)
+		e = CUDA_ERROR_INVALID_VALUE;
+	else if (is_host(location) && !on_host(&m->physical->prop))
+		e = CUDA_ERROR_NOT_SUPPORTED;
+	else
+		*flags = is_host(location) ? m->host_access : m->access;
 	pthread_mutex_unlock(&lock);
-	return m ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	return e;
 }

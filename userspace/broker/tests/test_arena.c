@@ -47,6 +47,7 @@ void capture_stream_ends(struct worker *w, CUstream s) { }
 void capture_context_ends(struct worker *w, const struct wctx *c) { }
 void capture_context_settle(struct worker *w, const struct wctx *c) { }
 void fence_drain_frees(struct worker *w) { }
+void fence_let_go(int *count) { }
 void fence_settle(struct worker *w, int *count, int to) { }
 void hook_reap(struct worker *w) { }
 bool hook_waiting(void) { return false; }
@@ -54,6 +55,7 @@ void lease_uncharge(struct worker *w, uint64_t bytes) { }
 bool memory_charge(struct worker *w, uint64_t bytes) { return true; }
 CUresult link_release(struct handle *e, bool driver) { return CUDA_SUCCESS; }
 void output_forward(struct worker *w) { }
+int idm_server_show(struct idm_server *s, uint64_t offset, uint64_t len, void *at) { return 0; }
 void watch_end(struct wstream *s) { }
 uint64_t range_remove_owner(struct range_map *m, uint64_t owner) { return 0; }
 struct handle *handle_add(struct handle_table *t, uint64_t value, enum vgpu_handle_type type, void *object) { return NULL; }

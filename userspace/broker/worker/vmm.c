@@ -2,27 +2,41 @@
 /*
  * Virtual memory management. Reserved addresses cost nothing; physical memory is charged from cuMemCreate() until
  * neither handle nor mapping is left; what is mapped is memory that the client's copies may touch.
+ *
+ * Host memory is the client's arena, charged as that is. The driver cannot map it, but like all of the arena it can be
+ * pinned, and then kernels reach it by the worker's own address of it. So when host memory is first mapped in a
+ * reservation the driver has to let go of its addresses, and they are held here instead, for the arena's pages. From then
+ * on that reservation is for host memory alone.
  */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "worker.h"
 
 #define RESERVATIONS_MAX	65536u
+/* One part of an arena can be shown at many addresses, and page tables are no quota's. */
+#define SHOWN_MAX		8192u
+#define SHOWN_TIMES		16u
 
+/* @host: the addresses are held here; @lost: nobody holds them any more */
 struct reservation {
 	uint64_t base, size;
+	bool host, lost;
 	struct reservation *next;
 };
 
+/* @physical: NULL of host memory, then @shown says where */
 struct mapping {
 	uint64_t base, size;
 	struct physical *physical;
+	struct shown shown;
 	struct mapping *next;
 };
 
 static struct reservation *reservations;
 static struct mapping *mappings;
-static unsigned int nreservations;
+static unsigned int nreservations, nshown;
+static uint64_t shown_bytes;
 
 /* One handle or mapping less. */
 static void put(struct worker *w, struct physical *p)
@@ -120,13 +134,33 @@ void worker_hand_vmm_reserve(struct worker *w, const struct idm_message *m)
 	else if (D.cuMemAddressReserve)
 		r = D.cuMemAddressReserve(&base, q->size, q->offset, q->address, 0);
 	if (r == CUDA_SUCCESS) {
-		*n = (struct reservation){ base, q->size, reservations };
+		*n = (struct reservation){ .base = base, .size = q->size, .next = reservations };
 		reservations = n;
 		nreservations++;
 	} else {
 		free(n);
 	}
 	done(w, m, 0, r, base);
+}
+
+/* Does anything of [base, base + size) have a mapping? */
+static struct mapping *first_in(uint64_t base, uint64_t size)
+{
+	struct mapping *n;
+
+	for (n = mappings; n && (n->base >= base ? n->base - base >= size : base - n->base >= n->size); n = n->next)
+		;
+	return n;
+}
+
+/* The worker's addresses, held or lost. */
+static CUresult let_go(struct reservation *n)
+{
+	if (first_in(n->base, n->size))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (n->host)
+		munmap((void *)n->base, n->size);
+	return CUDA_SUCCESS;
 }
 
 void worker_hand_vmm_unreserve(struct worker *w, const struct idm_message *m)
@@ -139,7 +173,9 @@ void worker_hand_vmm_unreserve(struct worker *w, const struct idm_message *m)
 		return;
 	for (p = &reservations; (n = *p) && (n->base != q->address || n->size != q->size); p = &n->next)
 		;
-	if (n)
+	if (n && (n->host || n->lost))
+		r = let_go(n);
+	else if (n)
 		r = D.cuMemAddressFree(n->base, n->size);
 	if (r == CUDA_SUCCESS) {
 		*p = n->next;
@@ -207,14 +243,22 @@ void worker_hand_vmm_release(struct worker *w, const struct idm_message *m)
 	over(w, m, e ? 0 : IDM_ERROR_INVALID_HANDLE, r);
 }
 
-static bool reserved(uint64_t base, uint64_t size)
+static struct reservation *reservation(uint64_t base, uint64_t size)
 {
-	const struct reservation *n;
+	struct reservation *n;
 
 	for (n = reservations; n; n = n->next)
 		if (base >= n->base && base - n->base <= n->size && size <= n->size - (base - n->base))
-			return true;
-	return false;
+			return n;
+	return NULL;
+}
+
+/* With the driver. */
+static bool reserved(uint64_t base, uint64_t size)
+{
+	const struct reservation *n = reservation(base, size);
+
+	return n && !n->host && !n->lost;
 }
 
 /* Does [base, base + size) cut no mapping in two? Half of one cannot be given back. */
@@ -229,6 +273,115 @@ static bool whole_mappings(uint64_t base, uint64_t size)
 	return true;
 }
 
+/* The driver's addresses become ours. If it keeps them all the same, it may have them back. */
+static CUresult hold(struct worker *w, struct reservation *n)
+{
+	CUdeviceptr back = 0;
+	CUresult r;
+
+	if (n->host)
+		return CUDA_SUCCESS;
+	if (n->lost || first_in(n->base, n->size))
+		return CUDA_ERROR_NOT_SUPPORTED;
+	r = D.cuMemAddressFree(n->base, n->size);
+	if (r != CUDA_SUCCESS)
+		return r;
+	n->host = arena_hold((void *)n->base, n->size);
+	if (n->host)
+		return CUDA_SUCCESS;
+	r = D.cuMemAddressReserve(&back, n->size, 0, n->base, 0);
+	if (r == CUDA_SUCCESS && back != n->base)
+		D.cuMemAddressFree(back, n->size);
+	n->lost = r != CUDA_SUCCESS || back != n->base;
+	worker_complain(w, "host memory cannot be mapped at %#llx: the driver keeps addresses that it was given back",
+			(unsigned long long)n->base);
+	return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+/* All that the client can have got by allocating. */
+static uint64_t arena_bytes(const struct worker *w)
+{
+	const char *end = w->narena ? (char *)w->arena[w->narena - 1].addr + w->arena[w->narena - 1].size : NULL;
+
+	return end ? (uint64_t)(end - (char *)w->arena[0].addr) : 0;
+}
+
+static CUresult map_host(struct worker *w, const struct vgpu_vmm *q, struct mapping *n)
+{
+	struct reservation *res = reservation(q->address, q->size);
+	uint64_t arena = (uintptr_t)idm_server_arena(w->server, q->offset, q->size);
+	CUresult r;
+
+	if (!res || !arena || !q->size || (q->address | q->size | q->offset) & (IDM_PAGE_SIZE - 1) ||
+	    first_in(q->address, q->size))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (nshown >= SHOWN_MAX || shown_bytes + q->size > SHOWN_TIMES * arena_bytes(w))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r = hold(w, res);
+	if (r != CUDA_SUCCESS)
+		return r;
+	*n = (struct mapping){ .base = q->address, .size = q->size,
+			       .shown = { .at = (void *)q->address, .size = q->size } };
+	if (arena_show(w, q->offset, &n->shown))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (memory_range_add(w, q->address, q->size, RANGE_MAPPED, 0, 0)) {
+		arena_unshow(w, &n->shown, false);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	n->next = mappings;
+	mappings = n;
+	nshown++;
+	shown_bytes += q->size;
+	return CUDA_SUCCESS;
+}
+
+static bool busy_context(struct handle *e, void *busy)
+{
+	struct wctx *c = VGPU_HANDLE_TYPE(e->value) == VGPU_H_CTX ? e->aux : NULL;
+
+	if (c && !c->dead && c == c->root && !context_idle(c))
+		*(bool *)busy = true;
+	return false;
+}
+
+/* May anything that the client has queued use its memory yet? */
+static bool all_idle(struct worker *w)
+{
+	bool busy = false;
+
+	for (unsigned int i = 0; i < w->ndevices; i++)
+		if (w->primary[i] && !context_idle(w->primary[i]))
+			busy = true;
+	handle_purge(&w->handles, busy_context, &busy);
+	return !busy;
+}
+
+/* One mapping, all of it. To unpin it the driver waits for what is queued; the dispatching thread must not have to. */
+static CUresult unmap_host(struct worker *w, const struct vgpu_vmm *q)
+{
+	struct mapping **at, *n;
+	uint64_t charged;
+	CUresult r;
+	bool busy;
+
+	for (at = &mappings; (n = *at) && (n->physical || n->base != q->address || n->size != q->size); at = &n->next)
+		;
+	if (!n)
+		return CUDA_ERROR_INVALID_VALUE;
+	busy = n->shown.pinned && !__atomic_load_n(&n->shown.leaving, __ATOMIC_RELAXED) && !all_idle(w);
+	if (busy && !(q->flags & VGPU_VMM_HOST_WAIT))
+		return CUDA_ERROR_NOT_READY;
+	r = arena_unshow(w, &n->shown, busy);
+	if (r != CUDA_SUCCESS)
+		return r;
+	*at = n->next;
+	range_remove(&w->ranges, n->base, &charged);
+	nshown--;
+	shown_bytes -= n->size;
+	free(n);
+	return CUDA_SUCCESS;
+}
+
 void worker_hand_vmm_map(struct worker *w, const struct idm_message *m)
 {
 	const struct vgpu_vmm *q = request(w, m);
@@ -238,8 +391,15 @@ void worker_hand_vmm_map(struct worker *w, const struct idm_message *m)
 
 	if (!q)
 		return;
-	p = worker_handle(w, q->handle, VGPU_H_MEMALLOC);
 	n = malloc(sizeof(*n));
+	if (n && q->flags & VGPU_VMM_HOST) {
+		r = map_host(w, q, n);
+		if (r != CUDA_SUCCESS)
+			free(n);
+		done(w, m, 0, r, 0);
+		return;
+	}
+	p = worker_handle(w, q->handle, VGPU_H_MEMALLOC);
 	if (!p || !n) {
 		free(n);
 		done(w, m, p ? IDM_ERROR_OUT_OF_MEMORY : IDM_ERROR_INVALID_HANDLE, 0, 0);
@@ -252,7 +412,7 @@ void worker_hand_vmm_map(struct worker *w, const struct idm_message *m)
 		r = CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	if (r == CUDA_SUCCESS) {
-		*n = (struct mapping){ q->address, q->size, p, mappings };
+		*n = (struct mapping){ .base = q->address, .size = q->size, .physical = p, .next = mappings };
 		mappings = n;
 		p->refs++;
 	} else {
@@ -270,6 +430,8 @@ void worker_hand_vmm_unmap(struct worker *w, const struct idm_message *m)
 
 	if (!q)
 		return;
+	if (q->flags & VGPU_VMM_HOST)
+		return over(w, m, 0, unmap_host(w, q));
 	if (reserved(q->address, q->size) && whole_mappings(q->address, q->size))
 		r = D.cuMemUnmap(q->address, q->size);
 	for (at = &mappings; r == CUDA_SUCCESS && (n = *at);) {

@@ -153,6 +153,7 @@ struct worker {
 		struct wctx *pinned;		/* in this context, with which that ends; NULL: not */
 	} arena[ARENA_PIECES];			/* in order, without gaps; only what there is takes memory */
 	unsigned int narena;
+	struct shown *shown;
 
 	char violation[256];			/* set: the session must end for this reason */
 
@@ -259,6 +260,29 @@ bool legacy_idle(struct wctx *c);	/* all that an operation on the legacy stream 
 bool context_idle(struct wctx *c);
 /** Pin in the current context, which is new, what is not pinned yet. */
 void arena_pin(struct worker *w);
+/*
+ * Parts of the arena at other addresses, too: host memory that the client maps (vmm.c). struct shown is the caller's.
+ * arena_hold() keeps addresses free for that. @return false if something is there
+ * @leaving: SHOWN_LEAVES while a thread waits in the driver to unpin it, then SHOWN_LEFT with @result; atomic
+ * arena_show(): [@offset, @offset + @s->size), whole pages, at @s->at, which is held, pinned like the arena itself.
+ *	@return 0 or -ENOMEM; idm_server_arena() has said that it is there
+ * arena_unshow(): held again. The driver waits for what is queued: the caller has made sure that there is nothing, or else
+ *	does it @apart, in a thread of its own, and asks again on CUDA_ERROR_NOT_READY.
+ *	@return why the driver does not let go of it: then it stays
+ */
+enum { SHOWN, SHOWN_LEAVES, SHOWN_LEFT };
+struct shown {
+	void *at;
+	uint64_t size;
+	struct wctx *pinned;
+	int leaving;
+	CUresult result;
+	struct shown *next;
+};
+bool arena_hold(void *at, uint64_t size);
+int arena_show(struct worker *w, uint64_t offset, struct shown *s);
+CUresult arena_unshow(struct worker *w, struct shown *s, bool apart);
+
 /** What was pinned in @ended is not any more, but other contexts may be using it, or do so with the next call. */
 void arena_unpinned(struct worker *w, const struct wctx *ended);
 /** Bytes from @at on, at most @len, that are pinned in one piece: no single copy may cross such a border. */
