@@ -299,6 +299,49 @@ static void *other_thread(void *arg)
 	return NULL;
 }
 
+struct asked {
+	CUevent begin, end;
+	CUresult none, query, wait, elapsed;
+};
+
+static void *asking_thread(void *arg)
+{
+	struct asked *a = arg;
+	CUcontext got;
+	float ms;
+
+	cuCtxGetCurrent(&got);
+	a->none = got ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
+	a->wait = cuEventSynchronize(a->end);
+	a->query = cuEventQuery(a->end);
+	a->elapsed = cuEventElapsedTime_v2(&ms, a->begin, a->end);
+	cuCtxGetCurrent(&got);
+	if (got)
+		a->none = CUDA_ERROR_UNKNOWN;
+	return NULL;
+}
+
+/* The runtime asks about events in threads that have no context, and has none made current for that. */
+static void events_without(void)
+{
+	struct asked a;
+	pthread_t t;
+
+	CU(cuEventCreate(&a.begin, 0));
+	CU(cuEventCreate(&a.end, 0));
+	for (int i = 0; i < 3; i++) {
+		CU(cuEventRecord(a.begin, NULL));
+		CU(cuEventRecord(a.end, NULL));
+		pthread_create(&t, NULL, asking_thread, &a);
+		pthread_join(t, NULL);
+		ok(a.none == CUDA_SUCCESS && a.wait == CUDA_SUCCESS && a.query == CUDA_SUCCESS && a.elapsed == CUDA_SUCCESS,
+		   "without a current context a thread can wait for an event (%s), ask about it (%s), and for the time between two (%s)",
+		   cu_name(a.wait), cu_name(a.query), cu_name(a.elapsed));
+	}
+	CU(cuEventDestroy_v2(a.begin));
+	CU(cuEventDestroy_v2(a.end));
+}
+
 /* Each thread has its own; what one destroys another one loses. */
 static void threads(void)
 {
@@ -766,6 +809,7 @@ int main(void)
 	settings(ctx);
 	deep(ctx);
 	lacking();
+	events_without();
 	CU(cuCtxDestroy_v2(ctx));
 	threads();
 	libraries();

@@ -16,6 +16,27 @@ __global__ void checked(const int *x)
 	assert(x[threadIdx.x] != 3);
 }
 
+/* Waiting for an event brings what was printed, also one that is known to be complete: others were asked about, too. */
+static void by_event(size_t want)
+{
+	cudaEvent_t e;
+	char text[8192];
+
+	CUDA(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
+	for (int i = 0; i < 3; i++) {
+		capture_begin();
+		hello<<<1, 2>>>(256);
+		CUDA(cudaEventRecord(e));
+		while (i && cudaEventQuery(e) == cudaErrorNotReady)
+			;
+		cudaError_t err = cudaEventSynchronize(e);
+		size_t n = capture_end(text, sizeof(text));
+		ok(err == cudaSuccess && n == want, "waiting for an event brings what was printed%s: %zu of %zu bytes",
+		   i ? ", when it has been seen complete" : "", n, want);
+	}
+	CUDA(cudaEventDestroy(e));
+}
+
 int main(void)
 {
 	char text[8192], line[256];
@@ -45,6 +66,7 @@ int main(void)
 
 	checked<<<1, 8>>>(dx);
 	GIVES(cudaDeviceSynchronize(), cudaSuccess, "an assertion that holds");
+	by_event(want / 4);
 
 	capture_begin();
 	hello<<<1, 2>>>(256);

@@ -12,7 +12,7 @@ UNPROVOKED = {
         "of a function or module the shim knows what it is, whichever context is current (driver_nocontext)":
             "cuFuncGetAttribute cuFuncGetModule cuModuleGetFunction cuFuncSetBlockShape cuFuncSetSharedSize cuParamSet*",
         "an address or an event says whose it is (driver_nocontext)":
-            "cuPointer* cuMemGetAddressRange cuMemFreeHost cuMemHostUnregister cuEventSynchronize cuEventDestroy",
+            "cuPointer* cuMemGetAddressRange cuMemFreeHost cuMemHostUnregister cuEventDestroy",
     },
     "CUDA_ERROR_CONTEXT_IS_DESTROYED": {
         "the handle of a green context that has ended is none any more: CUDA_ERROR_INVALID_CONTEXT":

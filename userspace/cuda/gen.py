@@ -280,6 +280,8 @@ def emit_wire(entries, prototypes, agreed):
 
 # Calls that need no current context: they name a device, or what belongs to one or to the process.
 NO_CONTEXT = ("cuDevice", "cuMemPool", "cuGreenCtx", "cuLibraryUnload", "cuLibraryGetKernelCount")
+# These ask about events, which the runtime does in threads without a context: they do so in the event's own then.
+OWN_CONTEXT = ("cuEventQuery", "cuEventSynchronize", "cuEventElapsedTime")
 # Calls that end these do so in their own context, whichever is current.
 ENDS = ("del:module", "del:link", "del:stream", "del:event", "del:graphexec")
 
@@ -291,6 +293,8 @@ def emit_marshaller(e, prototypes):
     body = []
     ctx = "false" if e.name.startswith(NO_CONTEXT) or any(k.endswith(":ctx") for k in e.kinds) else "true"
     ends = [f"object_get({p.name}, VGPU_H_{k[4:].upper()})" for k, p in plist if k in ENDS]
+    if e.name.startswith(OWN_CONTEXT):
+        ends = [f"object_get({next(p.name for k, p in plist if k == 'h:event')}, VGPU_H_EVENT)"]
     has_reply = any(is_out(k) for k in e.kinds)
     body.append(f"\tstruct vgpu_rq_{e.key} rq;")
     if has_reply:

@@ -117,6 +117,17 @@ VGPU_EXPORT CUresult CUDAAPI cuStreamWaitEvent(CUstream hStream, CUevent hEvent,
 	return Flags && !capturing(hStream, hEvent, &r) ? r : call_cuStreamWaitEvent(hStream, hEvent, Flags);
 }
 
+/*
+ * What kernels have printed comes out when the program waits for an event, says CUDA: the driver writes it then. So of a
+ * program that may print, the wait goes there, though it is known to be over.
+ */
+static bool prints;
+
+void kernels_may_print(void)
+{
+	__atomic_store_n(&prints, true, __ATOMIC_RELAXED);
+}
+
 static CUresult known_complete(struct object *o, uint32_t recorded)
 {
 	board_heard();
@@ -130,8 +141,8 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent), bool poll)
 {
 	struct object *o = object_get(hEvent, VGPU_H_EVENT);
 	CUresult r = session_check();
+	bool marked, known;
 	uint32_t recorded;
-	bool marked;
 
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -157,14 +168,18 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent), bool poll)
 		}
 		return r;
 	}
-	if (!o->event.in_graph && recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
+	known = !o->event.in_graph && (poll || !__atomic_load_n(&prints, __ATOMIC_RELAXED) ||
+				       recorded == __atomic_load_n(&o->event.waited, __ATOMIC_RELAXED));
+	if (known && recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
 		return CUDA_SUCCESS;
-	marked = !o->event.in_graph && __atomic_load_n(&o->event.marked, __ATOMIC_ACQUIRE) == recorded;
+	marked = known && __atomic_load_n(&o->event.marked, __ATOMIC_ACQUIRE) == recorded;
 	if (marked && board_reached(&o->event.mark))
 		return known_complete(o, recorded);
 	if (marked && poll && board_recent(&o->event.mark))
 		return CUDA_ERROR_NOT_READY;
 	r = call(hEvent);
+	if (r == CUDA_SUCCESS && !poll)
+		__atomic_store_n(&o->event.waited, recorded, __ATOMIC_RELAXED);
 	if (r == CUDA_SUCCESS)
 		return known_complete(o, recorded);
 	if (r == CUDA_ERROR_NOT_READY)

@@ -55,7 +55,10 @@ struct member {
 	uint64_t size;		/* of what follows the header */
 	uint32_t unused[3];
 	uint32_t sm;		/* 10 * major + minor */
+	uint32_t unused2[2];
+	uint64_t flags;
 };
+#define MEMBER_PACKED	0xa000ull	/* with LZ4 or zstd */
 #define MEMBER_PTX	1u
 #define MEMBER_ELF	2u
 #define MEMBER_LEAST	64u
@@ -164,23 +167,34 @@ static bool runs(uint32_t sm, const struct image_device *d)
 	return (int)(sm / 10) == d->major && (d->major < 9 ? minor <= d->minor : minor == d->minor);
 }
 
-static bool member_for(const struct image *image, const struct image_device *d)
+/* The next of a fatbin's members, from @at = 0. @return false behind the last, and where there is none whole. */
+static bool next_member(const struct image *image, uint64_t *at, struct member *m)
 {
 	const char *p = image->data;
 	struct fatbin h;
-	struct member m;
-	uint64_t at;
 
 	memcpy(&h, p, sizeof(h));
-	for (at = h.header_size; image->size - at >= MEMBER_LEAST; at += m.header_size + m.size) {
-		memcpy(&m, p + at, sizeof(m));
-		if (m.header_size < MEMBER_LEAST || m.header_size > image->size - at ||
-		    m.size > image->size - at - m.header_size)
-			return false;
+	if (!*at)
+		*at = h.header_size;
+	if (image->size < *at || image->size - *at < MEMBER_LEAST)
+		return false;
+	memcpy(m, p + *at, sizeof(*m));
+	if (m->header_size < MEMBER_LEAST || m->header_size > image->size - *at ||
+	    m->size > image->size - *at - m->header_size)
+		return false;
+	*at += m->header_size + m->size;
+	return true;
+}
+
+static bool member_for(const struct image *image, const struct image_device *d)
+{
+	struct member m;
+	uint64_t at = 0;
+
+	while (next_member(image, &at, &m))
 		if (d->ptx_only ? m.kind == MEMBER_PTX && m.sm <= (uint32_t)(10 * d->major + d->minor) :
 				  m.kind == MEMBER_ELF && runs(m.sm, d))
 			return true;
-	}
 	return false;
 }
 
@@ -203,4 +217,19 @@ bool image_for(const struct image *image, const struct image_device *device)
 	default:
 		return false;
 	}
+}
+
+bool image_may_print(const struct image *image)
+{
+	struct member m;
+	uint64_t at = 0;
+
+	if (image->size > IMAGE_PRINTS_MAX)
+		return false;
+	if (memmem(image->data, image->size, "vprintf", 7))
+		return true;
+	while (image->kind == IMAGE_FATBIN && next_member(image, &at, &m))
+		if (m.flags & MEMBER_PACKED)
+			return true;
+	return false;
 }

@@ -36,4 +36,11 @@ struct image_device {
  */
 bool image_for(const struct image *image, const struct image_device *device);
 
+/**
+ * May kernels of @image, which image_measure() found, print? Code that prints names the function that does it, if it is not
+ * compressed. Of an image larger than IMAGE_PRINTS_MAX, as libraries have, the answer is no, without a look.
+ */
+bool image_may_print(const struct image *image);
+#define IMAGE_PRINTS_MAX	(1ull << 20)
+
 #endif

@@ -42,6 +42,7 @@ struct object {
 			uint32_t flags;
 			uint32_t recorded;	/* how often */
 			uint32_t complete;	/* the recording that was seen complete; both 0: none */
+			uint32_t waited;	/* the recording that the program has waited for; 0: none */
 			bool in_graph;		/* a graph records it, whenever that is launched */
 			bool shared;		/* other processes may record it, too */
 			uint32_t unasked;	/* recordings since somebody asked */

@@ -145,7 +145,7 @@ CUresult session_failed(int err);
 /** Fill in what starts every request. @return an error without a session, or without a context if @need_context. */
 CUresult call_begin(struct vgpu_call *call, bool need_context);
 
-/** The same for a call that ends @o, which may be NULL: if no context is current it is sent for the object's own. */
+/** The same for a call that ends @o, or asks of it: if no context is current it is sent for the object's. May be NULL. */
 CUresult call_begin_end(struct vgpu_call *call, const struct object *o);
 
 /** Send without an answer. */
@@ -270,6 +270,8 @@ static inline void stream_sent(struct thread *t)
 #define NO_STREAM	((CUstream)(intptr_t)-1)
 void event_recorded(struct object *event, CUstream stream);
 void event_gone(struct object *o);
+/** An image is going to be loaded whose kernels may print. */
+void kernels_may_print(void);
 
 /* module.c */
 struct kernel {

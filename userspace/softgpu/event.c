@@ -236,10 +236,8 @@ CUresult cuEventQuery(CUevent event)
 	if (e)
 		return e;
 	s = pending(ev, &seq);
-	if (!s) {
-		sg_print_flush();
+	if (!s)
 		return (CUresult)atomic_load(&ev->ctx->fault);
-	}
 	sg_queue_nudge(s);
 	sg_object_put(&sg_stream_table, s);
 	return CUDA_ERROR_NOT_READY;

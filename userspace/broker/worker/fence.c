@@ -490,6 +490,9 @@ static bool poll_one(struct worker *w, struct wait *f)
 		if (r != CUDA_SUCCESS)
 			break;
 	}
+	/* By asking the driver writes nothing that was printed. */
+	if (r == CUDA_SUCCESS && f->output && f->nevents)
+		r = D.cuEventSynchronize(f->events[f->nevents - 1]);
 	if (may_block(w, f))
 		hand_over(w, f);
 	else

@@ -123,6 +123,8 @@ void worker_hand_cuEventSynchronize(struct worker *w, const struct idm_message *
 	if (!e)
 		return done(w, m, IDM_ERROR_INVALID_HANDLE, 0);
 	r = D.cuEventQuery(e->object);
+	if (r == CUDA_SUCCESS)
+		return done(w, m, 0, D.cuEventSynchronize(e->object));	/* what was printed comes out by that alone */
 	/* The event's own context, not the caller's: that is what must not go meanwhile. */
 	owner = e->ctx ? context_find(w, e->ctx) : NULL;
 	if (r != CUDA_ERROR_NOT_READY || !owner)

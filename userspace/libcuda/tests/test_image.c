@@ -122,8 +122,9 @@ static void devices(void)
 			uint16_t kind, version;
 			uint32_t header_size;
 			uint64_t size;
-			uint32_t unused[3], sm;
-			char more[32], code[16];
+			uint32_t unused[3], sm, unused2[2];
+			uint64_t flags;
+			char more[16], code[16];
 		} m[2];
 	} f = {
 		.h = { 0xba55ed50, 1, 16, sizeof(f) - 16 },
@@ -139,6 +140,15 @@ static void devices(void)
 	ok(!image_for(&image, &hopper), "PTX is for nobody who would have to compile it");
 	ok(image_for(&image, &soft), "but for a device that takes nothing else");
 	ok(!image_for(&image, &soft_older), "and not for one that it is too new for");
+	ok(!image_may_print(&image), "what names no function that prints does not");
+	memcpy(f.m[1].code, ", vprintf, (", 12);
+	ok(image_may_print(&image), "what names it may");
+	f.m[1].code[3] = '_';
+	f.m[1].flags = 0x8000;
+	ok(image_may_print(&image), "so may what is compressed");
+	f.m[0].header_size = 0;
+	ok(!image_may_print(&image), "if there is such a member");
+	f.m[0].header_size = 64;
 	f.m[0].size = UINT64_MAX - 63;
 	ok(!image_for(&image, &ampere) && !image_for(&image, &soft), "members that wrap are for nobody");
 	f.m[0].size = 16;
