@@ -128,6 +128,11 @@ void kernels_may_print(void)
 	__atomic_store_n(&prints, true, __ATOMIC_RELAXED);
 }
 
+bool kernels_print(void)
+{
+	return __atomic_load_n(&prints, __ATOMIC_RELAXED);
+}
+
 static CUresult known_complete(struct object *o, uint32_t recorded)
 {
 	board_heard();
@@ -168,7 +173,7 @@ static CUresult ask(CUevent hEvent, CUresult (*call)(CUevent), bool poll)
 		}
 		return r;
 	}
-	known = !o->event.in_graph && (poll || !__atomic_load_n(&prints, __ATOMIC_RELAXED) ||
+	known = !o->event.in_graph && (poll || !kernels_print() ||
 				       recorded == __atomic_load_n(&o->event.waited, __ATOMIC_RELAXED));
 	if (known && recorded == __atomic_load_n(&o->event.complete, __ATOMIC_RELAXED))
 		return CUDA_SUCCESS;

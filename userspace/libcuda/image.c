@@ -226,10 +226,8 @@ bool image_may_print(const struct image *image)
 
 	if (image->size > IMAGE_PRINTS_MAX)
 		return false;
-	if (memmem(image->data, image->size, "vprintf", 7))
-		return true;
 	while (image->kind == IMAGE_FATBIN && next_member(image, &at, &m))
 		if (m.flags & MEMBER_PACKED)
 			return true;
-	return false;
+	return memmem(image->data, image->size, "vprintf", 7);
 }

@@ -102,7 +102,7 @@ CUresult module_load(enum vgpu_handle_type type, const void *code, size_t readab
 	default:
 		break;
 	}
-	if (image_may_print(&image))
+	if (!kernels_print() && image_may_print(&image))
 		kernels_may_print();
 	jit_parse(&j, noptions, options, values);
 	rq.log_size = j.text[0] || j.text[1] ? jit_log_size(&j) : 0;

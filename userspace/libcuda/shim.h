@@ -272,6 +272,7 @@ void event_recorded(struct object *event, CUstream stream);
 void event_gone(struct object *o);
 /** An image is going to be loaded whose kernels may print. */
 void kernels_may_print(void);
+bool kernels_print(void);
 
 /* module.c */
 struct kernel {
