@@ -269,6 +269,28 @@ def other_kernel(tree, boot):
     return kernel, archive
 
 
+def driver_domain(tree, boot, script):
+    """The initramfs of a domain that is not dom0 and has the GPU: a pod with Debian's kernel, and the product's other half in it."""
+    _, archive = other_kernel(tree, boot)
+    add_modules(archive, "/lab/modules/" + boot.release, boot.modules, DEBIAN_POD_MODULES + ["xen-gntalloc"])
+    archive.file("/lab/lib.sh", os.path.join(tree.lab, "lib.sh"))
+    backend(archive, tree, boot, "drivers")
+    add_with_libraries(archive, "/lab/bin/vgpuctl", tree.product("bin", "vgpuctl"), [boot.libraries])
+    add_dlopened(archive, [boot.libraries], ["libgcc_s.so.1"])
+    if script:
+        archive.tree("/lab/script", script)
+    return archive
+
+
+def backend(archive, tree, boot, drivers):
+    """What serves pods."""
+    for name in ("vgpu-broker", "vgpu-worker"):
+        add_with_libraries(archive, f"/lab/bin/{name}", tree.product("bin", name), [boot.libraries])
+    add_with_libraries(archive, "/lab/softgpu/libsoftgpu.so", tree.product("softgpu", "libsoftgpu.so"))
+    archive.symlink("/lab/softgpu/libcuda.so.1", "libsoftgpu.so")
+    archive.file("/lab/modules/vgpu-back.ko", tree.product(drivers, "vgpu-back.ko"))
+
+
 def dom0(tree, boot, kernel, pod_archive, dom0_programs, script, drivers):
     """What is added to dom0's base for one run: the product, the pods' kernel and content, the script."""
     archive = Archive()
@@ -277,12 +299,10 @@ def dom0(tree, boot, kernel, pod_archive, dom0_programs, script, drivers):
     archive.file("/lab/bin/podexec", os.path.join(tree.lab, "podexec"), 0o755)
     archive.file("/lab/bin/vgpu-agentctl", tree.product("bin", "vgpu-agentctl"), 0o755)
     search = [boot.libraries]
-    for name in ("vgpu-broker", "vgpu-worker", "vgpuctl", "vgpu-xl"):
+    backend(archive, tree, boot, drivers)
+    for name in ("vgpuctl", "vgpu-xl"):
         add_with_libraries(archive, f"/lab/bin/{name}", tree.product("bin", name), search)
     archive.file("/etc/xen/scripts/vgpu-block", tree.product("bin", "vgpu-block"), 0o755)
-    add_with_libraries(archive, "/lab/softgpu/libsoftgpu.so", tree.product("softgpu", "libsoftgpu.so"))
-    archive.symlink("/lab/softgpu/libcuda.so.1", "libsoftgpu.so")
-    archive.file("/lab/modules/vgpu-back.ko", tree.product(drivers, "vgpu-back.ko"))
     archive.file("/lab/pod/kernel", kernel.path, 0o644)
     if kernel.image:
         archive.file("/lab/pod/root.squashfs", kernel.image)

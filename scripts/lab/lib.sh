@@ -13,6 +13,7 @@
 #	pod_destroy N			xl destroy;  pod_shutdown N  lets its init end it
 #	pod_gone N [SECONDS]		wait until podN's domain is gone
 #	pod_hub N			connect to podN's agent (pod_start did; again when it has rebooted)
+#	driver_domain N			podN has the GPU, and serves pods with backend=podN
 #	pod_domid N, pod_console N	its domain id, its console so far;  pod_another N DOMID	it is another domain than DOMID
 #	broker_start [ARGS…]		vgpu-broker --xen with the software GPU;  broker_stop, broker_restart [ARGS…]
 #	broker_log			what it has said so far
@@ -63,6 +64,25 @@ lab_pod_root() {
 lab_debian_pod() {
 	printf '%s\n' 'kernel = "/lab/debian/kernel"' 'ramdisk = "/lab/debian/initrd"' 'disk = []' \
 		"extra = \"console=hvc0 quiet loglevel=4 panic=-1 mitigations=off vgpu.modules=open vgpu.hostname=pod$1 $LAB_POD_WORDS\""
+}
+
+# driver_domain N: podN is a domain with the GPU (xenlab script --driver-domain), its driver and its broker. Pods whose
+# device says backend=podN are served by it.
+driver_domain() {
+	lab_debian_pod "$1" >/run/lab/driver.lines
+	lab_driver=$1
+	set --
+	while read -r lab_line; do set -- "$@" "$lab_line"; done </run/lab/driver.lines
+	pod_create "$lab_driver" none "$@" 'ramdisk = "/lab/driver/initrd"' 'memory = 640' 'max_grant_frames = 128' &&
+		pod_run "$lab_driver" sh -c 'mount -t debugfs debugfs /sys/kernel/debug; insmod /lab/modules/vgpu-back.ko' </dev/null || return 1
+	pod_run "$lab_driver" sh -c '. /lab/lib.sh; mkdir -p /var/log /run/lab; broker_start; tail -n +1 -f /var/log/vgpu-broker.log' \
+		</dev/null >"/var/log/pod$lab_driver-broker.log" 2>&1 &
+	lab_wait=0
+	until pod_run "$lab_driver" test -S /run/vgpu/control </dev/null; do
+		lab_wait=$((lab_wait + 1))
+		[ $lab_wait -lt 60 ] || { lab_say "no broker in pod$lab_driver: $(cat "/var/log/pod$lab_driver-broker.log")"; return 1; }
+		sleep 1
+	done
 }
 
 # pod_config N [VGPU] [CFG-LINE…]: the pod's configuration

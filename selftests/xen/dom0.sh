@@ -5,7 +5,7 @@
 # /lab/script holds this folder and `programs`, the list of the CUDA programs.
 
 mkdir -p /run/t
-for part in tap counters programs isolation ending hotplug reload limits; do
+for part in tap counters programs isolation ending hotplug reload limits backend; do
 	# shellcheck disable=SC1090
 	. "/lab/script/$part.sh"
 done

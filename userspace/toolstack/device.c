@@ -297,25 +297,47 @@ int vgpuxl_wait_frontend(struct xs_handle *xs, const struct vgpuxl_device *devic
 				vgpuxl_state_name(state));
 }
 
+/* The backend's directories, not the frontend's `backend-id`: the pod may write what it likes there. */
+static bool backend_of(struct xs_handle *xs, xs_transaction_t t, struct vgpuxl_device *device)
+{
+	unsigned int n;
+	char **all = xs_directory(xs, t, "/local/domain", &n);
+	bool found = false;
+
+	for (unsigned int i = 0; all && i < n && !found; i++) {
+		struct vgpuxl_device d = { .zone = device->zone, .devid = device->devid, .backend = (uint32_t)atoi(all[i]) };
+		char front[16];
+
+		found = vgpuxl_read(xs, t, front, sizeof(front), "%s/frontend-id", paths_of(&d).back);
+		if (found)
+			*device = d;
+	}
+	free(all);
+	return found;
+}
+
+/* Its driver domain has ended, and taken its own side of the device along. Then the pod's word has to do for which that was. */
+static bool stranded(struct xs_handle *xs, xs_transaction_t t, struct vgpuxl_device *device)
+{
+	struct paths p = paths_of(device);
+	char text[16];
+
+	if (!vgpuxl_read(xs, t, text, sizeof(text), "%s/backend-id", p.front))
+		return false;
+	device->backend = (uint32_t)strtoul(text, NULL, 10);
+	p = paths_of(device);
+	return !vgpuxl_read(xs, t, text, sizeof(text), "%s/frontend-id", p.back) && !backend_of(xs, t, device);
+}
+
 int vgpuxl_device_find(struct xs_handle *xs, uint32_t zone, uint32_t devid, struct vgpuxl_device *device,
 		       struct vgpuxl_error *e)
 {
-	unsigned int n;
-	char **all = xs_directory(xs, XBT_NULL, "/local/domain", &n);
+	struct vgpuxl_device d = { .zone = zone, .devid = devid };
 
-	/* The backend's directories, not the frontend's `backend-id`: the pod may write what it likes there. */
-	for (unsigned int i = 0; all && i < n; i++) {
-		struct vgpuxl_device d = { .zone = zone, .devid = devid, .backend = (uint32_t)atoi(all[i]) };
-		char front[16];
-
-		if (!vgpuxl_read(xs, XBT_NULL, front, sizeof(front), "%s/frontend-id", paths_of(&d).back))
-			continue;
-		*device = d;
-		free(all);
-		return 0;
-	}
-	free(all);
-	return vgpuxl_error_set(e, ENOENT, "domain %u has no vgpu %u: see 'vgpuctl list'", zone, devid);
+	if (!backend_of(xs, XBT_NULL, &d) && !stranded(xs, XBT_NULL, &d))
+		return vgpuxl_error_set(e, ENOENT, "domain %u has no vgpu %u: see 'vgpuctl list'", zone, devid);
+	*device = d;
+	return 0;
 }
 
 int vgpuxl_device_read(struct xs_handle *xs, const struct vgpuxl_device *device, struct vgpuxl_entry *entry,
@@ -378,18 +400,31 @@ static void remove_if_empty(struct xs_handle *xs, xs_transaction_t t, const char
 	free(rest);
 }
 
-/* @offline: only a device that is to go, and not one that another process has made in its place. */
-static void remove_nodes(struct xs_handle *xs, const struct vgpuxl_device *device, bool offline)
+/* Only a device that is to go, and not one that another process has made in its place? */
+enum which { ANY, IF_OFFLINE, IF_STRANDED };
+
+static bool another(struct xs_handle *xs, xs_transaction_t t, const struct vgpuxl_device *device, enum which which)
+{
+	struct vgpuxl_device d = *device;
+	char online[8];
+
+	if (which == IF_STRANDED)
+		return !stranded(xs, t, &d);
+	return which == IF_OFFLINE && vgpuxl_read(xs, t, online, sizeof(online), "%s/online", paths_of(device).back) &&
+	       strcmp(online, "0");
+}
+
+static void remove_nodes(struct xs_handle *xs, const struct vgpuxl_device *device, enum which which)
 {
 	struct paths p = paths_of(device);
-	char online[8], parent[80];
+	char parent[80];
 
 	for (;;) {
 		xs_transaction_t t = xs_transaction_start(xs);
 
 		if (t == XBT_NULL)
 			return;
-		if (offline && vgpuxl_read(xs, t, online, sizeof(online), "%s/online", p.back) && strcmp(online, "0")) {
+		if (another(xs, t, device, which)) {
 			xs_transaction_end(xs, t, true);
 			return;
 		}
@@ -411,7 +446,38 @@ static void remove_nodes(struct xs_handle *xs, const struct vgpuxl_device *devic
 
 void vgpuxl_remove(struct xs_handle *xs, const struct vgpuxl_device *device)
 {
-	remove_nodes(xs, device, false);
+	remove_nodes(xs, device, ANY);
+}
+
+void vgpuxl_remove_stranded(struct xs_handle *xs, const struct vgpuxl_device *device)
+{
+	remove_nodes(xs, device, IF_STRANDED);
+}
+
+int vgpuxl_for_each_stranded(struct xs_handle *xs, int (*fn)(struct xs_handle *xs, const struct vgpuxl_device *device, void *arg),
+			     void *arg)
+{
+	unsigned int nzones, ndevices;
+	char **zones = xs_directory(xs, XBT_NULL, "/local/domain", &nzones), path[64];
+	int ret = 0;
+
+	for (unsigned int z = 0; zones && z < nzones && !ret; z++) {
+		char **devices;
+
+		snprintf(path, sizeof(path), "/local/domain/%s/device/vgpu", zones[z]);
+		devices = xs_directory(xs, XBT_NULL, path, &ndevices);
+		for (unsigned int i = 0; devices && i < ndevices && !ret; i++) {
+			struct vgpuxl_device d = {
+				.zone = (uint32_t)strtoul(zones[z], NULL, 10), .devid = (uint32_t)strtoul(devices[i], NULL, 10),
+			};
+
+			if (stranded(xs, XBT_NULL, &d))
+				ret = fn(xs, &d, arg);
+		}
+		free(devices);
+	}
+	free(zones);
+	return ret;
 }
 
 /*
@@ -467,6 +533,7 @@ int vgpuxl_detach(struct xs_handle *xs, const struct vgpuxl_device *device, unsi
 		  struct vgpuxl_error *e)
 {
 	long state = backend_state(xs, device);
+	struct vgpuxl_device there = *device;
 	int ret;
 
 	/* A backend that never took the device will not answer either. */
@@ -484,7 +551,7 @@ int vgpuxl_detach(struct xs_handle *xs, const struct vgpuxl_device *device, unsi
 						"a program in the domain may still hold it; stop that, or use --force",
 						device->devid, device->zone, timeout_ms / 1000, vgpuxl_state_name(state));
 	}
-	remove_nodes(xs, device, state != XenbusStateInitialising);
+	remove_nodes(xs, device, stranded(xs, XBT_NULL, &there) ? IF_STRANDED : state != XenbusStateInitialising ? IF_OFFLINE : ANY);
 	return 0;
 }
 

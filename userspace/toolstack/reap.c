@@ -4,7 +4,8 @@
  *
  * xl removes a domain's own nodes but does not know the kind `vgpu`, so the backend's directory stays, and
  * vgpu-back's device with it. A domain can end without any tool of ours being asked (a crash, `xl destroy`, its
- * own power-off), so one daemon watches xenstore's @releaseDomain and removes what belongs to nobody.
+ * own power-off), so one daemon watches xenstore's @releaseDomain and removes what belongs to nobody. Nor does xl know whom
+ * a driver domain served: the pods' half of those devices is left, which nothing answers any more.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -77,7 +78,9 @@ static int sweep_one(struct xs_handle *xs, const struct vgpuxl_device *d, void *
 	char **root;
 	long state;
 
-	if ((sweep->only >= 0 && d->zone != (uint32_t)sweep->only) || xs_is_domain_introduced(xs, d->zone))
+	bool served = !d->backend || xs_is_domain_introduced(xs, d->backend);	/* nobody introduces dom0 to itself */
+
+	if ((sweep->only >= 0 && d->zone != (uint32_t)sweep->only) || (served && xs_is_domain_introduced(xs, d->zone)))
 		return 0;
 	/* An error reads like a dead domain: only a working connection may call it dead. */
 	root = xs_directory(xs, XBT_NULL, "/", &n);
@@ -87,7 +90,7 @@ static int sweep_one(struct xs_handle *xs, const struct vgpuxl_device *d, void *
 
 	snprintf(path, sizeof(path), "/local/domain/%u/backend/vgpu/%u/%u", d->backend, d->zone, d->devid);
 	state = vgpuxl_read_long(xs, XenbusStateUnknown, "%s/state", path);
-	if (state != XenbusStateClosed && state != XenbusStateUnknown && state != XenbusStateInitialising &&
+	if (served && state != XenbusStateClosed && state != XenbusStateUnknown && state != XenbusStateInitialising &&
 	    sweep->now < sweep->deadline) {
 		/* Tell a backend that it need not wait for another frontend. */
 		if (vgpuxl_read_long(xs, 0, "%s/online", path)) {
@@ -99,8 +102,19 @@ static int sweep_one(struct xs_handle *xs, const struct vgpuxl_device *d, void *
 		return 0;
 	}
 	vgpuxl_remove(xs, d);
-	syslog(LOG_INFO, "zone %u has gone: vgpu %u removed (backend in domain %u was %s)", d->zone, d->devid,
-	       d->backend, vgpuxl_state_name(state));
+	if (served)
+		syslog(LOG_INFO, "zone %u has gone: vgpu %u removed (backend in domain %u was %s)", d->zone, d->devid,
+		       d->backend, vgpuxl_state_name(state));
+	else
+		syslog(LOG_WARNING, "driver domain %u has gone: vgpu %u of zone %u removed", d->backend, d->devid, d->zone);
+	return 0;
+}
+
+/* xl has taken the driver domain's directories away, and what they held of pods' devices. */
+static int sweep_stranded(struct xs_handle *xs, const struct vgpuxl_device *d, void *arg)
+{
+	vgpuxl_remove_stranded(xs, d);
+	syslog(LOG_WARNING, "driver domain %u has gone: vgpu %u of zone %u removed", d->backend, d->devid, d->zone);
 	return 0;
 }
 
@@ -139,6 +153,7 @@ int vgpuxl_reap(volatile int *stop, struct vgpuxl_error *e)
 			sweep.deadline = sweep.now + GRACE_MS;
 		sweep.waiting = false;
 		vgpuxl_for_each(xs, sweep_one, &sweep);
+		vgpuxl_for_each_stranded(xs, sweep_stranded, NULL);
 	}
 	vgpuxl_store_close(xs);
 	return ret;

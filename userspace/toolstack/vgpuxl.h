@@ -282,7 +282,7 @@ int vgpuxl_wait_backend(struct xs_handle *xs, const struct vgpuxl_device *device
 int vgpuxl_wait_frontend(struct xs_handle *xs, const struct vgpuxl_device *device, unsigned int timeout_ms,
 			 struct vgpuxl_error *e);
 
-/** Find a device of a zone. */
+/** Find a device of a zone, also one that is all that is left of a driver domain which has ended. */
 int vgpuxl_device_find(struct xs_handle *xs, uint32_t zone, uint32_t devid, struct vgpuxl_device *device,
 		       struct vgpuxl_error *e);
 
@@ -306,6 +306,13 @@ int vgpuxl_detach(struct xs_handle *xs, const struct vgpuxl_device *device, unsi
 
 /** Remove both directories and ask nobody: for a domain that never ran. */
 void vgpuxl_remove(struct xs_handle *xs, const struct vgpuxl_device *device);
+
+/** Call @fn for every device that only the pod has still, since its driver domain has ended. Stops when it returns non-zero. */
+int vgpuxl_for_each_stranded(struct xs_handle *xs, int (*fn)(struct xs_handle *xs, const struct vgpuxl_device *device, void *arg),
+			     void *arg);
+
+/** Remove such a device; one that has been made in its place stays. */
+void vgpuxl_remove_stranded(struct xs_handle *xs, const struct vgpuxl_device *device);
 
 /** Is vgpu-back loaded here? Tries to load it; -ENODEV says how to. Only meaningful for backends in this domain. */
 int vgpuxl_backend_present(struct vgpuxl_error *e);
@@ -331,7 +338,7 @@ const char *vgpuxl_state_name(long state);
  */
 int vgpuxl_daemon_lock(struct vgpuxl_error *e);
 
-/** Remove backend directories of domains that have gone, whenever one goes. Returns when *@stop is set or on error. */
+/** Remove what domains that have gone leave behind, pods and driver domains, whenever one goes. Returns when *@stop is set or on error. */
 int vgpuxl_reap(volatile int *stop, struct vgpuxl_error *e);
 
 /** Remove what one zone that has gone leaves behind; backends get a few seconds to close properly. */

@@ -101,6 +101,17 @@ struct json_object *gather(bool quiet)
 
 /* --- list ------------------------------------------------------------------------------------------------------------ */
 
+/* Or is it xenstore alone, because the broker is in another domain or does not run? */
+static bool broker_knows(struct json_object *device)
+{
+	return json_object_object_get(device, "sessions");
+}
+
+static const char *or_dash(const char *text)
+{
+	return *text ? text : "-";
+}
+
 static void memory_text(char *out, size_t cap, struct json_object *o)
 {
 	uint64_t quota = json_u64(o, "memory_quota");
@@ -108,7 +119,10 @@ static void memory_text(char *out, size_t cap, struct json_object *o)
 
 	if (quota)
 		snprintf(total, sizeof(total), "%llu", (unsigned long long)quota >> 20);
-	snprintf(out, cap, "%.1f/%s MiB", (double)json_u64(o, "memory_used") / (1 << 20), total);
+	if (broker_knows(o))
+		snprintf(out, cap, "%.1f/%s MiB", (double)json_u64(o, "memory_used") / (1 << 20), total);
+	else
+		snprintf(out, cap, "-/%s MiB", total);
 }
 
 static void age_text(char *out, size_t cap, uint64_t ms)
@@ -125,14 +139,19 @@ static void age_text(char *out, size_t cap, uint64_t ms)
 
 static void device_row(struct json_object *o)
 {
-	char memory[48], sessions[32];
+	char memory[48], sessions[32], served[24] = "-";
 
 	memory_text(memory, sizeof(memory), o);
-	snprintf(sessions, sizeof(sessions), "%llu/%llu", (unsigned long long)json_u64(o, "sessions"),
-		 (unsigned long long)json_u64(o, "sessions_max"));
-	printf("%5llu %-16s %-8s %-10s %6llu %18s %9s %8llu  %s\n", (unsigned long long)json_u64(o, "zone"),
-	       json_text(o, "name"), json_text(o, "device"), json_text(o, "gpu"), (unsigned long long)json_u64(o, "weight"),
-	       memory, sessions, (unsigned long long)json_u64(o, "served"), json_text(o, "state"));
+	if (broker_knows(o)) {
+		snprintf(sessions, sizeof(sessions), "%llu/%llu", (unsigned long long)json_u64(o, "sessions"),
+			 (unsigned long long)json_u64(o, "sessions_max"));
+		snprintf(served, sizeof(served), "%llu", (unsigned long long)json_u64(o, "served"));
+	} else {
+		snprintf(sessions, sizeof(sessions), "-/%llu", (unsigned long long)json_u64(o, "sessions_max"));
+	}
+	printf("%5llu %-16s %-8s %-10s %6llu %18s %9s %8s  %s\n", (unsigned long long)json_u64(o, "zone"),
+	       or_dash(json_text(o, "name")), json_text(o, "device"), json_text(o, "gpu"),
+	       (unsigned long long)json_u64(o, "weight"), memory, sessions, served, or_dash(json_text(o, "state")));
 }
 
 static void session_row(struct json_object *o)
