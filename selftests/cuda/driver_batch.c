@@ -186,10 +186,7 @@ int main(void)
 	CUcontext ctx;
 	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	CU(cuStreamCreate(&opener, CU_STREAM_NON_BLOCKING));
 	CU(cuMemAlloc(&gate, 4));

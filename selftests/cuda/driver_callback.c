@@ -245,10 +245,7 @@ int main(void)
 	pthread_t t[3];
 	bool good = true;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&add, module, "add"));
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));

@@ -626,10 +626,7 @@ int main(void)
 	CUmodule module;
 	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
 	CU(cuStreamCreate(&t, CU_STREAM_NON_BLOCKING));
 	CU(cuModuleLoadData(&module, ptx));

@@ -82,13 +82,9 @@ int main(void)
 	CUmodule module;
 	size_t n = 0;
 	CUevent e;
-	CUdevice dev;
 	CUgraph g, none;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(NULL);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&add, module, "add"));
 	CU(cuMemAlloc(&d, 4096));

@@ -214,12 +214,8 @@ static void sizes(void)
 /* driver_cluster [sizes] */
 int main(int argc, char **argv)
 {
-	CUcontext ctx;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(&dev);
 	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
 	CU(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
 	if (argc > 1 && !strcmp(argv[1], "sizes")) {

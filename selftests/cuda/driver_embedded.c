@@ -240,10 +240,7 @@ int main(void)
 
 	signal(SIGSEGV, died);
 	signal(SIGALRM, died);
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuMemAlloc_v2(&memory, OBJECT_BYTES));
 	CU(cuMemsetD8_v2(memory, 0, OBJECT_BYTES));
 	CU(cuMemAlloc_v2(&freed, OBJECT_BYTES));

@@ -306,10 +306,7 @@ int main(void)
 {
 	CUmodule module;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&add, module, "add"));

@@ -118,10 +118,7 @@ int main(void)
 	CUdeviceptr memory;
 	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&context, dev));
-	CU(cuCtxSetCurrent(context));
+	context = primary_context(&dev);
 	CU(cuMemAlloc_v2(&memory, OBJECT_BYTES));
 	objects_make(&few, dev);
 	fill();

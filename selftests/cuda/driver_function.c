@@ -295,10 +295,7 @@ static void occupancy(void)
 
 int main(void)
 {
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	images();
 	linking();
 	functions();

@@ -212,10 +212,7 @@ int main(void)
 {
 	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	CU(cuMemAlloc(&d, N * 4));
 	CU(cuMemHostAlloc((void **)&pinned, N * 4, 0));

@@ -208,10 +208,7 @@ int main(void)
 {
 	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
 	CU(cuMemAlloc(&d, 4096));
 	graph_memory();

@@ -203,10 +203,7 @@ int main(void)
 	CUevent ev;
 	CUresult r;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuMemAlloc(&d, 4));
 	CU(cuStreamCreate(&plain, CU_STREAM_NON_BLOCKING));
 	CU(cuEventCreate(&ev, 0));

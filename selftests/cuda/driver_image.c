@@ -68,13 +68,8 @@ static bool loads(unsigned int value)
 static int child(unsigned int seed)
 {
 	bool good = true;
-	CUcontext ctx;
-	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 	for (unsigned int round = 0; round < 3; round++)
 		for (unsigned int value = 0; value < 4; value++)
 			good = loads(seed + value) && good;
@@ -83,13 +78,8 @@ static int child(unsigned int seed)
 
 static void begin(void)
 {
-	CUcontext ctx;
-	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 }
 
 static void wait_for_line(void)

@@ -7,26 +7,7 @@
 #include "quota.h"
 
 /* add: word i of n at p gets i + by more; the value at @flag is not touched. */
-static const char ptx[] =
-	".version 7.0\n.target sm_75\n.address_size 64\n"
-	".visible .entry add(.param .u64 where, .param .u32 by)\n"
-	"{\n"
-	"	.reg .b64 %rd<4>;\n"
-	"	.reg .b32 %r<7>;\n"
-	"	ld.param.u64 %rd1, [where];\n"
-	"	ld.param.u32 %r1, [by];\n"
-	"	mov.u32 %r2, %ctaid.x;\n"
-	"	mov.u32 %r3, %ntid.x;\n"
-	"	mov.u32 %r4, %tid.x;\n"
-	"	mad.lo.s32 %r5, %r2, %r3, %r4;\n"
-	"	mul.wide.u32 %rd2, %r5, 4;\n"
-	"	add.s64 %rd3, %rd1, %rd2;\n"
-	"	ld.global.u32 %r6, [%rd3];\n"
-	"	add.u32 %r6, %r6, %r5;\n"
-	"	add.u32 %r6, %r6, %r1;\n"
-	"	st.global.u32 [%rd3], %r6;\n"
-	"	ret;\n"
-	"}\n";
+static const char ptx[] = PTX_HEAD PTX_COUNT_UP("add");
 
 #define N	(768u << 10)		/* words: 3 MiB */
 #define BYTES	(N * 4ul)
@@ -42,9 +23,7 @@ static void cuda_start(void)
 {
 	CUmodule module;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(NULL);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&add, module, "add"));
 }

@@ -8,24 +8,7 @@
 #include "peer.h"
 #include "quota.h"
 
-static const char ptx[] =
-	".version 7.0\n.target sm_75\n.address_size 64\n"
-	".visible .entry count(.param .u64 where, .param .u32 from)\n"
-	"{\n"
-	"	.reg .b64 %rd<4>;\n"
-	"	.reg .b32 %r<6>;\n"
-	"	ld.param.u64 %rd1, [where];\n"
-	"	ld.param.u32 %r1, [from];\n"
-	"	mov.u32 %r2, %ctaid.x;\n"
-	"	mov.u32 %r3, %ntid.x;\n"
-	"	mov.u32 %r4, %tid.x;\n"
-	"	mad.lo.s32 %r5, %r2, %r3, %r4;\n"
-	"	mul.wide.u32 %rd2, %r5, 4;\n"
-	"	add.s64 %rd3, %rd1, %rd2;\n"
-	"	add.u32 %r1, %r1, %r5;\n"
-	"	st.global.u32 [%rd3], %r1;\n"
-	"	ret;\n"
-	"}\n";
+static const char ptx[] = PTX_HEAD PTX_COUNT("count");
 
 #define FD CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
 #define POOL_BYTES (1ul << 20)
@@ -44,9 +27,7 @@ static void cuda_start(void)
 {
 	CUmodule module;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(NULL);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&count, module, "count"));
 	CU(cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));

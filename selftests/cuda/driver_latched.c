@@ -298,10 +298,7 @@ int main(void)
 {
 	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&primary, dev));
-	CU(cuCtxSetCurrent(primary));
+	primary = primary_context(&dev);
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	objects(dev);
 	captured();

@@ -205,17 +205,13 @@ int main(void)
 	CUstream s, t;
 	CUmodule module;
 	CUdeviceptr d;
-	CUcontext ctx;
 	CUdevice dev;
 	float ms;
 	void *params[] = { &d, block };
 	void *extra[] = { CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END };
 	void *wrong[] = { (void *)77, buffer, CU_LAUNCH_PARAM_END };
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(&dev);
 	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
 	CU(cuStreamCreateWithPriority(&t, CU_STREAM_NON_BLOCKING, -1));
 	CU(cuModuleLoadData(&module, ptx));

@@ -64,10 +64,7 @@ int main(void)
 	float half = 0.5f;
 	void *params[] = { &d, &seven, &half };
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&put, module, "put"));

@@ -9,7 +9,6 @@
 #include "driver.h"
 
 #define ROUNDS	100
-#define HEAD	".version 7.0\n.target sm_75\n.address_size 64\n"
 
 struct fatbin {
 	uint32_t magic;
@@ -69,7 +68,7 @@ static CUresult load(CUmodule *m, const char *ptx)
 
 static void good(void)
 {
-	struct fatbin *image = fatbin(HEAD ".global .u32 number = 7;\n" PTX_ADD);
+	struct fatbin *image = fatbin(PTX_HEAD ".global .u32 number = 7;\n" PTX_ADD);
 	unsigned int value = 0, count = 0;
 	CUmodule m[64], inside;
 	CUlibrary library;
@@ -165,7 +164,7 @@ static void bad(const char *ptx, CUresult why, const char *what)
 
 int main(void)
 {
-	static const char add[] = HEAD PTX_ADD;
+	static const char add[] = PTX_HEAD PTX_ADD;
 	char log[1024] = "";
 	CUjit_option options[] = { CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
 	void *values[] = { log, (void *)sizeof(log) };
@@ -176,17 +175,14 @@ int main(void)
 	CUmodule m;
 	int works = 0;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuMemAlloc(&d, 4096));
 	CU(cuMemsetD8(d, 0, 4096));
 	CU(cuMemHostAlloc((void **)&seen, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
 
 	good();
-	bad(HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n", CUDA_ERROR_INVALID_PTX, "a compiler's mistake");
-	image = fatbin(HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n");
+	bad(PTX_HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n", CUDA_ERROR_INVALID_PTX, "a compiler's mistake");
+	image = fatbin(PTX_HEAD ".visible .entry add()\n{\n\tno.such.thing;\n}\n");
 	GIVES(cuModuleLoadDataEx(&m, image, 2, options, values), CUDA_ERROR_INVALID_PTX, "who wants the log gets it at once");
 	ok(log[0], "with what is wrong in it");
 	/* A size, and no place for it. */

@@ -164,11 +164,8 @@ static void copies(CUstream stream)
 int main(void)
 {
 	CUstream stream;
-	CUcontext ctx;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 	CU(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
 	advice(stream);
 	pointers(stream);

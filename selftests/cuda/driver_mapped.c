@@ -87,13 +87,10 @@ int main(void)
 	int wrong = 0, own = 0;
 	CUdeviceptr device;
 	CUmodule module;
-	CUcontext ctx;
 	char stack[16384];
 	void *shared;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&step, module, "step"));
 	whole = mmap(NULL, N * 4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

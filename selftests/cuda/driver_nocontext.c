@@ -28,12 +28,8 @@ static struct {
 static void make(void)
 {
 	CUlibrary library;
-	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&have.ctx, dev));
-	CU(cuCtxSetCurrent(have.ctx));
+	have.ctx = primary_context(NULL);
 	CU(cuStreamCreate(&have.stream, CU_STREAM_NON_BLOCKING));
 	CU(cuEventCreate(&have.event, CU_EVENT_DISABLE_TIMING));
 	CU(cuModuleLoadData(&have.module, ptx));

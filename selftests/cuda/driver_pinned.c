@@ -58,12 +58,9 @@ int main(void)
 	int n = 0, reached = 0;
 	CUmodule module;
 	CUfunction add;
-	CUcontext ctx;
 	CUresult r;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&add, module, "add"));
 	do

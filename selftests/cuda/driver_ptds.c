@@ -450,10 +450,7 @@ int main(void)
 	CUgraphNode node;
 
 	signal(SIGALRM, hangs);
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&nothing, module, "nothing"));
 	CU(cuMemAlloc_v2(&d, BYTES));

@@ -184,14 +184,10 @@ int main(int argc, char **argv)
 	pthread_t threads[4];
 	bool all = true;
 	CUstream s, t;
-	CUdevice dev;
 	CUdeviceptr p;
 	CUevent e;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(NULL);
 	CU(cuStreamCreate(&s, 0));
 	CU(cuStreamCreate(&t, CU_STREAM_NON_BLOCKING));
 	CU(cuEventCreate(&e, 0));

@@ -70,17 +70,13 @@ int main(void)
 		char text[64];
 	} other = { .magic = 0xba55ed50, .version = 1, .header = 16, .size = sizeof(other) - 16, .kind = 2, .member_version = 0x101,
 		    .member_header = 64, .member_size = 64, .sm = 30, .flags = 0x11, .text = "\177ELF\2\1\1" };
-	CUcontext ctx;
 	CUdevice dev;
 	int fd = mkstemp(path);
 
 	if (fd < 0)
 		bail("%s: cannot be made", path);
 	close(fd);
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(&dev);
 	loads(wrong, sizeof(wrong), CUDA_ERROR_INVALID_PTX, "PTX with an error");
 	loads(later, sizeof(later), CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "PTX of a version that is not yet");
 	if (!native("what is no image")) {

@@ -188,13 +188,9 @@ int main(void)
 	uint32_t *host, *back;
 	CUdeviceptr d;
 	unsigned int n;
-	CUcontext ctx;
 	CUdevice dev;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(&dev);
 	CU(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	CU(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
 	CU(cuMemAlloc(&d, BYTES));

@@ -327,10 +327,7 @@ int main(void)
 	CUstream s, low, own = NULL;
 	int least, most;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	ctx = primary_context(&dev);
 	CU(cuCtxGetStreamPriorityRange(&least, &most));
 	CU(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
 	CU(cuStreamCreateWithPriority(&low, CU_STREAM_NON_BLOCKING, least));

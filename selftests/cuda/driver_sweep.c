@@ -369,10 +369,7 @@ int main(int argc, char **argv)
 	sweep_begin();
 	each(uninitialised);
 	ok(!wrongs, "nothing works before cuInit");
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&context, dev));
-	CU(cuCtxSetCurrent(context));
+	context = primary_context(&dev);
 	CU(cuMemAlloc_v2(&memory, OBJECT_BYTES));
 	CU(cuMemAlloc_v2(&freed, OBJECT_BYTES));
 	objects_make(&good, dev);

@@ -123,12 +123,8 @@ int main(void)
 	CUtexref ref, own;
 	CUfunction read;
 	CUmodule module;
-	CUcontext ctx;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(&dev);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&read, module, "read"));
 	CU(cuModuleGetTexRef(&ref, module, "picture"));

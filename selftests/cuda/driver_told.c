@@ -323,11 +323,8 @@ static void exporter(int sock)
 {
 	CUdeviceptr p;
 	CUevent event;
-	CUcontext ctx;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 	CU(cuMemAlloc_v2(&p, OBJECT_BYTES));
 	CU(cuIpcGetMemHandle(&foreign.memory, p));
 	CU(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS));

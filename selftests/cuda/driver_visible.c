@@ -62,14 +62,11 @@ static int open_token(const char *hex)
 {
 	CUipcMemHandle h;
 	CUdeviceptr p = 0;
-	CUcontext ctx;
 	CUresult r;
 	char got = 0;
 	int on = -1;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 	for (size_t i = 0; i < sizeof(h); i++) {
 		unsigned int byte = 0;
 
@@ -109,12 +106,9 @@ static int blocking(void)
 	CUfunction count, add;
 	CUresult idle, failed;
 	CUmodule module;
-	CUcontext ctx;
 	CUstream s;
 
-	CU(cuInit(0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, 0));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(NULL);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&count, module, "count"));
 	CU(cuModuleGetFunction(&add, module, "add"));

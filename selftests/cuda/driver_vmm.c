@@ -2,26 +2,7 @@
 /* Reserved addresses, physical memory and mappings; memory pools of the program's own. */
 #include "driver.h"
 
-static const char ptx[] =
-	".version 7.0\n"
-	".target sm_75\n"
-	".address_size 64\n"
-	".visible .entry fill(.param .u64 where, .param .u32 value)\n"
-	"{\n"
-	"	.reg .b64 %rd<4>;\n"
-	"	.reg .b32 %r<6>;\n"
-	"	ld.param.u64 %rd1, [where];\n"
-	"	ld.param.u32 %r1, [value];\n"
-	"	mov.u32 %r2, %ctaid.x;\n"
-	"	mov.u32 %r3, %ntid.x;\n"
-	"	mov.u32 %r4, %tid.x;\n"
-	"	mad.lo.s32 %r5, %r2, %r3, %r4;\n"
-	"	mul.wide.u32 %rd2, %r5, 4;\n"
-	"	add.s64 %rd3, %rd1, %rd2;\n"
-	"	add.u32 %r1, %r1, %r5;\n"
-	"	st.global.u32 [%rd3], %r1;\n"
-	"	ret;\n"
-	"}\n";
+static const char ptx[] = PTX_HEAD PTX_COUNT("fill");
 
 static CUfunction fill;
 static CUmemAllocationProp prop = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -272,14 +253,10 @@ static void pools(void)
 int main(void)
 {
 	CUmodule module;
-	CUcontext ctx;
 	CUdevice dev;
 	int vmm = 0;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(&dev);
 	CU(cuModuleLoadData(&module, ptx));
 	CU(cuModuleGetFunction(&fill, module, "fill"));
 	CU(cuDeviceGetAttribute(&vmm, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, dev));

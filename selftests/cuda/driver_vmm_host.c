@@ -2,29 +2,7 @@
 /* Host memory by cuMemCreate(): mapped at addresses that were reserved, for host and kernels alike. */
 #include "driver.h"
 
-static const char ptx[] =
-	".version 7.0\n"
-	".target sm_75\n"
-	".address_size 64\n"
-	/* Each word counts up by @value and its own number. */
-	".visible .entry count(.param .u64 where, .param .u32 value)\n"
-	"{\n"
-	"	.reg .b64 %rd<4>;\n"
-	"	.reg .b32 %r<7>;\n"
-	"	ld.param.u64 %rd1, [where];\n"
-	"	ld.param.u32 %r1, [value];\n"
-	"	mov.u32 %r2, %ctaid.x;\n"
-	"	mov.u32 %r3, %ntid.x;\n"
-	"	mov.u32 %r4, %tid.x;\n"
-	"	mad.lo.s32 %r5, %r2, %r3, %r4;\n"
-	"	mul.wide.u32 %rd2, %r5, 4;\n"
-	"	add.s64 %rd3, %rd1, %rd2;\n"
-	"	ld.global.u32 %r6, [%rd3];\n"
-	"	add.u32 %r6, %r6, %r1;\n"
-	"	add.u32 %r6, %r6, %r5;\n"
-	"	st.global.u32 [%rd3], %r6;\n"
-	"	ret;\n"
-	"}\n";
+static const char ptx[] = PTX_HEAD PTX_COUNT_UP("count");
 
 #define DEVICE	{ .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 }
 #define HOST	{ .type = CU_MEM_LOCATION_TYPE_HOST_NUMA, .id = 0 }
@@ -544,14 +522,10 @@ int main(int argc, char **argv)
 {
 	CUmemGenericAllocationHandle h;
 	CUdeviceptr va;
-	CUcontext ctx;
 	CUdevice dev;
 	int vmm = 0;
 
-	CU(cuInit(0));
-	CU(cuDeviceGet(&dev, 0));
-	CU(cuDevicePrimaryCtxRetain(&ctx, dev));
-	CU(cuCtxSetCurrent(ctx));
+	primary_context(&dev);
 	CU(cuDeviceGetAttribute(&vmm, CU_DEVICE_ATTRIBUTE_HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, dev));
 	if (!vmm && on_driver()) {
 		printf("# the driver has no host memory by cuMemCreate()\n");

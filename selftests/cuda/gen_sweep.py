@@ -9,7 +9,6 @@ letter for each argument, a handle's type as below; d device address, v device n
 c text, e one of an enumeration, b flags (w of 64 bits), s a size, - a number or what else is no matter of life
 and death.
 """
-import argparse
 import os
 import re
 import sys
@@ -62,12 +61,7 @@ def kind(param, enums):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", required=True)
-    parser.add_argument("--header", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--cc", default="cc")
-    args = parser.parse_args()
+    args = gen.arguments(__doc__)
     enums = enumerations(args.header)
     entries, names, _ = gen.read_table(args.table)
     prototypes, _ = gen.read_header(args.header, args.cc)

@@ -7,7 +7,6 @@ usage: gen_told.py --table cuda.tbl --header CUDA_H --out DIR [--cc CC]
 The library is the software GPU, but for what told_gpu.h says. A line of told_gen.h is TOLD(entry point, the call's number, error)
 for each error that cuda.h documents for the call, but those that a library without a session gives by itself.
 """
-import argparse
 import os
 import sys
 
@@ -20,11 +19,7 @@ BY_HAND = "cuCtxSetLimit"  # what the library itself is told by
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--table", "--header", "--out"):
-        parser.add_argument(name, required=True)
-    parser.add_argument("--cc", default="cc")
-    args = parser.parse_args()
+    args = gen.arguments(__doc__)
     entries, names, _ = gen.read_table(args.table)
     prototypes, _ = gen.read_header(args.header, args.cc)
     documentation = gen.Documentation(args.header)

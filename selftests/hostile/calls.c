@@ -17,23 +17,11 @@ static const char ptx[] =
 	"	atom.global.add.u64 %rd1, [count], 1;\n"
 	"	ret;\n}\n";
 
-#define MINE(type, index) VGPU_HANDLE(0x51, VGPU_H_##type, index)
-
 static struct raw r;
 
-/* Sent with an answer wanted, so that the refusal is seen at once. */
 static int result(uint16_t type, const void *q, size_t len)
 {
-	struct idm_response rp;
-
-	if (raw_call(&r, type, q, len, &rp, NULL, 0) != 1) {
-		static int told;
-
-		if (!told++)
-			printf("# no answer to message %#x: %s\n", type, raw_reason(&r));
-		return -1;
-	}
-	return rp.latched ? rp.latched : rp.cu_result;
+	return raw_result(&r, type, q, len);
 }
 
 /*
@@ -159,26 +147,9 @@ static int no_d2h(uint64_t src, uint64_t offset, uint64_t size, uint32_t async)
 	return refused(CUDA_ERROR_INVALID_VALUE, VGPU_MSG_cuMemcpyDtoH_v2, &c, sizeof(c));
 }
 
-static uint64_t alloc(uint64_t size)
-{
-	struct vgpu_rq_cuMemAlloc_v2 q = { .call = RAW_CALL, .bytesize = size };
-	struct vgpu_rp_cuMemAlloc_v2 rp = { 0 };
-	struct idm_response rs;
-
-	return raw_call(&r, VGPU_MSG_cuMemAlloc_v2, &q, sizeof(q), &rs, &rp, sizeof(rp)) == 1 && !rs.error ? rp.dptr : 0;
-}
-
-/* The arena as the transport lent it; without this the local one has none yet, and every offset is outside. */
-static bool use_arena(void)
-{
-	struct vgpu_arena_grown g = { r.l.arena_size };
-
-	return !result(IDM_ARENA_GROWN, &g, sizeof(g));
-}
-
 static bool start(void)
 {
-	return raw_open(&r, true) && use_arena() && raw_context(&r) && !ASK(cuStreamCreate, .phStream = MINE(STREAM, 1)) &&
+	return raw_open(&r, true) && raw_use_arena(&r) && raw_context(&r) && !ASK(cuStreamCreate, .phStream = MINE(STREAM, 1)) &&
 	       !ASK(cuEventCreate, .phEvent = MINE(EVENT, 2)) && !load(MINE(MODULE, 3)) && !load(MINE(LIBRARY, 4)) &&
 	       !get_kernel(MINE(MODULE, 3), MINE(FUNCTION, 5)) && !get_kernel(MINE(LIBRARY, 4), MINE(KERNEL, 6)) &&
 	       !ASK(cuCtxCreate_v2, .pctx = MINE(CTX, 7));
@@ -282,7 +253,7 @@ static void stale_handles(void)
 
 static void wild_addresses(void)
 {
-	uint64_t mine = alloc(8192), other = alloc(8192), wild[] = {
+	uint64_t mine = raw_alloc(&r, 8192), other = raw_alloc(&r, 8192), wild[] = {
 		1, 4096, 0x7fff00000000ull, UINT64_MAX, UINT64_MAX - 4095, mine - 1, mine + 8192 - 63,
 		IDM_ARENA_SLOT(1) + (1ull << 39), 0xffff800000000000ull,
 	};
@@ -317,7 +288,7 @@ static void wild_addresses(void)
 
 static void wild_offsets(void)
 {
-	uint64_t mine = alloc(65536), wild[] = { 1ull << 40, UINT64_MAX - 1, UINT64_MAX - 63, 1ull << 63,
+	uint64_t mine = raw_alloc(&r, 65536), wild[] = { 1ull << 40, UINT64_MAX - 1, UINT64_MAX - 63, 1ull << 63,
 						 r.l.arena_size, r.l.arena_size - 3 };
 	const int no = CUDA_ERROR_INVALID_VALUE;
 	struct vgpu_load l = { .call = RAW_CALL, .handle = MINE(MODULE, 20) };
@@ -394,7 +365,7 @@ static int node(const CUDA_MEMCPY3D *c, int want)
 static void wild_boxes(void)
 {
 	const int no = CUDA_ERROR_INVALID_VALUE;
-	const uint64_t mine = alloc(4096);
+	const uint64_t mine = raw_alloc(&r, 4096);
 	const CUDA_MEMCPY3D good = {
 		.srcMemoryType = CU_MEMORYTYPE_HOST, .srcHost = (void *)IDM_ARENA_SLOT(1), .srcPitch = 8,
 		.dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = mine, .dstPitch = 8, .srcHeight = 1, .dstHeight = 1,
@@ -441,7 +412,7 @@ static int inline_copies(uint64_t stream, uint64_t mine, uint32_t async, int wan
 
 static void inline_captures(void)
 {
-	const uint64_t mine = alloc(4096), one = MINE(STREAM, 33), two = MINE(STREAM, 34), event = MINE(EVENT, 35);
+	const uint64_t mine = raw_alloc(&r, 4096), one = MINE(STREAM, 33), two = MINE(STREAM, 34), event = MINE(EVENT, 35);
 	struct vgpu_capture_end end = { .call = RAW_CALL, .stream = one, .fresh = MINE(GRAPH, 36) };
 	struct vgpu_copy_h2d arena = { .call = RAW_CALL, .dst = mine, .stream = one, .src = { 0, 256 }, .async = 1 };
 	const int no = CUDA_ERROR_NOT_SUPPORTED;
@@ -494,7 +465,7 @@ static void captures_of_contexts(void)
  */
 static void refused_free(void)
 {
-	struct vgpu_rq_cuMemFree_v2 f = { .call = { .thread = 1 }, .dptr = alloc(65536) };
+	struct vgpu_rq_cuMemFree_v2 f = { .call = { .thread = 1 }, .dptr = raw_alloc(&r, 65536) };
 	bool freed = !result(VGPU_MSG_cuMemFree_v2, &f, sizeof(f));
 	int wrong = NO(freed ? CUDA_ERROR_INVALID_VALUE : 0, cuMemsetD8_v2, f.dptr, 1, 65536) + refusals();
 
@@ -560,7 +531,7 @@ static void kept_memory(void)
 	       !ASK(cuMemFreeAsync, .dptr = rp.dptr);
 	raw_call(&r, VGPU_MSG_cuMemPoolGetAttribute, &reserved, sizeof(reserved), &rs, &kept, sizeof(kept));
 	good = good && kept.value >= most;
-	got = alloc(most);
+	got = raw_alloc(&r, most);
 	raw_call(&r, VGPU_MSG_cuMemPoolGetAttribute, &reserved, sizeof(reserved), &rs, &after, sizeof(after));
 	report(good && got && after.value <= info.free - most, "what a pool keeps counts, and goes when it is needed");
 	ASK(cuMemFree_v2, got);
@@ -779,7 +750,7 @@ static void green_quota(void)
 	/* Whatever context is current, the stream must be none of that one's. */
 	good = good && !result(VGPU_MSG_cuGreenCtxStreamCreate, &stream, sizeof(stream));
 	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &empty, sizeof(empty));
-	held = alloc(empty.free / 2);
+	held = raw_alloc(&r, empty.free / 2);
 	good = good && held && !ASK(cuDevicePrimaryCtxRelease_v2, .dev = 0) && raw_context(&r);
 	raw_call(&r, VGPU_MSG_cuMemGetInfo_v2, &ask, sizeof(ask), &rp, &full, sizeof(full));
 	report(good && full.free <= empty.free - empty.free / 2 && !ASK(cuMemFree_v2, held),
@@ -788,77 +759,6 @@ static void green_quota(void)
 	       result(VGPU_MSG_cuStreamQuery, &query, sizeof(query)) == CUDA_ERROR_INVALID_HANDLE;
 	report(good, "and with the green context it is gone, streams and all");
 	raw_close(&r);
-}
-
-#define PAGE		4096ull
-#define RESERVED	(64ull << 20)
-#define SHOWN_MOST	4096u
-
-static int vmm(uint16_t type, uint64_t address, uint64_t size, uint64_t offset, uint64_t flags)
-{
-	struct vgpu_vmm q = { .call = RAW_CALL, .address = address, .size = size, .offset = offset, .flags = flags };
-
-	return result(type, &q, sizeof(q));
-}
-
-static int show(uint64_t address, uint64_t size, uint64_t offset)
-{
-	return vmm(VGPU_MSG_cuMemMap, address, size, offset, VGPU_VMM_HOST);
-}
-
-static int unshow(uint64_t address, uint64_t size)
-{
-	return vmm(VGPU_MSG_cuMemUnmap, address, size, 0, VGPU_VMM_HOST);
-}
-
-static uint64_t reserve(void)
-{
-	struct vgpu_vmm q = { .call = RAW_CALL, .size = RESERVED };
-	struct vgpu_vmm_reply at = { 0 };
-	struct idm_response rp;
-
-	return raw_call(&r, VGPU_MSG_cuMemAddressReserve, &q, sizeof(q), &rp, &at, sizeof(at)) == 1 && !rp.cu_result ? at.value : 0;
-}
-
-/* Parts of the arena at addresses that were reserved: there, and nowhere else, and nothing but the arena. */
-static void shown_memory(void)
-{
-	struct vgpu_vmm create = { .call = RAW_CALL, .handle = MINE(MEMALLOC, 40), .size = 2ull << 20 };
-	struct vgpu_vmm map = { .call = RAW_CALL, .handle = MINE(MEMALLOC, 40), .size = 2ull << 20 };
-	uint64_t at = reserve(), other = reserve(), size = r.l.arena_size, mine = alloc(PAGE);
-	const int bad = CUDA_ERROR_INVALID_VALUE;
-	unsigned int n = 0;
-	bool good;
-
-	good = at && other && mine && size >= 2 * PAGE && use_arena();
-	good = good && show(at, 0, 0) == bad && show(at, size + PAGE, 0) == bad && show(at, PAGE, size) == bad &&
-	       show(at, PAGE, 0 - PAGE) == bad && show(at, 0 - PAGE, PAGE) == bad && show(at, PAGE, PAGE / 2) == bad &&
-	       show(at, PAGE / 2, 0) == bad && show(at + 64, PAGE, 0) == bad;
-	report(good, "a part of the arena that there is not is not mapped");
-	good = show(at - PAGE, PAGE, 0) == bad && show(at + RESERVED - PAGE, 2 * PAGE, 0) == bad && show(mine, PAGE, 0) == bad &&
-	       show((uintptr_t)&good & ~(PAGE - 1), PAGE, 0) == bad && show(0, PAGE, 0) == bad && show(IDM_SLOT(0), PAGE, 0) == bad &&
-	       show(neighbour_memory(), PAGE, 0) == bad;
-	report(good, "nor is any where nothing was reserved");
-	good = !show(at, 2 * PAGE, 0) && show(at, PAGE, 0) == bad && show(at + PAGE, PAGE, 0) == bad &&
-	       unshow(at, PAGE) == bad && unshow(at + PAGE, PAGE) == bad && unshow(at, 3 * PAGE) == bad && unshow(other, PAGE) == bad &&
-	       vmm(VGPU_MSG_cuMemUnmap, at, 2 * PAGE, 0, 0) == bad && vmm(VGPU_MSG_cuMemSetAccess, at, 2 * PAGE, 0, 3) == bad &&
-	       vmm(VGPU_MSG_cuMemAddressFree, at, RESERVED, 0, 0) == bad;
-	map.address = at + (2ull << 20);
-	good = good && !result(VGPU_MSG_cuMemCreate, &create, sizeof(create)) && result(VGPU_MSG_cuMemMap, &map, sizeof(map)) == bad;
-	map.address = other;
-	good = good && !result(VGPU_MSG_cuMemMap, &map, sizeof(map)) && show(other + (2ull << 20), PAGE, 0) == CUDA_ERROR_NOT_SUPPORTED &&
-	       unshow(other, 2ull << 20) == bad && !vmm(VGPU_MSG_cuMemUnmap, other, 2ull << 20, 0, 0);
-	report(good, "a mapping is what it was when it was made, and beside the other kind there is none");
-	while (n < SHOWN_MOST && !show(other + n * size, size, 0))
-		n++;
-	report(n && n < RESERVED / size && n < SHOWN_MOST, "one arena cannot be mapped without end: %u times", n);
-	while (n && !unshow(other + (n - 1) * size, size))
-		n--;
-	good = !n && !unshow(at, 2 * PAGE) && unshow(at, 2 * PAGE) == bad && !vmm(VGPU_MSG_cuMemAddressFree, at, RESERVED, 0, 0) &&
-	       show(at, PAGE, 0) == bad && !vmm(VGPU_MSG_cuMemAddressFree, other, RESERVED, 0, 0) &&
-	       !result(VGPU_MSG_cuMemRelease, &create, sizeof(create)) && !ASK(cuMemFree_v2, mine);
-	report(good, "unmapped, all of that can go");
-	report(neighbour_well(), "the neighbour notices nothing");
 }
 
 void attack_calls(void)
@@ -872,7 +772,6 @@ void attack_calls(void)
 	wild_addresses();
 	wild_offsets();
 	wild_boxes();
-	shown_memory();
 	inline_captures();
 	captures_of_contexts();
 	refused_free();

@@ -33,6 +33,7 @@ int main(int argc, char **argv)
 	}
 	attack_rings();
 	attack_calls();
+	attack_shown();
 	attack_by_chance(sessions);
 	printf("1..%d\n", count);
 	return failed != 0;

@@ -5,7 +5,7 @@
  * still computes.
  *
  * Files: raw.c (a session without libidm's client), neighbour.c, rings.c (what stands in the rings), calls.c (what
- * stands in well-formed messages), fuzz.c (chance).
+ * stands in well-formed messages), shown.c (host memory that is mapped), fuzz.c (chance).
  */
 #ifndef HOSTILE_H
 #define HOSTILE_H
@@ -59,6 +59,18 @@ const char *raw_reason(struct raw *r);
 bool raw_context(struct raw *r);
 #define RAW_CALL { .ctx = VGPU_PRIMARY_CTX(0), .thread = 1 }
 
+/** A call's result, CUDA's or what latched, sent with an answer wanted so that a refusal is seen at once. @return -1: no answer */
+int raw_result(struct raw *r, uint16_t type, const void *q, size_t len);
+
+/** The arena as the transport lent it; without this the local one has none yet, and every offset is outside. */
+bool raw_use_arena(struct raw *r);
+
+/** Device memory. @return its address or 0 */
+uint64_t raw_alloc(struct raw *r, uint64_t size);
+
+/** A handle that the attacker has chosen for an object of its own. */
+#define MINE(type, index) VGPU_HANDLE(0x51, VGPU_H_##type, index)
+
 /* neighbour.c */
 bool neighbour_open(void);
 bool neighbour_well(void);
@@ -70,6 +82,7 @@ void report(bool good, const char *fmt, ...) __attribute__((format(printf, 2, 3)
 
 void attack_rings(void);
 void attack_calls(void);
+void attack_shown(void);
 void attack_by_chance(unsigned int sessions);
 
 #endif /* HOSTILE_H */

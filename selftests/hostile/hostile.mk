@@ -2,7 +2,7 @@
 #
 # build/tests/hostile [SESSIONS]: attacks a worker from a session of its own, over whatever transport there is.
 
-HOSTILE_SRC := $(addprefix selftests/hostile/,hostile.c raw.c neighbour.c rings.c calls.c fuzz.c)
+HOSTILE_SRC := $(addprefix selftests/hostile/,hostile.c raw.c neighbour.c rings.c calls.c shown.c fuzz.c)
 
 .PHONY: hostile-tests
 hostile-tests: $(B)/tests/hostile

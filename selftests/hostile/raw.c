@@ -207,3 +207,33 @@ bool raw_context(struct raw *r)
 
 	return raw_call(r, VGPU_MSG_cuDevicePrimaryCtxRetain, &q, sizeof(q), &rp, NULL, 0) == 1 && !rp.error;
 }
+
+int raw_result(struct raw *r, uint16_t type, const void *q, size_t len)
+{
+	struct idm_response rp;
+
+	if (raw_call(r, type, q, len, &rp, NULL, 0) != 1) {
+		static int told;
+
+		if (!told++)
+			printf("# no answer to message %#x: %s\n", type, raw_reason(r));
+		return -1;
+	}
+	return rp.latched ? rp.latched : rp.cu_result;
+}
+
+bool raw_use_arena(struct raw *r)
+{
+	struct vgpu_arena_grown g = { r->l.arena_size };
+
+	return !raw_result(r, IDM_ARENA_GROWN, &g, sizeof(g));
+}
+
+uint64_t raw_alloc(struct raw *r, uint64_t size)
+{
+	struct vgpu_rq_cuMemAlloc_v2 q = { .call = RAW_CALL, .bytesize = size };
+	struct vgpu_rp_cuMemAlloc_v2 rp = { 0 };
+	struct idm_response rs;
+
+	return raw_call(r, VGPU_MSG_cuMemAlloc_v2, &q, sizeof(q), &rs, &rp, sizeof(rp)) == 1 && !rs.error ? rp.dptr : 0;
+}

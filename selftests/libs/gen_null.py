@@ -5,7 +5,6 @@ address or zeros where something is to come back.
 
 usage: gen_null.py --table cuda.tbl --header CUDA_H --out FILE [--cc CC]
 """
-import argparse
 import os
 import re
 import sys
@@ -46,11 +45,7 @@ def answer(name, params):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--table", "--header", "--out"):
-        parser.add_argument(name, required=True)
-    parser.add_argument("--cc", default="cc")
-    args = parser.parse_args()
+    args = gen.arguments(__doc__)
     entries, names, _ = gen.read_table(args.table)
     prototypes, _ = gen.read_header(args.header, args.cc)
     out = [gen.HEAD, '#include <string.h>\n\n#include "../../selftests/libs/nullgpu.h"\n',

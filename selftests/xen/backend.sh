@@ -5,18 +5,7 @@
 
 driver=8
 in_driver() { pod_run $driver "$@" </dev/null; }
-driver_gauges() {
-	in_driver grep -E '^(devices|sessions|sessions_accepted|pages_lent|pages_returning|grants|event_channels|events_queued) ' \
-		/sys/kernel/debug/vgpu-back/counters
-}
-driver_back_to() {
-	back_tries=75
-	while driver_gauges >/run/t/now; ! cmp -s "$1" /run/t/now; do
-		back_tries=$((back_tries - 1))
-		[ $back_tries -gt 0 ] || { diff "$1" /run/t/now; return 1; }
-		sleep 0.2
-	done
-}
+driver_gauges() { gauges_of in_driver; }
 has_no_device() { pod_run "$1" test ! -e /dev/vgpu </dev/null; }
 no_frontend() { ! xenstore-ls "/local/domain/$(pod_domid "$1")/device/vgpu"; }
 serves_pod3() {
@@ -39,7 +28,7 @@ section_backend() {
 	check "ten sessions, one after the other" pod_run 3 /lab/bin/churn 10 </dev/null
 	check "the device is detached" vgpuctl detach pod3 0
 	check "and the pod has lost it" wait_for 10 has_no_device 3
-	check "nothing is left in the driver domain" driver_back_to /run/t/driver_before
+	check "nothing is left in the driver domain" back_to /run/t/driver_before driver_gauges
 	check "it is attached again" vgpuctl attach pod3 "gpu=0,memory=64,backend=pod$driver"
 	check "a program holds it" background 3 holder /lab/bin/orphan
 

@@ -3,10 +3,12 @@
 #
 # What is held at the moment, by both modules, the broker and xenstore. All of it must come back.
 
-gauges_back() {
-	grep -E '^(devices|sessions|sessions_accepted|pages_lent|pages_returning|grants|event_channels|events_queued) ' \
+# gauges_of COMMAND…: by the command that runs something where vgpu-back is
+gauges_of() {
+	"$@" grep -E '^(devices|sessions|sessions_accepted|pages_lent|pages_returning|grants|event_channels|events_queued) ' \
 		/sys/kernel/debug/vgpu-back/counters
 }
+gauges_back() { gauges_of env; }
 gauges_front() {
 	pod_run "$1" grep -E '^(sessions|pages_mapped|pages_leaked|event_channels|connected) ' \
 		/sys/kernel/debug/vgpu-front/counters </dev/null
@@ -25,10 +27,10 @@ held() {
 	echo "broker $(broker_use)"
 	echo "xenstore $(xenstore_nodes)"
 }
-# Until everything is held as it was told in file $1, at most 15 s.
+# back_to FILE [COMMAND]: until COMMAND (held) says what is in FILE, at most 15 s
 back_to() {
 	back_tries=75
-	while held >/run/t/now; ! cmp -s "$1" /run/t/now; do
+	while "${2:-held}" >/run/t/now; ! cmp -s "$1" /run/t/now; do
 		back_tries=$((back_tries - 1))
 		[ $back_tries -gt 0 ] || { diff "$1" /run/t/now; return 1; }
 		sleep 0.2

@@ -717,14 +717,17 @@ def emit_coverage(entries, names, documentation):
     return "\n".join(out) + "\n"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", required=True)
-    parser.add_argument("--wire", required=True)
-    parser.add_argument("--header", required=True)
-    parser.add_argument("--out", required=True)
+def arguments(doc, *more):
+    """The command line of what is made from table and header, here and in selftests; all but --cc are needed."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    for name in ("--table", "--header", "--out", *more):
+        parser.add_argument(name, required=True)
     parser.add_argument("--cc", default="cc")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = arguments(__doc__, "--wire")
     entries, names, text = read_table(args.table)
     prototypes, results = read_header(args.header, args.cc)
     for e in entries:

@@ -245,78 +245,70 @@ static bool is_managed_variable(uint64_t p, size_t n)
 	return managed_variables && range_covers(p, n, &r) && r.kind == RANGE_GLOBAL && r.flags;
 }
 
-/* Of @n bytes, the first ones that lie in one mapping of host memory on either side, and where they are otherwise. */
-static bool piece(uint64_t *dst, uint64_t *src, size_t *n)
+/* Of the stream, what @copy of in_pieces() needs. */
+struct how {
+	uint64_t stream;	/* its wire handle */
+	CUstream s;
+	bool async;
+};
+
+/* Host memory that is mapped by cuMemCreate() is one piece for each mapping, on either side, and has another address (vmm_home()). */
+static inline __attribute__((always_inline)) CUresult
+in_pieces(uint64_t dst, uint64_t src, size_t n, const struct how *h,
+	  CUresult (*copy)(uint64_t dst, uint64_t src, size_t n, const struct how *h))
 {
-	if (*n)
-		*n = vmm_home(src, *n);
-	if (*n)
-		*n = vmm_home(dst, *n);
-	return *n;
+	size_t done = 0;
+	CUresult r;
+
+	do {
+		uint64_t to = dst + done, from = src + done;
+		size_t part = vmm_home(&from, n - done);
+
+		part = part ? vmm_home(&to, part) : 0;
+		if (n && !part)
+			return CUDA_ERROR_INVALID_VALUE;
+		r = copy(to, from, part, h);
+		done += part;
+	} while (done < n && r == CUDA_SUCCESS);
+	return r;
 }
 
-static CUresult piece_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
+static CUresult piece_to_device(uint64_t dst, uint64_t src, size_t n, const struct how *h)
 {
 	CUresult r;
 
-	managed_before(stream);
-	if (is_managed_variable((uintptr_t)src, n))
-		r = copy_on_device(dst, (uintptr_t)src, n, copy_stream(stream), async);
+	managed_before(h->stream);
+	if (is_managed_variable(src, n))
+		r = copy_on_device(dst, src, n, copy_stream(h->stream), h->async);
 	else
-		r = to_device(dst, src, n, stream, async);
-	if (!async)
+		r = to_device(dst, (const void *)(uintptr_t)src, n, h->stream, h->async);
+	if (!h->async)
 		managed_after();
 	return r;
 }
 
 CUresult copy_to_device(uint64_t dst, const void *src, size_t n, uint64_t stream, bool async)
 {
-	uint64_t from = (uintptr_t)src;
-	size_t done = 0;
-	CUresult r;
-
-	do {
-		uint64_t to = dst + done, at = from + done;
-		size_t part = n - done;
-
-		if (n && !piece(&to, &at, &part))
-			return CUDA_ERROR_INVALID_VALUE;
-		r = piece_to_device(to, (void *)(uintptr_t)at, part, stream, async);
-		done += part;
-	} while (done < n && r == CUDA_SUCCESS);
-	return r;
+	return in_pieces(dst, (uintptr_t)src, n, &(struct how){ .stream = stream, .async = async }, piece_to_device);
 }
 
-static CUresult piece_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bool async)
+static CUresult piece_from_device(uint64_t dst, uint64_t src, size_t n, const struct how *h)
 {
 	CUresult r;
 
-	managed_before(stream);
-	if (is_managed_variable((uintptr_t)dst, n))
-		r = copy_on_device((uintptr_t)dst, src, n, copy_stream(stream), async);
+	managed_before(h->stream);
+	if (is_managed_variable(dst, n))
+		r = copy_on_device(dst, src, n, copy_stream(h->stream), h->async);
 	else
-		r = from_device(dst, src, n, stream, async);
-	if (!async)
+		r = from_device((void *)(uintptr_t)dst, src, n, h->stream, h->async);
+	if (!h->async)
 		managed_after();
 	return r;
 }
 
 CUresult copy_from_device(void *dst, uint64_t src, size_t n, uint64_t stream, bool async)
 {
-	uint64_t to = (uintptr_t)dst;
-	size_t done = 0;
-	CUresult r;
-
-	do {
-		uint64_t at = to + done, from = src + done;
-		size_t part = n - done;
-
-		if (n && !piece(&at, &from, &part))
-			return CUDA_ERROR_INVALID_VALUE;
-		r = piece_from_device((void *)(uintptr_t)at, from, part, stream, async);
-		done += part;
-	} while (done < n && r == CUDA_SUCCESS);
-	return r;
+	return in_pieces((uintptr_t)dst, src, n, &(struct how){ .stream = stream, .async = async }, piece_from_device);
 }
 
 CUresult copy_to_plain(uint64_t dst, const void *src, size_t n, uint64_t stream)
@@ -337,7 +329,7 @@ static bool is_synchronous(uint64_t p)
 	return range_find(p, &r) && (!RANGE_ON_DEVICE(r.kind) || (r.kind == RANGE_DEVICE && r.flags & RANGE_SYNC));
 }
 
-static CUresult piece_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)
+static CUresult piece_on_device(uint64_t dst, uint64_t src, size_t n, const struct how *h)
 {
 	CUresult r = session_check();
 
@@ -346,8 +338,8 @@ static CUresult piece_on_device(uint64_t dst, uint64_t src, size_t n, CUstream s
 	if (!memory_on_device(dst, n) || !memory_on_device(src, n))
 		return CUDA_ERROR_INVALID_VALUE;
 	managed_before(stream_default(thread_self()));
-	if (async)
-		return call_cuMemcpyDtoDAsync_v2(dst, src, n, stream);
+	if (h->async)
+		return call_cuMemcpyDtoDAsync_v2(dst, src, n, h->s);
 	if (stream_default(thread_self()))
 		r = call_cuMemcpyDtoDAsync_v2(dst, src, n, CU_STREAM_PER_THREAD);
 	else
@@ -357,19 +349,7 @@ static CUresult piece_on_device(uint64_t dst, uint64_t src, size_t n, CUstream s
 
 CUresult copy_on_device(uint64_t dst, uint64_t src, size_t n, CUstream stream, bool async)
 {
-	size_t done = 0;
-	CUresult r;
-
-	do {
-		uint64_t to = dst + done, from = src + done;
-		size_t part = n - done;
-
-		if (n && !piece(&to, &from, &part))
-			return CUDA_ERROR_INVALID_VALUE;
-		r = piece_on_device(to, from, part, stream, async);
-		done += part;
-	} while (done < n && r == CUDA_SUCCESS);
-	return r;
+	return in_pieces(dst, src, n, &(struct how){ .s = stream, .async = async }, piece_on_device);
 }
 
 CUresult copy_barrier(uint64_t stream)
@@ -434,21 +414,21 @@ bool copy_in_turn(uint64_t dst, uint64_t src, uint64_t stream)
 }
 
 /* Of what is host memory to the program: by the GPU, if it reaches both sides. */
-static CUresult piece_on_host(uint64_t dst, uint64_t src, size_t n, CUstream s, uint64_t stream, bool async)
+static CUresult piece_on_host(uint64_t dst, uint64_t src, size_t n, const struct how *h)
 {
 	uint64_t base = (uintptr_t)idm_arena_base(shim.client), to, from;
 	CUresult r;
 
 	if (!dst || !src)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (async && copy_in_turn(dst, src, stream)) {
-		managed_before(stream);
+	if (h->async && copy_in_turn(dst, src, h->stream)) {
+		managed_before(h->stream);
 		if (memory_arena((void *)(uintptr_t)dst, n, &to) && memory_arena((void *)(uintptr_t)src, n, &from))
-			return call_cuMemcpyDtoDAsync_v2(base + to, base + from, n, s);
-		if (capture_active(stream))
-			return capture_linear(dst, src, n, stream);
+			return call_cuMemcpyDtoDAsync_v2(base + to, base + from, n, h->s);
+		if (capture_active(h->stream))
+			return capture_linear(dst, src, n, h->stream);
 	}
-	r = copy_barrier(stream);
+	r = copy_barrier(h->stream);
 	if (r == CUDA_SUCCESS)
 		memmove((void *)(uintptr_t)dst, (void *)(uintptr_t)src, n);
 	return r;
@@ -456,17 +436,7 @@ static CUresult piece_on_host(uint64_t dst, uint64_t src, size_t n, CUstream s, 
 
 static CUresult copy_host(uint64_t dst, uint64_t src, size_t n, CUstream s, uint64_t stream, bool async)
 {
-	CUresult r = CUDA_SUCCESS;
-
-	for (size_t done = 0, part; done < n && r == CUDA_SUCCESS; done += part) {
-		uint64_t to = dst + done, from = src + done;
-
-		part = n - done;
-		if (!piece(&to, &from, &part))
-			return CUDA_ERROR_INVALID_VALUE;
-		r = piece_on_host(to, from, part, s, stream, async);
-	}
-	return r;
+	return in_pieces(dst, src, n, &(struct how){ stream, s, async }, piece_on_host);
 }
 
 /* cuMemcpy says nothing about direction: the range map does. */

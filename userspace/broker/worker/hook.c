@@ -56,7 +56,8 @@ static struct hook *make(uint64_t id, CUresult *r)
 	*r = CUDA_ERROR_OUT_OF_MEMORY;
 	for (int i = 0; full() && i < ROOM_WAIT_MS; i++) {
 		hook_reap(&worker);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		if (full())
+			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
 	if (full())
 		return NULL;
